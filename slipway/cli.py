@@ -1,0 +1,258 @@
+"""The command line. One function a command; each returns the fields of its result."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from slipway import config, git, status, systemd, zipapp
+from slipway.engine import Engine, Request
+from slipway.errors import RefusedError, SlipwayError
+from slipway.output import Reporter
+
+EXIT_CODES = """
+exit codes:
+  0  done, or nothing to do
+  1  failed: the release that was live before serves
+  2  wrong usage
+  3  refused before anything changed: bad input, a policy, no space
+  4  another deployment of the app is under way
+"""
+
+# Phases that touch a running service outlive whoever asked for them: they run in a transient unit.
+DETACHED = {"migrate", "warm", "switch", "settle", "revert", "deploy", "rollback"}
+
+Result = dict[str, Any]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, with help for each command."""
+    root = argparse.ArgumentParser(
+        prog="slipway",
+        description="Moves the releases of an app through their phases on this host.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="one JSON object a line, the last one the result")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[..., Result], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, parents=[shared])
+        added.set_defaults(function=function)
+        return added
+
+    def app_command(name: str, function: Callable[..., Result], text: str) -> argparse.ArgumentParser:
+        added = command(name, function, text)
+        added.add_argument("app", help="name of the app, as in /etc/slipway/<app>.toml")
+        return added
+
+    owner_help = "who is asking; a phase of somebody else's deployment is refused"
+    for name, function, text in (
+        ("plan", plan, "say what a deploy would do, and do nothing"),
+        ("stage", stage, "open a deploy: build the release beside the live one"),
+        ("deploy", deploy, "all phases of a deploy, on this host alone"),
+    ):
+        added = app_command(name, function, text)
+        added.add_argument("--sha", required=True, help="the commit, in full")
+        added.add_argument("--tag", help="the tag that named it")
+        added.add_argument("--force", action="store_true", help="also when the tag has moved, or the release is live")
+        if name != "plan":
+            added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag")
+            added.add_argument("--owner", default=_whoami(), help="who deploys (default: %(default)s)")
+            added.add_argument(
+                "--supersede",
+                action="append",
+                default=[],
+                metavar="OWNER",
+                help="a dead owner, to take over from",
+            )
+    for name, function, text in (
+        ("migrate", phase, "bring the database to the open deploy's head"),
+        ("warm", phase, "start the new release in the idle slot and wait until it is ready"),
+        ("switch", phase, "send traffic to the new release"),
+        ("settle", phase, "watch the new release, drain and stop the old slot, prune"),
+        ("revert", phase, "undo the open deployment; the old release serves"),
+    ):
+        app_command(name, function, text).add_argument("--owner", help=owner_help)
+    added = app_command("rollback", rollback, "return to the release before the live one, or to one that is named")
+    which = added.add_mutually_exclusive_group()
+    which.add_argument("--tag", help="a tag that was live before")
+    which.add_argument("--sha", default="", help="a commit that was live before (7 digits or more)")
+    mode = added.add_mutually_exclusive_group()
+    mode.add_argument("--open", action="store_true", help="only open it; warm, switch and settle follow as commands")
+    mode.add_argument("--plan", action="store_true", help="only say where it would go")
+    added.add_argument("--owner", default=_whoami(), help="who rolls back (default: %(default)s)")
+    added.add_argument("--supersede", action="append", default=[], metavar="OWNER", help="as for stage")
+    app_command("prune", prune, "delete releases beyond keep_releases, and what interrupted runs left")
+    app_command("recover", recover, "finish or undo an interrupted deployment and start the live slot (runs at boot)")
+    for added in (
+        command("status", show_status, "what is live, database, certificate, disk, last deployments"),
+        command("releases", show_releases, "releases on this host"),
+    ):
+        added.add_argument("app", nargs="?", help="default: every app of this host")
+
+    added = command("resolve", resolve, "on the controller: which commit a version is")
+    added.add_argument("repository", help="path or URL of a git repository")
+    added.add_argument(
+        "version", nargs="?", help="a tag, or a commit where the environment accepts one; default: newest"
+    )
+    added.add_argument("--accept", choices=config.ACCEPT, default="tags")
+    added = command("bundle", bundle, "on the controller: write a commit and its tag to a git bundle")
+    added.add_argument("repository")
+    added.add_argument("--sha", required=True)
+    added.add_argument("--tag")
+    added.add_argument("--have", action="append", default=[], metavar="SHA", help="a commit that the host has")
+    added.add_argument("--output", type=Path, required=True)
+    added = command("compare", compare, "on the controller: commits and migrations between two commits")
+    added.add_argument("repository")
+    added.add_argument("--from", dest="old", help="the live commit")
+    added.add_argument("--to", dest="new", required=True)
+    for name in ("resolve", "bundle", "compare"):
+        commands.choices[name].add_argument(
+            "--cache", type=Path, default=Path(".cache/repositories"), help="where URLs are mirrored"
+        )
+    added = command("build", build, "on the controller: write this program as one file")
+    added.add_argument("--output", type=Path, required=True)
+    return root
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code (see EXIT_CODES)."""
+    options = parser().parse_args(arguments)
+    report = Reporter(options.json)
+    if _must_detach(options):
+        return systemd.run_detached(options.app, sys.argv[0], arguments)
+    try:
+        values = options.function(options, report)
+    except SlipwayError as error:
+        report.result(error.outcome, str(error), detail=error.detail, changed=False)
+        return error.exit_code
+    except PermissionError as error:
+        report.result("refused", f"{error.filename} needs root; run it with sudo.", changed=False)
+        return RefusedError.exit_code
+    report.result("ok", values.pop("message"), **values)
+    return 0
+
+
+def _must_detach(options: argparse.Namespace) -> bool:
+    only_opens = options.command == "rollback" and (options.open or options.plan)
+    return options.command in DETACHED and not only_opens and not systemd.is_inside_unit() and os.geteuid() == 0
+
+
+def _whoami() -> str:
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
+
+
+def _engine(options: argparse.Namespace, report: Reporter) -> Engine:
+    return Engine(config.load(options.app), report)
+
+
+def _request(options: argparse.Namespace) -> Request:
+    return Request(
+        sha=options.sha,
+        tag=options.tag,
+        owner=getattr(options, "owner", "root"),
+        force=getattr(options, "force", False),
+        superseded=tuple(getattr(options, "supersede", ())),
+    )
+
+
+def plan(options: argparse.Namespace, report: Reporter) -> Result:
+    return _engine(options, report).plan(_request(options))
+
+
+def stage(options: argparse.Namespace, report: Reporter) -> Result:
+    return _engine(options, report).stage(_request(options), options.bundle)
+
+
+def deploy(options: argparse.Namespace, report: Reporter) -> Result:
+    return _engine(options, report).deploy(_request(options), options.bundle)
+
+
+def rollback(options: argparse.Namespace, report: Reporter) -> Result:
+    engine = _engine(options, report)
+    if options.plan:
+        target = engine.rollback_target(_request(options))
+        return {
+            "changed": False,
+            "message": f"{target.version} would be live again.",
+            "release": target.release,
+        }
+    return engine.open_rollback(_request(options)) if options.open else engine.rollback(_request(options))
+
+
+def phase(options: argparse.Namespace, report: Reporter) -> Result:
+    run: Callable[[str | None], Result] = getattr(_engine(options, report), options.command)
+    return run(options.owner)
+
+
+def prune(options: argparse.Namespace, report: Reporter) -> Result:
+    return _engine(options, report).prune()
+
+
+def recover(options: argparse.Namespace, report: Reporter) -> Result:
+    return _engine(options, report).recover()
+
+
+def show_status(options: argparse.Namespace, _: Reporter) -> Result:
+    found = [status.gather(settings) for settings in _selected(options.app)]
+    text = "\n\n".join(status.render(item) for item in found) or "no app on this host"
+    return {"message": f"{len(found)} app(s)", "text": text, "apps": found, "changed": False}
+
+
+def show_releases(options: argparse.Namespace, _: Reporter) -> Result:
+    found = {settings.app: status.list_releases(settings) for settings in _selected(options.app)}
+    text = "\n\n".join(f"{app}:\n{status.render_releases(items)}" for app, items in found.items())
+    return {
+        "message": f"{len(found)} app(s)",
+        "text": text or "no app on this host",
+        "apps": found,
+        "changed": False,
+    }
+
+
+def _selected(app: str | None) -> list[config.Settings]:
+    return [config.load(name) for name in ([app] if app else config.installed())]
+
+
+def resolve(options: argparse.Namespace, _: Reporter) -> Result:
+    source = git.open_source(options.repository, options.cache)
+    commit = git.resolve(source, options.version or None, options.accept)
+    return {
+        "message": f"{commit.tag or 'commit'} is {commit.sha[:12]} ({commit.subject})",
+        "changed": False,
+        "tag": commit.tag,
+        "sha": commit.sha,
+        "subject": commit.subject,
+        "repository": str(source.path),
+    }
+
+
+def bundle(options: argparse.Namespace, _: Reporter) -> Result:
+    source = git.open_source(options.repository, options.cache)
+    git.bundle(source, options.sha, options.tag, options.have, options.output)
+    size = options.output.stat().st_size
+    return {"message": f"{options.output} ({size} bytes)", "changed": True, "bytes": size}
+
+
+def compare(options: argparse.Namespace, _: Reporter) -> Result:
+    source = git.open_source(options.repository, options.cache)
+    commits, migrations = git.compare(source, options.old, options.new)
+    lines = [f"{sha[:12]} {subject}" for sha, subject in commits]
+    return {
+        "message": f"{len(commits)} commit(s), {len(migrations)} migration(s)",
+        "text": "\n".join([*lines, *(f"migration {name}" for name in migrations)]),
+        "changed": False,
+        "commits": [{"sha": sha, "subject": subject} for sha, subject in commits],
+        "migrations": migrations,
+    }
+
+
+def build(options: argparse.Namespace, _: Reporter) -> Result:
+    changed = zipapp.write(options.output)
+    return {"message": f"{options.output}", "changed": changed}

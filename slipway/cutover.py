@@ -1,0 +1,101 @@
+"""Warm, switch, drain, and the way back: everything that starts, stops or redirects a slot."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from slipway import envfile, health, slots, sockets, systemd
+from slipway.config import Settings
+from slipway.errors import FailedError, RefusedError
+from slipway.manifest import Manifest
+from slipway.sockets import Traffic
+
+_DRAIN_INTERVAL = 0.1
+
+
+def check_environment(settings: Settings) -> None:
+    """RefusedError naming the first variable that the app requires and its environment file lacks."""
+    if absent := envfile.missing(envfile.read(settings.env_file), settings.required_env):
+        raise RefusedError(
+            f"{absent[0]} is required by {settings.app} and not set in {settings.env_file}. "
+            f"Set it in the inventory under apps.{settings.app}.env and run site.yml."
+        )
+
+
+def warm(settings: Settings, slot: str, release: Manifest) -> str:
+    """Start a release in an idle slot and wait until every worker is ready; a sentence of what answered.
+
+    FailedError, with the service's last log lines, when it crashes or is not ready in `warm_deadline` seconds.
+    """
+    check_environment(settings)
+    systemd.stop(settings.app, slot)
+    slots.prepare(settings, slot, release)
+    systemd.start(settings.app, slot)
+    seconds = pass_gate(settings, slot, release.sha)
+    return f"{slot} ready after {seconds:.1f} s, {settings.workers} workers"
+
+
+def pass_gate(settings: Settings, slot: str, sha: str) -> float:
+    """Ask the slot's own socket until the gate opens; seconds that it took. FailedError as for `warm`."""
+    gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.warm_answers)
+    started = time.monotonic()
+    socket = slots.socket(settings, slot)
+    while not gate.is_open:
+        waited = time.monotonic() - started
+        state = systemd.state(settings.app, slot)
+        if state.crashed:
+            reason = f"{settings.app}@{slot} crashed after {waited:.1f} s"
+        elif gate.lost_worker:
+            reason = f"a worker of {settings.app}@{slot} died after it was ready"
+        elif waited > settings.warm_deadline:
+            reason = f"{settings.app}@{slot} was not ready within {settings.warm_deadline:g} s ({gate.problem})"
+        else:
+            if state.active == "active":
+                ask_in_turn(gate, settings, socket)
+            health.wait_briefly(started)
+            continue
+        raise FailedError(f"{reason}.", systemd.log(settings.app, slot, state.invocation))
+    return time.monotonic() - started
+
+
+def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
+    """A handful of questions between two looks at the unit; workers are picked by the kernel, so ask often."""
+    for _ in range(settings.workers * settings.warm_answers):
+        answer = health.ask_slot(socket, settings.health_path, timeout=2)
+        gate.observe(answer)
+        if gate.is_open or not answer.ok:
+            return
+
+
+def drain(settings: Settings, slot: str) -> tuple[float, Traffic]:
+    """Wait until nobody talks to a slot any more; seconds waited, and what was left at the deadline."""
+    started = time.monotonic()
+    socket = slots.socket(settings, slot)
+    while True:
+        left = sockets.traffic(socket)
+        waited = time.monotonic() - started
+        if not left.total or waited >= settings.drain_seconds:
+            return waited, left
+        time.sleep(_DRAIN_INTERVAL)
+
+
+def drain_and_stop(settings: Settings, slot: str) -> str:
+    """Drain a slot and stop it; a sentence that counts what was cut."""
+    waited, left = drain(settings, slot)
+    systemd.stop(settings.app, slot)
+    if left.total:
+        return f"{slot} stopped at the deadline of {settings.drain_seconds:g} s, {left.total} connection(s) cut"
+    return f"{slot} drained in {waited:.1f} s"
+
+
+def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:
+    """Send traffic to the slot that had it before (None: to none), making sure that it serves."""
+    if slot is None:
+        settings.live.unlink(missing_ok=True)
+        return "nothing is live: there was no release before"
+    if systemd.state(settings.app, slot).active != "active" and sha is not None:
+        systemd.start(settings.app, slot)
+        pass_gate(settings, slot, sha)
+    slots.switch(settings, slot)
+    return f"{slot} takes traffic again"

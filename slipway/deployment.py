@@ -1,0 +1,68 @@
+"""The deployment in progress: what it moves from where to where, and how far it came.
+
+The file outlives the process: whoever comes next (the next phase, the next deploy, the boot) reads what is open.
+Which slot takes traffic is not in here: that is the `live` link's to say.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from slipway import files
+
+# How far a deployment came, in this order.
+OPENED, STAGED, MIGRATED, WARM, SWITCHED = "opened", "staged", "migrated", "warm", "switched"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One deploy or rollback between its opening and its result."""
+
+    id: str
+    action: str  # deploy or rollback
+    owner: str
+    release: str
+    tag: str | None
+    sha: str
+    from_slot: str | None
+    from_release: str | None
+    to_slot: str
+    opened_at: str
+    state: str = OPENED
+
+    @property
+    def version(self) -> str:
+        """How people call the release: its tag, else the commit."""
+        return self.tag or self.sha[:12]
+
+
+def new_id() -> str:
+    return secrets.token_hex(4)
+
+
+def load(path: Path) -> Deployment | None:
+    """The open deployment; None when there is none."""
+    value = files.read_json(path)
+    try:
+        return Deployment(**value) if value is not None else None
+    except TypeError:
+        return None
+
+
+def save(path: Path, deployment: Deployment) -> None:
+    files.write_atomically(path, json.dumps(asdict(deployment), indent=2) + "\n")
+
+
+def advance(path: Path, deployment: Deployment, state: str) -> Deployment:
+    """Record that `state` was reached; the updated deployment."""
+    updated = replace(deployment, state=state)
+    save(path, updated)
+    return updated
+
+
+def close(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    files.sync_directory(path.parent)

@@ -1,0 +1,53 @@
+"""Writing to disk so that a crash leaves the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory (created, renamed, removed entries) survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: str, mode: int = 0o644, group: int = -1) -> None:
+    """Replace `path` by `content`; `group` is a numeric group id, -1 for the process's own."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            os.fchown(file.fileno(), -1, group)
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def link_atomically(path: Path, target: str) -> None:
+    """Point the symlink `path` at `target` by one rename(2): a reader sees the old target or the new."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`; None when the file is absent, empty or torn."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+        value = json.loads(path.read_text())
+        return value if isinstance(value, dict) else None
+    return None

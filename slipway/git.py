@@ -1,0 +1,182 @@
+"""Git, on the controller (resolve, bundle, compare) and on a host (receive, verify, export)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway import process, versions
+from slipway.errors import FailedError, RefusedError
+
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
+
+# Commits live under refs of ours as well, so that a bundle can carry one without a tag and `gc` keeps it.
+KEEP = "refs/slipway/"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A version that became a commit."""
+
+    sha: str
+    tag: str | None
+    subject: str
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A git repository on this machine, worked on as `user` (None: the current one)."""
+
+    path: Path
+    user: str | None = None
+    home: Path | None = None
+
+    def git(self, *arguments: str, check: bool = True) -> str:
+        """Standard output of `git <arguments>`; FailedError with git's own words when it fails."""
+        environment = None
+        if self.user is not None:
+            environment = {"HOME": str(self.home or self.path), "GIT_TERMINAL_PROMPT": "0"}
+        result = process.run(["git", "-C", self.path, *arguments], user=self.user, environment=environment)
+        if check and result.returncode != 0:
+            raise FailedError(f"git {arguments[0]} failed in {self.path}.", process.tail(result.stderr))
+        return result.stdout.strip() if result.returncode == 0 else ""
+
+    def tags(self) -> list[str]:
+        return self.git("tag", "--list").splitlines()
+
+    def commit(self, revision: str) -> str | None:
+        """Full sha of the commit that `revision` names; None when there is none."""
+        if revision.startswith("-"):
+            return None
+        return self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False) or None
+
+    def subject(self, sha: str) -> str:
+        return self.git("log", "-1", "--format=%s", sha)
+
+    def has(self, sha: str) -> bool:
+        return self.commit(sha) is not None
+
+
+def is_sha(text: str) -> bool:
+    """Whether `text` is a full object name."""
+    return bool(_SHA.fullmatch(text))
+
+
+def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
+    """Turn a version into a commit, once.
+
+    Without `version` it is the newest tag. RefusedError when there is no such tag (near ones are listed), or
+    when it names a bare commit where `accept` is not "commits".
+    """
+    tags = repository.tags()
+    if version is None:
+        version = versions.newest(tags)
+        if version is None:
+            raise RefusedError(
+                f"{repository.path} has no version tags. Tag the commit to deploy, for example "
+                "`git tag -a v1.0.0 -m v1.0.0`, or pass -e version=<tag>."
+            )
+    if version in tags:
+        if not versions.is_tag(version):
+            raise RefusedError(f"The tag '{version}' has characters that cannot be part of a directory's name.")
+        sha = repository.commit(f"refs/tags/{version}")
+        if sha is None:
+            raise RefusedError(f"The tag '{version}' does not name a commit.")
+        return Commit(sha, version, repository.subject(sha))
+    named_by_sha = bool(_ABBREVIATED.fullmatch(version))
+    sha = repository.commit(version) if accept == "commits" or named_by_sha else None
+    if sha is None:
+        similar = versions.near(version, tags)
+        hint = f" Near: {', '.join(similar)}." if similar else _newest_hint(tags)
+        raise RefusedError(f"No tag '{version}' in {repository.path}.{hint}")
+    if accept != "commits":
+        raise RefusedError(
+            f"'{version}' is a commit without a tag, and this environment deploys {accept.replace('-', ' ')} only "
+            f"(accept: {accept}). Tag it and deploy the tag."
+        )
+    return Commit(sha, None, repository.subject(sha))
+
+
+def _newest_hint(tags: Sequence[str]) -> str:
+    newest = versions.newest(tags)
+    return f" The newest is {newest}." if newest else " It has no version tags at all."
+
+
+def open_source(location: str, cache: Path) -> Repository:
+    """The repository at `location`, a directory or a URL; a URL is mirrored below `cache` and brought up to date.
+
+    RefusedError when the directory is no repository; FailedError when the remote does not answer.
+    """
+    if "://" not in location and not re.match(r"[\w.-]+@[\w.-]+:", location):
+        path = Path(location).expanduser()
+        if not path.is_dir() or not Repository(path).git("rev-parse", "--git-dir", check=False):
+            raise RefusedError(f"'{location}' is not a git repository; set the app's 'repository' to a path or a URL.")
+        return Repository(path.resolve())
+    mirror = cache / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
+    command = ["git", "clone", "--quiet", "--mirror", location, str(mirror)]
+    if mirror.is_dir():
+        command = ["git", "-C", str(mirror), "fetch", "--quiet", "--prune", "--prune-tags", "--force", "origin"]
+    mirror.parent.mkdir(parents=True, exist_ok=True)
+    result = process.run(command)
+    if result.returncode != 0:
+        raise FailedError(f"The repository {location} does not answer.", process.tail(result.stderr))
+    return Repository(mirror)
+
+
+def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], output: Path) -> None:
+    """Write a git bundle with `sha` (and its tag object) to `output`, without what follows from `have`.
+
+    The source repository is only read: the bundle's references are made in an empty one that borrows its objects.
+    """
+    objects = source.git("rev-parse", "--path-format=absolute", "--git-path", "objects")
+    with tempfile.TemporaryDirectory(prefix="slipway-bundle-") as scratch:
+        borrowed = Repository(Path(scratch))
+        borrowed.git("init", "--quiet", "--bare")
+        (Path(scratch) / "objects/info/alternates").write_text(f"{objects}\n")
+        borrowed.git("update-ref", f"{KEEP}{sha}", sha)
+        references = [f"{KEEP}{sha}"]
+        if tag is not None:
+            borrowed.git("update-ref", f"refs/tags/{tag}", source.git("rev-parse", f"refs/tags/{tag}"))
+            references.append(f"refs/tags/{tag}")
+        excluded = [f"^{commit}" for commit in have if commit != sha and borrowed.has(commit)]
+        borrowed.git("bundle", "create", "--quiet", str(output.resolve()), *references, *excluded)
+
+
+def compare(source: Repository, old: str | None, new: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """What lies between two commits: [(sha, subject)] newest first, and the migration files that were added.
+
+    With `old` unknown to the repository, or None, all of `new`'s history counts; at most 50 commits are listed.
+    """
+    if old is not None and not source.has(old):
+        old = None
+    span = f"{old}..{new}" if old else new
+    log = source.git("log", "--max-count=50", "--format=%H %s", span).splitlines()
+    commits = [(line[:40], line[41:]) for line in log]
+    if old:
+        added = source.git("diff", "--name-only", "--diff-filter=A", old, new)
+    else:
+        added = source.git("ls-tree", "-r", "--name-only", new)
+    return commits, [name for name in added.splitlines() if re.search(r"(^|/)versions/[^/]+\.py$", name)]
+
+
+def verify_signature(repository: Repository, tag: str, allowed_signers: Path) -> None:
+    """RefusedError unless the tag object is signed by a key of the allowed-signers file (SSH signatures)."""
+    command = [
+        *("git", "-C", str(repository.path)),
+        *("-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen"),
+        *("-c", f"gpg.ssh.allowedSignersFile={allowed_signers}"),
+        *("verify-tag", tag),
+    ]
+    environment = {"HOME": str(repository.home or repository.path)}
+    result = process.run(command, user=repository.user, environment=environment)
+    if result.returncode != 0:
+        raise RefusedError(
+            f"The tag '{tag}' is not signed by anyone in {allowed_signers}. Sign it with `git tag -s`, "
+            "or add the signer to the app's 'allowed_signers'.",
+            process.tail(result.stderr),
+        )

@@ -1,0 +1,140 @@
+"""Asking a release whether it is ready: over its slot's own socket, and through nginx."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a health request came to. `status` is 0 when there was no HTTP answer; `pid` is the worker's."""
+
+    status: int
+    sha: str | None = None
+    pid: int | None = None
+    problem: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _LoopbackTLSConnection(http.client.HTTPSConnection):
+    """TLS to this host's own nginx, by the site's name but without a lookup of it.
+
+    The certificate is not verified: an expired one must not stop a deploy, and status reports it.
+    """
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        super().__init__(host, port, timeout=timeout, context=context)
+        self._tls = context
+
+    def connect(self) -> None:
+        plain = socket.create_connection(("127.0.0.1", self.port), self.timeout)
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+
+
+def ask_slot(path: Path, url_path: str, timeout: float = 5) -> Answer:
+    """One request on a new connection to a slot's socket."""
+    return _ask(_UnixConnection(path, timeout), url_path, "localhost")
+
+
+def ask_site(url: str, port: int, timeout: float = 5) -> Answer:
+    """One request through nginx at 127.0.0.1, with the URL's host as server name and Host."""
+    parts = urlsplit(url)
+    connection = _LoopbackTLSConnection(parts.hostname or "localhost", port, timeout)
+    return _ask(connection, parts.path or "/", parts.netloc)
+
+
+def _ask(connection: http.client.HTTPConnection, path: str, host: str) -> Answer:
+    try:
+        connection.request("GET", path, headers={"Host": host, "User-Agent": "slipway", "Connection": "close"})
+        response = connection.getresponse()
+        return read_answer(response.status, response.read(65536))
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(0, problem=f"{type(error).__name__}: {error}".rstrip(": "))
+    finally:
+        connection.close()
+
+
+def read_answer(status: int, body: bytes) -> Answer:
+    """Read a health answer; a body that is no JSON object still counts by its status."""
+    try:
+        value: Any = json.loads(body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        return Answer(status, problem="" if status == 200 else body[:200].decode(errors="replace"))
+    sha, pid = value.get("sha"), value.get("pid")
+    return Answer(
+        status,
+        sha=sha if isinstance(sha, str) else None,
+        pid=pid if isinstance(pid, int) else None,
+        problem="" if status == 200 else str(value.get("detail") or value.get("status") or ""),
+    )
+
+
+@dataclass
+class Gate:
+    """Decides, answer by answer, whether a release may take traffic.
+
+    It opens after `answers` ready answers from each of `workers` workers, none of them failing in between and
+    all of them from the commit `sha`. An app that does not name its worker (no `pid`) must give
+    `answers` x `workers` of them in a row.
+    """
+
+    sha: str
+    workers: int
+    answers: int
+    by_worker: dict[int | None, int] = field(default_factory=dict)
+    problem: str = "no answer yet"
+
+    def observe(self, answer: Answer) -> None:
+        """Count one answer; any that is not ready begins the count again."""
+        if not answer.ok:
+            self.problem = f"HTTP {answer.status}: {answer.problem}" if answer.status else answer.problem
+            self.by_worker.clear()
+        elif answer.sha is not None and answer.sha != self.sha:
+            self.problem = f"the answer came from commit {answer.sha[:12]}, not {self.sha[:12]}"
+            self.by_worker.clear()
+        else:
+            self.by_worker[answer.pid] = self.by_worker.get(answer.pid, 0) + 1
+            self.problem = f"{len(self.by_worker)} of {self.workers} workers answered"
+
+    @property
+    def is_open(self) -> bool:
+        if None in self.by_worker:
+            return self.by_worker[None] >= self.answers * self.workers
+        return len(self.by_worker) >= self.workers and min(self.by_worker.values()) >= self.answers
+
+    @property
+    def lost_worker(self) -> bool:
+        """More workers answered than there are: one died after it was ready, and was replaced."""
+        return len(self.by_worker) > self.workers
+
+
+def wait_briefly(started: float) -> None:
+    """Pause between two questions: 20 ms at first, so that a fast app is seen at once, up to 250 ms later."""
+    time.sleep(min(0.25, max(0.02, (time.monotonic() - started) / 20)))

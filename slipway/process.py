@@ -1,0 +1,65 @@
+"""Running other programs: as another user, with an environment of our own, and with their output at hand."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import FailedError
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    user: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` to its end, whatever its exit code; output is decoded and captured, both streams apart.
+
+    With `user` it runs as that user, with its groups, a umask of 022 and an environment made of `environment`
+    alone (plus PATH, HOME and LANG), so that nothing of root's leaks into it. `timeout` is in seconds;
+    FailedError when it is exceeded or when the program is not there.
+    """
+    arguments = [str(part) for part in command]
+    env: dict[str, str] | None = None
+    if environment is not None or user is not None:
+        env = {"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})}
+    as_user = _as_user(user) if user is not None and os.geteuid() == 0 else {}
+    if env is not None and user is not None:
+        env = {"USER": user, "HOME": pwd.getpwnam(user).pw_dir, **env}
+    try:
+        return subprocess.run(
+            arguments,
+            env=env,
+            cwd=directory,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            **as_user,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FailedError(f"'{Path(arguments[0]).name}' did not end within {timeout:g} s.") from error
+    except FileNotFoundError as error:
+        raise FailedError(f"{error.filename} is not installed. Run site.yml.") from error
+
+
+def _as_user(name: str) -> dict[str, Any]:
+    account = pwd.getpwnam(name)
+    groups = os.getgrouplist(name, account.pw_gid)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": groups, "umask": 0o022}
+
+
+def tail(output: str, lines: int = 30) -> str:
+    """The last `lines` non-empty lines of a program's output."""
+    return "\n".join([line.rstrip() for line in output.splitlines() if line.strip()][-lines:])

@@ -1,0 +1,43 @@
+"""Who still talks to a slot: the queue of its listening socket and its established connections, from `ss`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway import process
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Connections on a slot's socket: accepted ones, and ones that wait to be accepted."""
+
+    established: int
+    queued: int
+
+    @property
+    def total(self) -> int:
+        return self.established + self.queued
+
+
+def parse(output: str, socket: Path) -> Traffic:
+    """Read `ss --unix --all --no-header`: Netid State Recv-Q Send-Q Local-Address:Port Peer-Address:Port.
+
+    Recv-Q of a listening socket is its accept queue; a connection shows with the socket's address once it is
+    accepted.
+    """
+    established = queued = 0
+    for line in output.splitlines():
+        columns = line.split()
+        if len(columns) < 5 or columns[4] != str(socket):
+            continue
+        if columns[1] == "LISTEN":
+            queued += int(columns[2])
+        elif columns[1] == "ESTAB":
+            established += 1
+    return Traffic(established=established, queued=queued)
+
+
+def traffic(socket: Path) -> Traffic:
+    result = process.run(["ss", "--unix", "--all", "--no-header"])
+    return parse(result.stdout, socket)

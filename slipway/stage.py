@@ -1,0 +1,150 @@
+"""Stage: a commit becomes a release directory with source, virtualenv and manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from slipway import files, git, journal, manifest, process, releases
+from slipway.config import Settings
+from slipway.errors import FailedError, RefusedError
+
+# Asks the release's own alembic for its revisions; runs inside of its virtualenv, without its env.py.
+_LIST_REVISIONS = """
+import json
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+script = ScriptDirectory.from_config(Config("alembic.ini"))
+revisions = [{"revision": r.revision, "message": (r.doc or "").strip()} for r in script.walk_revisions()]
+print(json.dumps({"heads": list(script.get_heads()), "revisions": revisions[::-1]}))
+"""
+
+
+def repository(settings: Settings) -> git.Repository:
+    """The host's own mirror, worked on as the build user."""
+    return git.Repository(settings.repository, settings.build_user, settings.uv_cache)
+
+
+def check_space(settings: Settings) -> None:
+    """RefusedError when the file system of the releases has too little space or too few inodes left."""
+    usage = os.statvfs(settings.root)
+    free_mb = usage.f_bavail * usage.f_frsize // 2**20
+    if free_mb < settings.min_free_mb:
+        raise RefusedError(
+            f"{settings.root} has {free_mb} MB free, but a release wants {settings.min_free_mb} MB "
+            f"('min_free_mb'). Free some, or lower keep_releases and run `slipway prune {settings.app}`."
+        )
+    # Some file systems (btrfs) have no fixed number of inodes and say 0.
+    if usage.f_files and usage.f_favail < settings.min_free_inodes:
+        raise RefusedError(
+            f"{settings.root} has {usage.f_favail} inodes free, but a release wants {settings.min_free_inodes} "
+            f"('min_free_inodes'). Lower keep_releases and run `slipway prune {settings.app}`."
+        )
+
+
+def receive(settings: Settings, bundle: Path, sha: str) -> None:
+    """Take a commit from a bundle into the mirror; FailedError when the bundle is torn or lacks the commit."""
+    if not bundle.is_file():
+        raise RefusedError(f"There is no bundle at {bundle}.")
+    mirror = repository(settings)
+    with tempfile.TemporaryDirectory(prefix="slipway-") as directory:
+        copy = Path(directory) / "bundle"  # the build user cannot read root's upload
+        shutil.copyfile(bundle, copy)
+        for path in (Path(directory), copy):
+            shutil.chown(path, settings.build_user, settings.build_user)
+        mirror.git("fetch", "--quiet", "--no-write-fetch-head", str(copy), "+refs/*:refs/*")
+    if not mirror.has(sha):
+        raise FailedError(f"The bundle does not hold commit {sha[:12]}.")
+
+
+def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
+    """Make the release directory `name`, or find it complete; its manifest.
+
+    It is built beside its place and renamed when it is whole; `.complete` comes last. What fails is removed.
+    """
+    final = settings.release(name)
+    if (present := manifest.read(final)) is not None:
+        return present
+    partial = final.with_name(f"{name}{releases.PARTIAL}")
+    for leftover in (partial, final):
+        if leftover.exists():
+            releases.delete(leftover)
+    try:
+        partial.mkdir(mode=0o755)
+        shutil.chown(partial, settings.build_user, settings.build_user)
+        _export(settings, sha, partial)
+        _install(settings, partial)
+        made = _describe(settings, name, tag, sha, partial)
+        files.write_atomically(partial / manifest.NAME, manifest.dump(made))
+        process.run(["sync", "--file-system", settings.releases])
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    files.sync_directory(settings.releases)
+    files.write_atomically(final / manifest.COMPLETE, "")
+    return made
+
+
+def _export(settings: Settings, sha: str, target: Path) -> None:
+    archive = target / ".source.tar"
+    repository(settings).git("archive", "--format=tar", f"--output={archive}", sha)
+    result = process.run(["tar", "--extract", f"--file={archive}"], user=settings.build_user, directory=target)
+    if result.returncode != 0:
+        raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
+    archive.unlink()
+    for needed in ("pyproject.toml", "uv.lock"):
+        if not (target / needed).is_file():
+            raise FailedError(f"Commit {sha[:12]} has no {needed}; Slipway installs what `uv lock` has pinned.")
+
+
+def _install(settings: Settings, release: Path) -> None:
+    """Install exactly what the lock file pins, hashes checked, into a virtualenv that may be renamed."""
+    environment = {
+        "HOME": str(settings.uv_cache),
+        "UV_CACHE_DIR": str(settings.uv_cache),
+        "UV_PYTHON": str(settings.python),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_CONFIG": "1",
+        **settings.build_env,
+    }
+    uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
+    sync = ["sync", "--frozen", "--no-default-groups", "--no-editable", "--compile-bytecode"]
+    for arguments in (["venv", "--relocatable", ".venv"], sync):
+        result = process.run([*uv, *arguments], user=settings.build_user, environment=environment, directory=release)
+        if result.returncode != 0:
+            raise FailedError(f"uv {arguments[0]} failed.", process.tail(result.stderr))
+    # The service cannot write below its release, so its own modules are compiled here as well.
+    compile_all = [".venv/bin/python", "-m", "compileall", "-q", "-x", r"/\.venv/", "."]
+    process.run(compile_all, user=settings.build_user, directory=release)
+
+
+def _describe(settings: Settings, name: str, tag: str | None, sha: str, release: Path) -> manifest.Manifest:
+    heads: list[str] = []
+    revisions: list[manifest.Revision] | None = None
+    if (release / "alembic.ini").is_file():
+        command = [".venv/bin/python", "-c", _LIST_REVISIONS]
+        result = process.run(command, user=settings.build_user, directory=release)
+        if result.returncode != 0:
+            raise FailedError("alembic cannot read the release's migrations.", process.tail(result.stderr))
+        listed = json.loads(result.stdout)
+        heads = listed["heads"]
+        revisions = [manifest.Revision(item["revision"], item["message"]) for item in listed["revisions"]]
+        if len(heads) > 1:
+            raise FailedError(f"The migrations have {len(heads)} heads ({', '.join(heads)}); run `alembic merge`.")
+    version = process.run([".venv/bin/python", "--version"], user=settings.build_user, directory=release)
+    return manifest.Manifest(
+        release=name,
+        tag=tag,
+        sha=sha,
+        subject=repository(settings).subject(sha),
+        python=version.stdout.split()[-1] if version.stdout else "",
+        lock_sha256=hashlib.sha256((release / "uv.lock").read_bytes()).hexdigest(),
+        built_at=journal.now(),
+        heads=heads,
+        revisions=revisions,
+    )

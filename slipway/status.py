@@ -1,0 +1,168 @@
+"""What is live, how it fares and what happened last: for people and for `--json`. Reads only."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slipway import deployment, journal, lock, manifest, migrate, process, releases, slots, systemd
+from slipway.config import Settings
+from slipway.errors import SlipwayError
+
+LAST = 5
+
+
+def gather(settings: Settings) -> dict[str, Any]:
+    """One object for one app; a part that cannot be had says why under its `error`."""
+    entries = journal.read(settings.journal)
+    slot = slots.live_slot(settings)
+    name = slots.live_release(settings)
+    release = manifest.read(settings.release(name)) if name else None
+    opened = deployment.load(settings.deployment)
+    lease = lock.read(settings.lock)
+    return {
+        "host": socket.gethostname(),
+        "app": settings.app,
+        "environment": settings.environment,
+        "live": _live(settings, entries, slot, release),
+        "deployment": {
+            "action": opened.action,
+            "version": opened.version,
+            "owner": opened.owner,
+            "state": opened.state,
+            "phase": lease.phase if lease else None,
+        }
+        if opened
+        else None,
+        "database": _database(settings, release),
+        "certificate": _certificate(settings),
+        "disk": _disk(settings.root),
+        "last": [
+            {
+                "action": item.action,
+                "tag": item.tag,
+                "sha": item.sha,
+                "outcome": item.outcome,
+                "seconds": round(item.seconds, 1),
+                "at": item.at,
+                "owner": item.owner,
+                "message": item.message,
+            }
+            for item in journal.results(entries, LAST)
+        ],
+    }
+
+
+def _live(
+    settings: Settings, entries: Sequence[journal.Entry], slot: str | None, release: manifest.Manifest | None
+) -> dict[str, Any] | None:
+    if slot is None or release is None:
+        return None
+    unit = systemd.state(settings.app, slot)
+    return {
+        "tag": release.tag,
+        "sha": release.sha,
+        "release": release.release,
+        "slot": slot,
+        "since": journal.live_since(entries, release.release),
+        "unit": unit.active,
+        "restarts": unit.restarts,
+        "settings_changed": slots.inputs_changed(settings, slot),
+    }
+
+
+def _database(settings: Settings, release: manifest.Manifest | None) -> dict[str, Any]:
+    if release is None:
+        return {"revision": None, "pending": []}
+    if release.revisions is None:
+        return {"revision": None, "pending": [], "error": "the app has no alembic"}
+    try:
+        revision, waiting = migrate.pending(settings, release)
+    except SlipwayError as error:
+        return {"revision": None, "pending": [], "error": str(error)}
+    return {"revision": revision, "pending": waiting}
+
+
+def _certificate(settings: Settings) -> dict[str, Any] | None:
+    if not settings.certificate:
+        return None
+    result = process.run(["openssl", "x509", "-noout", "-enddate", "-in", settings.certificate])
+    if result.returncode != 0:
+        return {"expires": None, "days_left": None, "error": f"{settings.certificate} cannot be read"}
+    expires = parse_end_date(result.stdout)
+    return {"expires": expires.isoformat(), "days_left": (expires - datetime.now(UTC)).days}
+
+
+def parse_end_date(output: str) -> datetime:
+    """Read `openssl x509 -enddate`: notAfter=Nov 24 11:25:01 2027 GMT."""
+    text = output.strip().removeprefix("notAfter=").removesuffix(" GMT")
+    return datetime.strptime(text, "%b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+
+
+def _disk(path: Path) -> dict[str, Any]:
+    usage = shutil.disk_usage(path)
+    return {"free_mb": usage.free // 2**20, "used_percent": round(100 * usage.used / usage.total)}
+
+
+def render(found: dict[str, Any]) -> str:
+    """The same for people: a short paragraph an app."""
+    live, database, certificate, disk = (found[key] for key in ("live", "database", "certificate", "disk"))
+    rows = [("app", f"{found['app']} ({found['environment']}) on {found['host']}")]
+    if live:
+        rows.append(("live", f"{live['tag'] or 'commit'} {live['sha'][:12]} in {live['slot']}, since {live['since']}"))
+        health = live["unit"] + (f", restarted {live['restarts']} times" if live["restarts"] else "")
+        if live["settings_changed"]:
+            health += "; its settings have changed since: deploy again to apply them"
+        rows.append(("unit", health))
+    else:
+        rows.append(("live", "nothing yet: run deploy.yml"))
+    if opened := found["deployment"]:
+        rows.append(("open", f"{opened['action']} of {opened['version']} by {opened['owner']}: {opened['state']}"))
+    waiting = f", pending: {'; '.join(database['pending'])}" if database["pending"] else ", nothing pending"
+    rows.append(("database", database.get("error") or f"at {database['revision'] or 'no revision'}{waiting}"))
+    if certificate:
+        expiry = f"expires {certificate['expires']} ({certificate['days_left']} days left)"
+        rows.append(("tls", certificate.get("error") or expiry))
+    rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
+    for item in found["last"]:
+        version = item["tag"] or item["sha"][:12]
+        text = f"{item['at'][:19]}Z  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
+        rows.append(("last", f"{text}, {item['owner']}"))
+    return "\n".join(f"{label:<10}{value}" for label, value in rows)
+
+
+def list_releases(settings: Settings) -> list[dict[str, Any]]:
+    """Complete releases on this host, the newest deploy first; those never live come last."""
+    order = {entry.release: entry for entry in journal.deployed(journal.read(settings.journal))}
+    position = {name: index for index, name in enumerate(order)}
+    live = slots.live_release(settings)
+    present = releases.complete(settings)
+    return [
+        {
+            "release": name,
+            "tag": item.tag,
+            "sha": item.sha,
+            "subject": item.subject,
+            "built_at": item.built_at,
+            "deployed_at": order[name].at if name in order else None,
+            "seconds": round(order[name].seconds, 1) if name in order else None,
+            "live": name == live,
+        }
+        for name, item in sorted(present.items(), key=lambda pair: position.get(pair[0], -1), reverse=True)
+    ]
+
+
+def render_releases(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return "no releases"
+    lines = []
+    for item in found:
+        when = (
+            f"deployed {item['deployed_at'][:19]}Z in {item['seconds']:.1f} s" if item["deployed_at"] else "never live"
+        )
+        lines.append(f"{'*' if item['live'] else ' '} {item['release']:<32} {when}  {item['subject']}")
+    return "\n".join(lines)

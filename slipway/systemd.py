@@ -1,0 +1,88 @@
+"""systemd, through its own tools: the slots of an app, and the transient unit in which phases run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slipway import process
+from slipway.errors import FailedError
+
+# Set inside of the transient unit, so that a phase knows that it is already there.
+INSIDE = "SLIPWAY_INSIDE_UNIT"
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a service. `restarts` counts since it was last started by hand."""
+
+    active: str  # active, activating, deactivating, inactive, failed
+    sub: str
+    restarts: int
+    invocation: str
+
+    @property
+    def crashed(self) -> bool:
+        return self.active == "failed" or self.restarts > 0 or self.sub == "auto-restart"
+
+
+def parse_show(output: str) -> UnitState:
+    """Read the output of `systemctl show` for the four properties asked for."""
+    values = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    return UnitState(
+        active=values.get("ActiveState", "inactive"),
+        sub=values.get("SubState", "dead"),
+        restarts=int(values.get("NRestarts") or 0),
+        invocation=values.get("InvocationID", ""),
+    )
+
+
+def state(app: str, slot: str) -> UnitState:
+    properties = "--property=ActiveState,SubState,NRestarts,InvocationID"
+    return parse_show(process.run(["systemctl", "show", properties, f"{app}@{slot}.service"]).stdout)
+
+
+def start(app: str, slot: str) -> None:
+    """Queue the start of a slot, its socket first; whether the app comes up is for the gate to find out."""
+    units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
+    process.run(["systemctl", "reset-failed", *units])
+    result = process.run(["systemctl", "start", "--no-block", *units])
+    if result.returncode != 0:
+        raise FailedError(f"systemd does not start {app}@{slot}.", process.tail(result.stderr))
+
+
+def stop(app: str, slot: str) -> None:
+    """Stop a slot and wait for its end. The socket goes first, or a late connection would start it again."""
+    for unit in (f"{app}@{slot}.socket", f"{app}@{slot}.service"):
+        result = process.run(["systemctl", "stop", unit])
+        if result.returncode != 0:
+            raise FailedError(f"systemd does not stop {unit}.", process.tail(result.stderr))
+    process.run(["systemctl", "reset-failed", f"{app}@{slot}.service", f"{app}@{slot}.socket"])
+
+
+def log(app: str, slot: str, invocation: str, lines: int = 40) -> str:
+    """The last lines that a run of the slot's service wrote, without prefixes."""
+    selection = [f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else [f"--unit={app}@{slot}.service"]
+    result = process.run(["journalctl", "--output=cat", f"--lines={lines}", "--no-pager", *selection])
+    return process.tail(result.stdout, lines)
+
+
+def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
+    """Run a phase in the transient unit `slipway-<app>` and follow it; its exit code.
+
+    The unit outlives this process, the connection and Ansible. Its fixed name lets only one exist.
+    """
+    command = [
+        *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"),
+        *(f"--unit=slipway-{app}", f"--description=Slipway moves a release of {app}"),
+        *(f"--setenv={INSIDE}=1", "--", program, *arguments),
+    ]
+    sys.stdout.flush()
+    return subprocess.run(command, check=False).returncode
+
+
+def is_inside_unit() -> bool:
+    return os.environ.get(INSIDE) == "1"

@@ -1,0 +1,93 @@
+"""Shared pieces: settings of an app below a temporary root, and small git repositories."""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slipway import config, journal
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings:
+    """An app `logbook` whose directories lie below `tmp_path` and belong to whoever runs the tests."""
+    me = getpass.getuser()
+    root = tmp_path / "srv"
+    for directory in ("releases", "slots/blue", "slots/green"):
+        (root / directory).mkdir(parents=True)
+    monkeypatch.setattr(config, "RUN_DIRECTORY", tmp_path / "run")
+    monkeypatch.setattr(config, "UNIT_DIRECTORY", tmp_path / "units")
+    env_file = tmp_path / "etc/env"
+    env_file.parent.mkdir()
+    env_file.write_text('DATABASE_URL="postgresql+asyncpg://logbook@/logbook"\nSECRET_KEY="s3cret"\n')
+    return config.parse(
+        {
+            "app": "logbook",
+            "environment": "prod",
+            "root": str(root),
+            "user": me,
+            "build_user": me,
+            "migrate_user": me,
+            "env_file": str(env_file),
+            "migrate_env_file": str(tmp_path / "etc/migrate.env"),
+            "uv_cache": str(tmp_path),
+            "workers": 2,
+            "required_env": ["SECRET_KEY"],
+        },
+        source="test",
+    )
+
+
+def entry(
+    release: str,
+    phase: str = journal.RESULT,
+    outcome: str = "succeeded",
+    action: str = "deploy",
+    *,
+    tag: str | None = None,
+    sha: str = "",
+) -> journal.Entry:
+    """A journal line about `release`; by default that its deploy succeeded."""
+    return journal.Entry(
+        deployment="d",
+        action=action,
+        phase=phase,
+        outcome=outcome,
+        release=release,
+        tag=tag or release,
+        sha=sha or release,
+        owner="alice",
+        at="2026-11-24T10:00:00.000+00:00",
+    )
+
+
+class GitRepository:
+    """A scratch repository that a test fills with commits."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(self.path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(self, files: dict[str, str], tag: str | None = None, message: str = "change") -> str:
+        for name, content in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.path / name).write_text(content)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        if tag:
+            self.git("tag", "-a", tag, "-m", tag)
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> GitRepository:
+    return GitRepository(tmp_path / "repository")

@@ -1,0 +1,43 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway import envfile
+from slipway.errors import RefusedError
+
+
+def test_reads_what_systemd_reads() -> None:
+    text = "\n".join(
+        ["# comment", "; comment", "", "BARE=value", 'DOUBLE="a \\"b\\" \\\\ \\$c #d"', "SINGLE='$raw \\n'", "EMPTY="]
+    )
+    assert envfile.parse(text) == {
+        "BARE": "value",
+        "DOUBLE": 'a "b" \\ $c #d',
+        "SINGLE": "$raw \\n",
+        "EMPTY": "",
+    }
+
+
+NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True)
+VALUES = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="\x85"))
+
+
+@given(st.dictionaries(NAMES, VALUES))
+def test_what_is_written_reads_back_the_same(values: dict[str, str]) -> None:
+    assert envfile.parse(envfile.render(values)) == values
+
+
+@pytest.mark.parametrize("line", ["no separator", "1NAME=x", 'OPEN="secret', "OPEN='secret", 'TAIL="a"secret'])
+def test_a_bad_line_is_named_without_its_value(line: str) -> None:
+    with pytest.raises(RefusedError, match=r"env, line 2") as caught:
+        envfile.parse(f"A=1\n{line}\n", "env")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_line_break_cannot_smuggle_in_a_variable() -> None:
+    with pytest.raises(RefusedError):
+        envfile.render({"A": 'x"\nB="y'})
+
+
+def test_missing_counts_empty_values() -> None:
+    assert envfile.missing({"A": "1", "B": ""}, ["A", "B", "C"]) == ["B", "C"]

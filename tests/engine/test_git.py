@@ -1,0 +1,138 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slipway import git
+from slipway.errors import FailedError, RefusedError
+
+from .conftest import GitRepository
+
+
+def _source(repository: GitRepository) -> git.Repository:
+    return git.Repository(repository.path)
+
+
+def test_a_tag_becomes_the_commit_that_it_names(repository: GitRepository) -> None:
+    first = repository.commit({"a": "1"}, tag="v1.0.0", message="First")
+    repository.commit({"a": "2"})
+    assert git.resolve(_source(repository), "v1.0.0", "tags") == git.Commit(first, "v1.0.0", "First")
+
+
+def test_without_a_version_it_is_the_newest_tag_not_the_newest_commit(repository: GitRepository) -> None:
+    repository.commit({"a": "1"}, tag="v1.10.0")
+    repository.commit({"a": "2"}, tag="v1.9.0")
+    repository.commit({"a": "3"})
+    assert git.resolve(_source(repository), None, "tags").tag == "v1.10.0"
+
+
+def test_a_repository_without_tags_says_how_to_make_one(repository: GitRepository) -> None:
+    repository.commit({"a": "1"})
+    with pytest.raises(RefusedError, match="git tag -a"):
+        git.resolve(_source(repository), None, "tags")
+
+
+def test_an_unknown_tag_lists_near_ones(repository: GitRepository) -> None:
+    repository.commit({"a": "1"}, tag="v1.0.0")
+    with pytest.raises(RefusedError, match=r"No tag 'v1\.0\.1'.*Near: v1\.0\.0"):
+        git.resolve(_source(repository), "v1.0.1", "tags")
+
+
+@pytest.mark.parametrize("accept", ["tags", "signed-tags"])
+def test_a_bare_commit_is_refused_where_only_tags_deploy(repository: GitRepository, accept: str) -> None:
+    sha = repository.commit({"a": "1"})
+    with pytest.raises(RefusedError, match="commit without a tag"):
+        git.resolve(_source(repository), sha[:10], accept)
+    assert git.resolve(_source(repository), sha[:10], "commits") == git.Commit(sha, None, "change")
+
+
+def test_a_branch_is_a_version_only_where_commits_are(repository: GitRepository) -> None:
+    sha = repository.commit({"a": "1"})
+    with pytest.raises(RefusedError, match="No tag 'main'"):
+        git.resolve(_source(repository), "main", "tags")
+    assert git.resolve(_source(repository), "main", "commits").sha == sha
+
+
+@pytest.mark.parametrize("version", ["--exec=x", "v1;x", "../v1"])
+def test_a_version_is_never_an_option_or_a_path(repository: GitRepository, version: str) -> None:
+    repository.commit({"a": "1"}, tag="v1")
+    with pytest.raises(RefusedError):
+        git.resolve(_source(repository), version, "commits")
+
+
+def test_a_directory_that_is_no_repository_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="not a git repository"):
+        git.open_source(str(tmp_path), tmp_path / "cache")
+
+
+def test_a_url_is_mirrored_and_followed(repository: GitRepository, tmp_path: Path) -> None:
+    repository.commit({"a": "1"}, tag="v1")
+    url = f"file://{repository.path}"
+    assert git.open_source(url, tmp_path / "cache").tags() == ["v1"]
+    repository.commit({"a": "2"}, tag="v2")
+    assert git.open_source(url, tmp_path / "cache").tags() == ["v1", "v2"]
+
+
+def test_a_remote_that_does_not_answer_fails_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FailedError, match=r"file:///nowhere\.git does not answer"):
+        git.open_source("file:///nowhere.git", tmp_path / "cache")
+
+
+def test_a_bundle_brings_commit_and_tag_and_leaves_the_source_alone(repository: GitRepository, tmp_path: Path) -> None:
+    first = repository.commit({"a": "1"}, tag="v1")
+    second = repository.commit({"a": "2"}, tag="v2")
+    references = repository.git("for-each-ref")
+    whole, thin = tmp_path / "whole", tmp_path / "thin"
+    git.bundle(_source(repository), first, "v1", [], whole)
+    git.bundle(_source(repository), second, "v2", [first, "f" * 40], thin)
+    assert repository.git("for-each-ref") == references
+
+    mirror = _bare(tmp_path)
+    mirror.git("fetch", "--quiet", str(whole), "+refs/*:refs/*")
+    mirror.git("fetch", "--quiet", str(thin), "+refs/*:refs/*")
+    assert mirror.commit("refs/tags/v2") == second
+    with pytest.raises(FailedError):
+        _bare(tmp_path, "empty").git("fetch", "--quiet", str(thin), "+refs/*:refs/*")
+
+
+def test_a_commit_without_a_tag_can_be_bundled(repository: GitRepository, tmp_path: Path) -> None:
+    sha = repository.commit({"a": "1"})
+    git.bundle(_source(repository), sha, None, [], tmp_path / "bundle")
+    mirror = _bare(tmp_path)
+    mirror.git("fetch", "--quiet", str(tmp_path / "bundle"), "+refs/*:refs/*")
+    assert mirror.has(sha)
+
+
+def test_compare_lists_commits_and_new_migrations(repository: GitRepository) -> None:
+    old = repository.commit({"app/migrations/versions/0001_first.py": ""}, message="One")
+    new = repository.commit({"app/migrations/versions/0002_notes.py": "", "b": ""}, message="Two")
+    commits, migrations = git.compare(_source(repository), old, new)
+    assert [subject for _, subject in commits] == ["Two"]
+    assert migrations == ["app/migrations/versions/0002_notes.py"]
+    commits, migrations = git.compare(_source(repository), None, new)
+    assert len(commits) == len(migrations) == 2
+    assert git.compare(_source(repository), "f" * 40, new)[0] == commits, "a live commit that is gone from the source"
+
+
+def test_only_a_known_signer_passes(repository: GitRepository, tmp_path: Path) -> None:
+    keys = {}
+    for name in ("known", "stranger"):
+        key = tmp_path / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+        keys[name] = key
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(f"known@example.com {keys['known'].with_suffix('.pub').read_text()}")
+    repository.commit({"a": "1"}, tag="v-unsigned")
+    for name, key in keys.items():
+        repository.git("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}", "tag", "-s", f"v-{name}", "-m", "x")
+
+    git.verify_signature(_source(repository), "v-known", signers)
+    for tag in ("v-stranger", "v-unsigned"):
+        with pytest.raises(RefusedError, match=f"'{tag}' is not signed by anyone"):
+            git.verify_signature(_source(repository), tag, signers)
+
+
+def _bare(tmp_path: Path, name: str = "mirror") -> git.Repository:
+    path = tmp_path / f"{name}.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(path)], check=True)
+    return git.Repository(path)

@@ -1,0 +1,111 @@
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import ClassVar
+
+import pytest
+
+from slipway import health
+from slipway.health import Answer, Gate
+
+SHA = "a" * 40
+
+
+def _ready(pid: int | None, sha: str | None = SHA) -> Answer:
+    return Answer(200, sha=sha, pid=pid)
+
+
+def _gate(*answers: Answer) -> Gate:
+    gate = Gate(sha=SHA, workers=2, answers=2)
+    for answer in answers:
+        gate.observe(answer)
+    return gate
+
+
+def test_the_gate_wants_every_worker_several_times() -> None:
+    assert not _gate().is_open
+    assert not _gate(*[_ready(1)] * 20).is_open
+    assert not _gate(_ready(1), _ready(1), _ready(2)).is_open
+    assert _gate(_ready(1), _ready(2), _ready(1), _ready(2)).is_open
+
+
+@pytest.mark.parametrize(
+    "bad", [Answer(503, problem="no database"), Answer(0, problem="timed out"), _ready(2, "b" * 40)]
+)
+def test_one_bad_answer_begins_the_count_again(bad: Answer) -> None:
+    gate = _gate(_ready(1), _ready(2), _ready(1), bad, _ready(2))
+    assert not gate.is_open
+    assert gate.by_worker == {2: 1}
+
+
+def test_another_release_never_opens_it_and_is_named() -> None:
+    gate = _gate(*[_ready(pid, "b" * 40) for pid in (1, 2)] * 10)
+    assert not gate.is_open
+    assert "bbbbbbbbbbbb" in gate.problem
+
+
+def test_an_app_that_does_not_name_its_workers_answers_as_often_in_a_row() -> None:
+    assert not _gate(*[_ready(None, None)] * 3).is_open
+    assert _gate(*[_ready(None, None)] * 4).is_open
+
+
+def test_a_third_worker_means_that_one_died() -> None:
+    assert not _gate(_ready(1), _ready(2)).lost_worker
+    assert _gate(_ready(1), _ready(2), _ready(3)).lost_worker
+
+
+@pytest.mark.parametrize("body", [b"", b"ok", b"[1]", b"\xff\xfe"])
+def test_a_body_that_is_no_object_counts_by_its_status(body: bytes) -> None:
+    assert health.read_answer(200, body).ok
+    assert not health.read_answer(500, body).ok
+
+
+def test_a_problems_detail_is_what_is_shown() -> None:
+    assert health.read_answer(503, b'{"detail":"database away"}').problem == "database away"
+
+
+class _Server(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    seen: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.seen.append(f"{self.path} {self.headers['Host']}")
+        body = json.dumps({"status": "ready", "sha": SHA, "pid": 7}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "http.sock"
+    with _Server(str(path), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield path
+        server.shutdown()
+        thread.join()
+
+
+def test_a_slot_is_asked_over_its_own_socket(socket_path: Path) -> None:
+    assert health.ask_slot(socket_path, "/health/ready") == Answer(200, sha=SHA, pid=7)
+    assert _Handler.seen[-1] == "/health/ready localhost"
+
+
+def test_nobody_there_is_an_answer_too(tmp_path: Path) -> None:
+    answer = health.ask_slot(tmp_path / "none.sock", "/")
+    assert answer.status == 0
+    assert "FileNotFoundError" in answer.problem

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipway import config, files, journal, manifest, releases
+
+from .conftest import entry
+
+
+def test_the_longest_undeployed_go_first() -> None:
+    order = ["v1", "v2", "v3", "v4"]
+    assert releases.to_prune(order, order, 2, {"v4", "v3"}) == ["v1", "v2"]
+    assert releases.to_prune([*order, "v5-failed"], order, 4, {"v4", "v3"}) == ["v5-failed"]
+
+
+def test_nothing_goes_while_there_are_few() -> None:
+    assert releases.to_prune(["v1", "v2"], ["v1", "v2"], 5, {"v2"}) == []
+
+
+NAMES = st.sampled_from([f"v{number}" for number in range(12)])
+
+
+@given(st.sets(NAMES), st.lists(NAMES, unique=True), st.integers(1, 6), st.sets(NAMES, max_size=3))
+def test_protected_ones_stay_whatever_happens(
+    present: set[str], order: list[str], keep: int, protected: set[str]
+) -> None:
+    doomed = releases.to_prune(present, order, keep, protected)
+    assert not set(doomed) & protected
+    assert len(present) - len(doomed) >= min(keep, len(present))
+    if len(doomed) < len(present) - keep:
+        assert set(present) - set(doomed) <= protected
+
+
+def test_prune_on_disk_keeps_live_and_previous_and_clears_leftovers(settings: config.Settings) -> None:
+    for name in ("v1", "v2", "v3"):
+        _release(settings, name)
+        journal.append(settings.journal, entry(name))
+    (settings.releases / "v4.partial").mkdir()
+    files.link_atomically(settings.slot("green") / "release", "../../releases/v3")
+    files.link_atomically(settings.live, "slots/green")
+    narrow = config.Settings(**{**vars(settings), "keep_releases": 1})
+    assert releases.prune(narrow) == ["v1", "v4.partial"]
+    assert sorted(path.name for path in settings.releases.iterdir()) == ["v2", "v3"]
+
+
+def test_a_release_stops_being_one_before_its_files_go(
+    settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _release(settings, "v1")
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(releases.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        releases.delete(path)
+    assert path.is_dir()
+    assert releases.complete(settings) == {}
+
+
+def _release(settings: config.Settings, name: str) -> Path:
+    path = settings.release(name)
+    path.mkdir()
+    made = manifest.Manifest(name, name, name, "", "3.13", "", "")
+    (path / manifest.NAME).write_text(manifest.dump(made))
+    (path / manifest.COMPLETE).touch()
+    return path

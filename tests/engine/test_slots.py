@@ -1,0 +1,91 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from slipway import config, envfile, files, manifest, slots
+from slipway.errors import RefusedError
+
+RELEASE = manifest.Manifest("v1-abc", "v1", "abc" * 13 + "a", "", "3.13", "", "")
+
+
+def test_the_link_alone_says_what_is_live(settings: config.Settings) -> None:
+    assert slots.live_slot(settings) is None
+    slots.prepare(settings, "green", RELEASE)
+    assert slots.live_release(settings) is None, "a prepared slot is not live"
+    slots.switch(settings, "green")
+    assert slots.live_slot(settings) == "green"
+    assert slots.live_release(settings) == "v1-abc"
+
+
+def test_other_alternates_and_begins_with_blue() -> None:
+    assert [slots.other(name) for name in (None, "blue", "green")] == ["blue", "green", "blue"]
+
+
+def test_a_link_to_nowhere_known_is_no_slot(settings: config.Settings) -> None:
+    settings.live.symlink_to("slots/red")
+    assert slots.live_slot(settings) is None
+
+
+def test_the_snapshot_has_the_environment_and_the_release_and_is_not_for_everyone(settings: config.Settings) -> None:
+    slots.prepare(settings, "blue", RELEASE)
+    snapshot = settings.slot("blue") / "env"
+    assert envfile.read(snapshot) == {
+        "DATABASE_URL": "postgresql+asyncpg://logbook@/logbook",
+        "SECRET_KEY": "s3cret",
+        "RELEASE_TAG": "v1",
+        "RELEASE_SHA": RELEASE.sha,
+    }
+    assert snapshot.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_changed_environment_is_noticed_and_reaches_a_slot_only_when_prepared(settings: config.Settings) -> None:
+    slots.prepare(settings, "blue", RELEASE)
+    assert not slots.inputs_changed(settings, "blue")
+    settings.env_file.write_text('SECRET_KEY="another"\n')
+    assert slots.inputs_changed(settings, "blue")
+    assert envfile.read(settings.slot("blue") / "env")["SECRET_KEY"] == "s3cret"
+
+
+def test_a_missing_environment_file_is_named(settings: config.Settings) -> None:
+    settings.env_file.unlink()
+    with pytest.raises(RefusedError, match=str(settings.env_file)):
+        slots.prepare(settings, "blue", RELEASE)
+
+
+def test_a_reader_never_finds_the_link_missing(tmp_path: Path) -> None:
+    """What an unlink-then-symlink would fail: the link is read while it is moved 500 times."""
+    link = tmp_path / "live"
+    files.link_atomically(link, "slots/blue")
+    stop = threading.Event()
+    problems: list[BaseException] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                assert link.readlink().name in slots.NAMES
+            except (OSError, AssertionError) as error:
+                problems.append(error)
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(500):
+        files.link_atomically(link, f"slots/{slots.NAMES[turn % 2]}")
+    stop.set()
+    reader.join()
+    assert problems == []
+
+
+def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "env"
+    files.write_atomically(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["env"]

@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from slipway import watch
+from slipway.health import Answer
+
+SHA = "a" * 40
+
+
+def _line(status: int, path: str = "/api") -> str:
+    return json.dumps({"status": status, "uri": path})
+
+
+@pytest.mark.parametrize(
+    ("requests", "errors", "goes"),
+    [(100, 5, False), (100, 6, True), (19, 19, False), (20, 2, True), (0, 0, False)],
+)
+def test_the_budget_is_a_share_of_enough_requests(requests: int, errors: int, goes: bool) -> None:
+    tally = watch.Tally(requests=requests, errors=errors)
+    assert bool(tally.over_budget(max_error_ratio=0.05, min_requests=20)) is goes
+
+
+def test_three_lost_probes_in_a_row_are_enough_and_a_good_one_between_is_not() -> None:
+    tally = watch.Tally()
+    for answer in [Answer(502), Answer(502), Answer(200, sha=SHA), Answer(502), Answer(502)]:
+        tally.probe(answer, SHA)
+    assert tally.over_budget(0.05, 20) == ""
+    tally.probe(Answer(502), SHA)
+    assert "HTTP 502" in tally.over_budget(0.05, 20)
+
+
+def test_an_answer_from_another_commit_is_a_lost_probe() -> None:
+    tally = watch.Tally()
+    for _ in range(3):
+        tally.probe(Answer(200, sha="b" * 40), SHA)
+    assert "bbbbbbbbbbbb" in tally.over_budget(0.05, 20)
+
+
+def test_our_own_probes_and_foreign_lines_do_not_count_as_requests() -> None:
+    lines = [_line(200), _line(500), _line(404), _line(500, "/health/ready"), "torn {", "", "[]"]
+    assert watch.count_statuses(lines, "/health/ready") == (3, 1)
+
+
+def test_tail_gives_whole_lines_once_and_follows_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("before\n")
+    tail = watch.Tail(path)
+    with path.open("a") as file:
+        file.write("one\ntw")
+        file.flush()
+        assert tail.lines() == ["one"]
+        file.write("o\n")
+    assert tail.lines() == ["two"]
+    path.rename(tmp_path / "access.log.1")
+    assert tail.lines() == []
+    path.write_text("three\n")
+    assert tail.lines() == ["three"]
+
+
+def test_tail_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
+    tail = watch.Tail(tmp_path / "access.log")
+    assert tail.lines() == []
+    (tmp_path / "access.log").write_text("one\n")
+    assert tail.lines() == ["one"]
