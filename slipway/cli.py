@@ -11,7 +11,7 @@ from typing import Any
 
 from slipway import config, git, status, systemd, zipapp
 from slipway.engine import Engine, Request
-from slipway.errors import RefusedError, SlipwayError
+from slipway.errors import LockedError, RefusedError, SlipwayError
 from slipway.output import Reporter
 
 EXIT_CODES = """
@@ -130,7 +130,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         values = options.function(options, report)
     except SlipwayError as error:
-        report.result(error.outcome, str(error), detail=error.detail, changed=False)
+        holder = {"holder": error.holder} if isinstance(error, LockedError) else {}
+        report.result(error.outcome, str(error), detail=error.detail, changed=False, **holder)
         return error.exit_code
     except PermissionError as error:
         report.result("refused", f"{error.filename} needs root; run it with sudo.", changed=False)

@@ -172,15 +172,16 @@ class Engine:
                 if reason:
                     raise FailedError(f"{opened.version} took traffic, but {reason}.")
                 step.message = f"{tally.requests} requests, {tally.errors} server errors"
-            self._finish(held, opened)
-            return {"changed": True, "message": f"{opened.version} is live.", **_identity(opened)}
+            seconds = self._finish(held, opened)
+            message = f"{opened.version} is live after {seconds:.1f} s of work on this host."
+            return {"changed": True, "message": message, "seconds": seconds, **_identity(opened)}
 
     def revert(self, owner: str | None) -> Result:
-        """Undo the open deployment, from whatever phase it is in; nothing when none is open."""
+        """Undo the open deployment, from whatever phase it is in; nothing when none of `owner`'s is open."""
+        opened = deployment.load(self.settings.deployment)
+        if opened is None or (owner is not None and opened.owner != owner):
+            return {"changed": False, "message": "Nothing had been changed here."}
         with self._exclusive_phase(owner) as held:
-            opened = deployment.load(self.settings.deployment)
-            if opened is None:
-                return {"changed": False, "message": "No deployment is open; nothing to undo."}
             message = self._undo(held, opened, "reverted", "undone by request")
             return {"changed": True, "message": message, **_identity(opened)}
 
@@ -221,29 +222,22 @@ class Engine:
             return {"changed": bool(gone), "message": message, "deleted": gone}
 
     def plan(self, request: Request) -> Result:
-        """What `stage` would do, without doing any of it; `refusal` is the sentence that it would refuse with."""
+        """What `stage` would do, without doing any of it; refuses what it can tell that `stage` would refuse."""
+        self._check_policy(request)
+        cutover.check_environment(self.settings)
+        reason = self._nothing_to_do(request)
         live_name = slots.live_release(self.settings)
         live = manifest.read(self.settings.release(live_name)) if live_name else None
         known = journal.deployed(journal.read(self.settings.journal))
-        result: Result = {
+        return {
             "changed": False,
+            "action": "nothing" if reason else "deploy",
+            "message": reason or f"{request.version} would be deployed.",
             "live": {"tag": live.tag, "sha": live.sha, "release": live.release} if live else None,
             "known": sorted({entry.sha for entry in known}),
-            "refusal": None,
-            "action": "deploy",
-            "reason": "",
+            "have_commit": self._has_commit(request),
+            "staged": manifest.read(self.settings.release(request.release)) is not None,
         }
-        try:
-            self._check_movement(request)
-            cutover.check_environment(self.settings)
-            result["reason"] = self._nothing_to_do(request)
-            result["action"] = "nothing" if result["reason"] else "deploy"
-        except RefusedError as error:
-            result["refusal"] = str(error)
-        result["have_commit"] = stage.repository(self.settings).has(request.sha)
-        result["staged"] = manifest.read(self.settings.release(request.release)) is not None
-        result["message"] = result["refusal"] or result["reason"] or f"{request.version} would be deployed."
-        return result
 
     # Inside
 
@@ -348,20 +342,21 @@ class Engine:
         deployment.save(self.settings.deployment, opened)
         return opened
 
-    def _finish(self, held: lock.Lock, opened: Deployment) -> None:
-        """After the switch: drain, prune, and close as succeeded."""
+    def _finish(self, held: lock.Lock, opened: Deployment) -> float:
+        """After the switch: drain, close as succeeded, prune; seconds that all phases took."""
         with self._phase_after_switch(opened, "drain") as step:
             if opened.from_slot is not None:
                 step.message = cutover.drain_and_stop(self.settings, opened.from_slot)
             else:
                 step.skipped, step.message = True, "no release was live before"
-        self._close(held, opened, "succeeded", f"{opened.version} is live")
+        seconds = self._close(held, opened, "succeeded", f"{opened.version} is live")
         with self._phase_after_switch(opened, "prune") as step:
             gone = releases.prune(self.settings)
             step.skipped, step.message = (
                 not gone,
                 f"deleted {', '.join(gone)}" if gone else "nothing to delete",
             )
+        return seconds
 
     @contextlib.contextmanager
     def _phase_after_switch(self, opened: Deployment, name: str) -> Iterator[Step]:
@@ -390,9 +385,10 @@ class Engine:
         serving = slots.live_release(self.settings)
         return f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()
 
-    def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> None:
-        started = journal.read(self.settings.journal)
-        seconds = sum(item.seconds for item in started if item.deployment == opened.id)
+    def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> float:
+        """Write the result line, end the lease; seconds that the deployment's phases took together."""
+        lines = journal.read(self.settings.journal)
+        seconds = sum(item.seconds for item in lines if item.deployment == opened.id)
         journal.append(
             self.settings.journal,
             journal.Entry(
@@ -413,6 +409,7 @@ class Engine:
         )
         deployment.close(self.settings.deployment)
         held.end_lease()
+        return seconds
 
     def _recover(self, held: lock.Lock) -> str:
         """Bring an interrupted deployment to one end: the old release before the rename, the new one after it."""
@@ -466,14 +463,18 @@ class Engine:
 
     def _obtain(self, request: Request, bundle: Path | None) -> None:
         """The commit, and for a tag its tag object as the source has it now, in the host's mirror."""
-        mirror = stage.repository(self.settings)
         if bundle is not None:
             stage.receive(self.settings, bundle, request.sha)
-        elif not mirror.has(request.sha):
-            raise RefusedError(f"Commit {request.sha[:12]} is not on this host; pass --bundle.")
-        if request.tag is not None and mirror.commit(f"refs/tags/{request.tag}") != request.sha:
-            raise RefusedError(f"On this host the tag {request.tag} is not commit {request.sha[:12]}; pass --bundle.")
+            bundle.unlink()
+        if not self._has_commit(request):
+            raise RefusedError(f"{request.version} ({request.sha[:12]}) is not on this host; pass it with --bundle.")
         self._check_signature(request)
+
+    def _has_commit(self, request: Request) -> bool:
+        mirror = stage.repository(self.settings)
+        return mirror.has(request.sha) and (
+            request.tag is None or mirror.commit(f"refs/tags/{request.tag}") == request.sha
+        )
 
     def _nothing_to_do(self, request: Request) -> str:
         """Why a deploy of the request would change nothing; "" when it would."""

@@ -29,7 +29,11 @@ class RefusedError(SlipwayError):
 
 
 class LockedError(SlipwayError):
-    """Another deployment of this app is under way; nothing was changed."""
+    """Another deployment of this app is under way; nothing was changed. `holder` is its owner, where known."""
 
     exit_code = 4
     outcome = "locked"
+
+    def __init__(self, message: str, holder: str = "") -> None:
+        super().__init__(message)
+        self.holder = holder

@@ -144,6 +144,7 @@ def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], o
             borrowed.git("update-ref", f"refs/tags/{tag}", source.git("rev-parse", f"refs/tags/{tag}"))
             references.append(f"refs/tags/{tag}")
         excluded = [f"^{commit}" for commit in have if commit != sha and borrowed.has(commit)]
+        output.parent.mkdir(parents=True, exist_ok=True)
         borrowed.git("bundle", "create", "--quiet", str(output.resolve()), *references, *excluded)
 
 

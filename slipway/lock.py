@@ -89,7 +89,8 @@ def busy(app: str, lease: Lease | None) -> LockedError:
         return LockedError(f"Another run of slipway is at work on {app}. Try again when it is done.")
     return LockedError(
         f"{app} is being deployed by {lease.owner} ({lease.version}, phase {lease.phase}, "
-        f"{max(0, clock() - lease.renewed):.0f} s ago). Try again when that is done; `slipway status {app}` shows it."
+        f"{max(0, clock() - lease.renewed):.0f} s ago). Try again when that is done; `slipway status {app}` shows it.",
+        holder=lease.owner,
     )
 
 

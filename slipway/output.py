@@ -28,6 +28,8 @@ class Reporter:
     def result(self, outcome: str, message: str, detail: str = "", text: str = "", **values: Any) -> None:
         """The last event of a command. `text` is what people read in place of the message, where that differs."""
         event = {"event": "result", "outcome": outcome, "message": message, "detail": detail, **values}
+        if text:
+            event["text"] = text
         shown = text or (f"{detail}\n\n{message}" if detail else message)
         self._write(event, shown)
 

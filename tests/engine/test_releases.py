@@ -53,7 +53,7 @@ def test_a_release_stops_being_one_before_its_files_go(
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(releases.shutil, "rmtree", killed)
+    monkeypatch.setattr("shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         releases.delete(path)
     assert path.is_dir()

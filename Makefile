@@ -1,0 +1,57 @@
+# The commands that people type. `make` alone lists them.
+
+UV := .tools/bin/uv
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where a proxy signs TLS anew, uv has to trust what the system trusts.
+export UV_SYSTEM_CERTS := true
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-release demo-down dev test lint unit molecule acceptance
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: .venv/.installed ## a local host: provisioned, deployed to, and serving
+	@$(PYTHON) -m hosts demo
+
+demo-release: .venv/.installed ## tag the work tree as the demo's next version
+	@$(PYTHON) -m hosts demo-release
+
+demo-down: .venv/.installed ## remove the demo
+	@$(PYTHON) -m hosts demo-down
+
+dev: .venv/.installed ## the app on SQLite at http://127.0.0.1:8000, reloading
+	@$(BIN)/alembic upgrade head
+	@$(BIN)/uvicorn app.main:app --reload --reload-dir app --host 127.0.0.1 --port 8000
+
+test: lint unit acceptance molecule ## everything that must pass
+
+lint: .venv/.installed ## style, types, playbooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --profile production --offline
+
+unit: .venv/.installed ## engine, app, templates, contracts; no host
+	@$(PYTHON) -m hosts.postgresql
+	$(BIN)/pytest --ignore tests/acceptance
+
+acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
+	$(BIN)/pytest tests/acceptance
+
+molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12
+	@$(PYTHON) -m hosts images
+	$(BIN)/molecule test
+
+.venv/.installed: $(UV) pyproject.toml uv.lock
+	@echo "==> virtualenv"
+	@$(UV) sync --frozen --quiet
+	@touch $@
+
+# uv comes from its wheel, pinned by hash, into a virtualenv of its own.
+$(UV): hosts/uv.txt
+	@echo "==> uv"
+	@sh hosts/bootstrap-uv

@@ -1,0 +1,1 @@
+"""The Logbook: the service that Slipway deploys out of the box."""

@@ -1,0 +1,1 @@
+"""HTTP: routers translate between requests and the rules in `app.services`."""

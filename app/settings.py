@@ -1,0 +1,76 @@
+"""Typed settings, read from the environment once at the start (and from `.env` where there is one)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+MINIMAL_KEY_LENGTH = 32
+DEVELOPMENT_DATABASE = "sqlite+aiosqlite:///./logbook.sqlite3"
+
+
+class SettingsError(Exception):
+    """A variable is missing or wrong; one sentence that names it and never shows its value."""
+
+
+class Environment(StrEnum):
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """What the app is told from outside. Production has no default for a secret and none for the database."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
+
+    env: Environment = Environment.DEVELOPMENT
+    database_url: str = ""
+    database_pool_size: Annotated[int, Field(ge=1, le=100)] = 5
+    secret_key: SecretStr = SecretStr("")
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    release_tag: str = Field("", validation_alias=AliasChoices("RELEASE_TAG", "release_tag"))
+    release_sha: str = Field("", validation_alias=AliasChoices("RELEASE_SHA", "release_sha"))
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if self.env is Environment.PRODUCTION:
+            _check_production(self)
+        elif not self.database_url:
+            self.database_url = DEVELOPMENT_DATABASE
+        try:
+            make_url(self.database_url)
+        except ArgumentError:
+            raise SettingsError("DATABASE_URL is not a database URL; see .env.example.") from None
+        return self
+
+
+def _check_production(settings: Settings) -> None:
+    if not settings.database_url.startswith("postgresql+asyncpg://"):
+        raise SettingsError("DATABASE_URL must be a postgresql+asyncpg:// URL when ENV=production; see .env.example.")
+    key = settings.secret_key.get_secret_value()
+    if len(key) < MINIMAL_KEY_LENGTH or len(set(key)) < 8:
+        raise SettingsError(
+            f"SECRET_KEY must be set to at least {MINIMAL_KEY_LENGTH} random characters when ENV=production. "
+            "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+        )
+
+
+def load(**values: Any) -> Settings:
+    """Read the settings; SettingsError with one sentence when a variable is missing or wrong."""
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name} is wrong: {first['msg']}; see .env.example.") from None
+
+
+@cache
+def get_settings() -> Settings:
+    return load()

@@ -1,0 +1,44 @@
+"""`python -m hosts`: local systemd hosts from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from hosts import demo, engine, images
+from hosts.host import Host
+
+
+def main() -> int:
+    """Run one command; 1 with a sentence when something stands in its way."""
+    parser = argparse.ArgumentParser(prog="python -m hosts", description="Local systemd hosts in containers.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("images", help="make sure that an engine answers and the images are built")
+    up = commands.add_parser("up", help="start a host")
+    up.add_argument("name")
+    up.add_argument("--debian", choices=images.SUITES, default="13")
+    up.add_argument("--publish", action="append", default=[], metavar="OUTER:INNER", help="a port, on 127.0.0.1")
+    commands.add_parser("down", help="remove a host").add_argument("name")
+    commands.add_parser("demo", help="start, provision and deploy the demo")
+    commands.add_parser("demo-release", help="tag the work tree as the demo's next version")
+    commands.add_parser("demo-down", help="remove the demo")
+    options = parser.parse_args()
+    try:
+        if options.command == "images":
+            engine.ensure()
+            for release in images.SUITES:
+                print(images.ensure(release))
+        elif options.command == "up":
+            ports = dict(tuple(map(int, item.split(":"))) for item in options.publish)
+            Host(options.name, options.debian, ports).up()
+        elif options.command == "down":
+            Host(options.name).down()
+        else:
+            {"demo": demo.up, "demo-release": demo.release, "demo-down": demo.down}[options.command]()
+    except engine.HostError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+sys.exit(main())

@@ -1,0 +1,81 @@
+"""The container engine: finds the one that answers, or brings one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+START_SECONDS = 60
+
+
+class HostError(Exception):
+    """What stands in the way of a host, in one sentence that says what to do."""
+
+
+def say(message: str) -> None:
+    """Progress goes to standard error, so that output can be read by programs."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def run(*command: str | Path, check: bool = True, stdin: str | None = None) -> str:
+    """Standard output of a command; HostError with its last line of errors when it fails."""
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, input=stdin, errors="replace"
+    )
+    if check and done.returncode != 0:
+        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise HostError(f"'{' '.join(str(part) for part in command[:3])}' failed: {reason[0]}")
+    return done.stdout.strip()
+
+
+def answers() -> bool:
+    """Whether a daemon answers to `docker`."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+
+
+def ensure() -> None:
+    """Make sure that a container engine answers: use it, start it, or, as root on Debian, install it."""
+    if answers():
+        return
+    if shutil.which("dockerd") is None:
+        install("docker.io")
+    if os.geteuid() != 0:
+        raise HostError("No container engine answers. Start Docker (`sudo systemctl start docker`) and try again.")
+    _start()
+
+
+def install(*packages: str) -> None:
+    """Install Debian packages; HostError that names them where this user or system cannot."""
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise HostError(
+            f"{' and '.join(packages)} is missing. Install it (on Debian: apt-get install {' '.join(packages)})."
+        )
+    say(f"  installing {', '.join(packages)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+        done = subprocess.run(
+            ["apt-get", "--quiet", *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise HostError(f"apt-get {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def _start() -> None:
+    """Start the daemon: through systemd where that runs, else by hand, to live on after us."""
+    if Path("/run/systemd/system").is_dir():
+        run("systemctl", "start", "docker")
+    else:
+        say("  starting dockerd")
+        with Path("/tmp/dockerd.log").open("ab") as log:  # noqa: S108  # of root, on a machine without systemd
+            subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + START_SECONDS
+    while not answers():
+        if time.monotonic() > deadline:
+            raise HostError(f"dockerd did not answer within {START_SECONDS} s; see /tmp/dockerd.log.")
+        time.sleep(0.5)

@@ -1,0 +1,112 @@
+"""A host: a container that boots systemd, is reached over SSH, and publishes its ports on 127.0.0.1 only."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hosts import images
+from hosts.engine import HostError, ensure, run, say
+
+BOOT_SECONDS = 60
+USER = "ops"
+
+# What systemd needs of a container; --privileged would want more than some machines have to give.
+_FLAGS = (
+    *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE"),
+    *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
+    *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),  # noqa: S108  # in the container
+    *("--env", "container=docker"),
+)
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host by its container's name. `ports` maps a port of 127.0.0.1 to one of the host."""
+
+    name: str
+    debian: str = "13"
+    ports: dict[int, int] = field(default_factory=dict)
+
+    def exists(self) -> bool:
+        return bool(self._inspect("{{.Id}}"))
+
+    def is_running(self) -> bool:
+        return self._inspect("{{.State.Running}}") == "true"
+
+    def up(self) -> bool:
+        """Have the host booted; True when it was made now, False when it was there."""
+        ensure()
+        made = not self.exists()
+        if made:
+            self._create()
+        elif not self.is_running():
+            run("docker", "start", self.name)
+        self.wait_until_booted()
+        return made
+
+    def down(self) -> None:
+        """Remove the host and all that it held; nothing when there is none."""
+        if self.exists():
+            run("docker", "rm", "--force", "--volumes", self.name)
+
+    def reboot(self) -> None:
+        """As pulling the plug gently: everything stops, /run and /tmp come up empty."""
+        run("docker", "restart", "--time", "30", self.name)
+
+    def wait_until_booted(self) -> None:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while (state := self.exec("systemctl", "is-system-running", check=False)) != "running":
+            if state == "degraded":
+                failed = self.exec("systemctl", "--failed", "--plain", "--no-legend", check=False)
+                raise HostError(f"{self.name} booted, but with failed units: {failed}.")
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.name} did not boot within {BOOT_SECONDS} s (systemd says '{state}').")
+            time.sleep(0.2)
+
+    def exec(self, *command: str, check: bool = True, stdin: str | None = None) -> str:
+        """Standard output of a command that runs on the host as root."""
+        return run(
+            "docker", "exec", *(["--interactive"] if stdin else []), self.name, *command, check=check, stdin=stdin
+        )
+
+    def allow(self, public_key: Path) -> None:
+        """Let the holder of a key log in as `ops`."""
+        target = f"/home/{USER}/.ssh/authorized_keys"
+        self.exec("sh", "-c", f"umask 077; cat > {target}; chown {USER}:{USER} {target}", stdin=public_key.read_text())
+
+    def known_host_line(self, port: int) -> str:
+        """The line of known_hosts for the host's real key, as read on the host itself."""
+        kind, key = self.exec("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()[:2]
+        return f"[127.0.0.1]:{port} {kind} {key}\n"
+
+    def _inspect(self, template: str) -> str:
+        return run("docker", "container", "inspect", "--format", template, self.name, check=False)
+
+    def _create(self) -> None:
+        image = images.ensure(self.debian)
+        say(f"  starting {self.name} (Debian {self.debian})")
+        published = [
+            part for outer, inner in self.ports.items() for part in ("--publish", f"127.0.0.1:{outer}:{inner}")
+        ]
+        run("docker", "run", "--detach", "--name", self.name, "--hostname", self.name,
+            *_FLAGS, *cgroup_flags(), *published, image, "/sbin/init")  # fmt: skip
+
+
+def cgroup_flags() -> list[str]:
+    """The whole hierarchy of control groups: with a part of it systemd sees paths that do not match."""
+    hybrid = Path("/sys/fs/cgroup/unified")
+    if hybrid.is_dir():
+        return ["--volume", f"{hybrid}:/sys/fs/cgroup:rw"]
+    return ["--cgroupns=host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+
+
+def make_key(path: Path) -> Path:
+    """An SSH key pair for logging in to hosts, made once; the path of its public half."""
+    public = path.with_suffix(".pub")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "slipway", "-f", str(path)], check=True)
+    return public

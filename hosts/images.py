@@ -1,0 +1,65 @@
+"""Images of the hosts: Debian 13 and 12, built once and kept until the Dockerfile changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from hosts.engine import HostError, install, run, say
+
+DOCKERFILE = Path(__file__).with_name("Dockerfile")
+SUITES = {"12": "bookworm", "13": "trixie"}
+_PACKAGES = "ca-certificates"
+_PULL_SECONDS = 20
+
+
+def ensure(release: str) -> str:
+    """The image of a Debian release ("12" or "13"), built where it is missing or out of date; its name."""
+    if release not in SUITES:
+        raise HostError(f"Debian {release} is not among the tested ones: {', '.join(SUITES)}.")
+    image = f"slipway-host:{release}"
+    digest = hashlib.sha256(DOCKERFILE.read_bytes()).hexdigest()[:16]
+    label = "slipway.dockerfile"
+    if (
+        run("docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{label}"}}}}', image, check=False)
+        == digest
+    ):
+        return image
+    base = _base(release)
+    say(f"  building {image} on {base}")
+    run("docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--label", f"{label}={digest}",
+        "--tag", image, "--file", DOCKERFILE, DOCKERFILE.parent)  # fmt: skip
+    return image
+
+
+def _base(release: str) -> str:
+    """Debian's own image where a registry answers, else one made from Debian's packages."""
+    pulled, made = f"debian:{release}", f"slipway-base:{release}"
+    for name in (made, pulled):
+        if run("docker", "image", "inspect", "--format", "{{.Id}}", name, check=False):
+            return name
+    try:
+        done = subprocess.run(
+            ["docker", "pull", "--quiet", pulled], capture_output=True, timeout=_PULL_SECONDS, check=False
+        )
+        if done.returncode == 0:
+            return pulled
+    except subprocess.TimeoutExpired:
+        say(f"  no registry answered within {_PULL_SECONDS} s")
+    say(f"  {pulled} cannot be pulled; making it from Debian's packages (mmdebstrap)")
+    if shutil.which("mmdebstrap") is None:
+        install("mmdebstrap")
+    if os.geteuid() != 0:
+        raise HostError(f"{pulled} cannot be pulled, and making it needs root. Run this as root, or pull it first.")
+    suite = SUITES[release]
+    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PACKAGES}", suite, "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as bootstrap:
+        imported = subprocess.run(
+            ["docker", "import", "-", made], stdin=bootstrap.stdout, capture_output=True, check=False
+        )
+    if bootstrap.returncode != 0 or imported.returncode != 0:
+        raise HostError(f"mmdebstrap could not make Debian {release}; run `{' '.join(command)} >/dev/null` to see why.")
+    return made

@@ -1,0 +1,129 @@
+"""Runs the engine, on the host or on the controller, and turns its result into Ansible's.
+
+Its options are documented in library/slipway.py.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+PROJECT = Path(__file__).resolve().parents[3]
+PROGRAM = "/usr/local/bin/slipway"
+READ_ONLY = {"plan", "resolve", "compare", "status", "releases"}
+OWNED = {"stage", "migrate", "warm", "switch", "settle", "revert", "rollback"}
+NOT_FOUND = 127
+
+
+def owner() -> str:
+    """Who deploys: a person, a machine and the run (the ansible-playbook process, the parent of this one)."""
+    return f"{getpass.getuser()}@{socket.gethostname()} (pid {os.getppid()})"
+
+
+def is_dead(other: str) -> bool:
+    """Whether `other` is a run on this machine that has ended; a run elsewhere counts as alive."""
+    match = re.fullmatch(r"(.+) \(pid (\d+)\)", other)
+    if not match or match[1] != owner().rpartition(" (pid ")[0]:
+        return False
+    try:
+        os.kill(int(match[2]), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def command_line(command: str, arguments: list[Any], options: dict[str, Any]) -> list[str]:
+    """`options` as `--name value`: true is a bare flag, a list repeats, nothing and false are left out."""
+    line = [command, "--json"]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            line.append(flag)
+        elif isinstance(value, list):
+            line += [part for item in value for part in (flag, str(item))]
+        elif value is not None and value is not False and value != "":
+            line += [flag, str(value)]
+    return [*line, *(str(argument) for argument in arguments if argument not in (None, ""))]
+
+
+def read_events(output: str) -> list[dict[str, Any]]:
+    """The JSON objects among the lines of `output`."""
+    events = []
+    for line in output.splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+    return events
+
+
+def _without_result(code: int, errors: str) -> str:
+    last = errors.strip().splitlines()[-1:] or ["it printed nothing"]
+    return f"slipway ended with code {code} and no result: {last[0]}"
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
+    """See library/slipway.py."""
+
+    _VALID_ARGS = frozenset({"command", "app", "arguments", "options", "where"})
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        given = self._task.args
+        command, where = given["command"], given.get("where", "host")
+        options = dict(given.get("options") or {})
+        arguments = [given["app"]] if "app" in given else []
+        arguments += given.get("arguments") or []
+        reads = command in READ_ONLY or bool(options.get("plan"))
+        if self._play_context.check_mode and not reads:
+            return {**result, "skipped": True, "msg": "check mode: nothing was changed"}
+        if command in OWNED and not reads:
+            options["owner"] = owner()
+
+        code, events, errors = self._execute(command_line(command, arguments, options), where)
+        final = events[-1] if events else {}
+        if final.get("outcome") == "locked" and is_dead(final.get("holder", "")):
+            # The run that held the lease ended without its result, killed perhaps: its deployment is ours to end.
+            options["supersede"] = final["holder"]
+            code, events, errors = self._execute(command_line(command, arguments, options), where)
+            final = events[-1] if events else {}
+        result |= {key: value for key, value in final.items() if key not in ("event", "detail", "text")}
+        result["phases"] = [event for event in events if event["event"] == "phase"]
+        if code == NOT_FOUND and where == "host":
+            group = (task_vars or {}).get("release_environment", "<environment>")
+            result["msg"] = f"This host was never provisioned: run `ansible-playbook site.yml -l {group}` first."
+            # A plan can still be shown; nothing else can go on.
+            return {**result, "failed": not self._play_context.check_mode, "action": "deploy", "live": None}
+        result["msg"] = final.get("message") or _without_result(code, errors)
+        result["changed"] = bool(final.get("changed")) and not reads
+        result["failed"] = code != 0
+        if text := final.get("text"):
+            result["text"] = text
+        if final.get("detail"):
+            result["detail"] = str(final["detail"]).splitlines()
+        return result
+
+    def _execute(self, line: list[str], where: str) -> tuple[int, list[dict[str, Any]], str]:
+        if where == "controller":
+            program = [sys.executable, "-m", "slipway", *line]
+            done = subprocess.run(program, cwd=PROJECT, capture_output=True, text=True, check=False)
+            return done.returncode, read_events(done.stdout), done.stderr
+        if where != "host":
+            raise AnsibleActionFail(f"where is '{where}', but must be host or controller")
+        answer = self._low_level_execute_command(shlex.join([PROGRAM, *line]))
+        return answer["rc"], read_events(answer["stdout"]), answer["stderr"] or answer["stdout"]
