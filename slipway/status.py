@@ -84,7 +84,7 @@ def _database(settings: Settings, release: manifest.Manifest | None) -> dict[str
         revision, waiting = migrate.pending(settings, release)
     except SlipwayError as error:
         return {"revision": None, "pending": [], "error": str(error)}
-    return {"revision": revision, "pending": waiting}
+    return {"revision": revision, "pending": waiting, "ahead": not release.knows(revision)}
 
 
 def _certificate(settings: Settings) -> dict[str, Any] | None:
@@ -123,6 +123,8 @@ def render(found: dict[str, Any]) -> str:
     if opened := found["deployment"]:
         rows.append(("open", f"{opened['action']} of {opened['version']} by {opened['owner']}: {opened['state']}"))
     waiting = f", pending: {'; '.join(database['pending'])}" if database["pending"] else ", nothing pending"
+    if database.get("ahead"):
+        waiting = ", ahead of this release"
     rows.append(("database", database.get("error") or f"at {database['revision'] or 'no revision'}{waiting}"))
     if certificate:
         expiry = f"expires {certificate['expires']} ({certificate['days_left']} days left)"
