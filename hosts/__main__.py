@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
-from hosts import demo, engine, images
+from hosts import demo, engine, images, scratch
 from hosts.host import Host
 
 
@@ -19,6 +20,10 @@ def main() -> int:
     up.add_argument("--debian", choices=images.SUITES, default="13")
     up.add_argument("--publish", action="append", default=[], metavar="OUTER:INNER", help="a port, on 127.0.0.1")
     commands.add_parser("down", help="remove a host").add_argument("name")
+    tagged = commands.add_parser("tag", help="tag the work tree in a scratch repository")
+    tagged.add_argument("repository", type=Path)
+    tagged.add_argument("tag")
+    tagged.add_argument("--overlay", type=Path, action="append", default=[], help="a tree to lay over it")
     commands.add_parser("demo", help="start, provision and deploy the demo")
     commands.add_parser("demo-release", help="tag the work tree as the demo's next version")
     commands.add_parser("demo-down", help="remove the demo")
@@ -29,8 +34,10 @@ def main() -> int:
             for release in images.SUITES:
                 print(images.ensure(release))
         elif options.command == "up":
-            ports = dict(tuple(map(int, item.split(":"))) for item in options.publish)
+            ports = {int(outer): int(inner) for outer, inner in (item.split(":") for item in options.publish)}
             Host(options.name, options.debian, ports).up()
+        elif options.command == "tag":
+            print(scratch.tag(options.repository, options.tag, *options.overlay))
         elif options.command == "down":
             Host(options.name).down()
         else:

@@ -20,7 +20,7 @@ SSH_PORT, HTTP_PORT, HTTPS_PORT = 8022, 8080, 8443
 HOST = Host("slipway-demo", "13", {SSH_PORT: 22, HTTP_PORT: 80, HTTPS_PORT: 443})
 
 NEXT = f"""
-The Logbook answers at https://127.0.0.1:{HTTPS_PORT}/  Try next:
+The Logbook answers at https://127.0.0.1:{HTTPS_PORT}/docs  Try next:
 
   curl --cacert .demo/ca.crt https://127.0.0.1:{HTTPS_PORT}/health/ready
   . .venv/bin/activate                            # ansible-playbook and its friends

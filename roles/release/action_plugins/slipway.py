@@ -105,7 +105,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         result |= {key: value for key, value in final.items() if key not in ("event", "detail", "text")}
         result["phases"] = [event for event in events if event["event"] == "phase"]
         if code == NOT_FOUND and where == "host":
-            group = (task_vars or {}).get("release_environment", "<environment>")
+            group = self._templar.template((task_vars or {}).get("release_environment", "<environment>"))
             result["msg"] = f"This host was never provisioned: run `ansible-playbook site.yml -l {group}` first."
             # A plan can still be shown; nothing else can go on.
             return {**result, "failed": not self._play_context.check_mode, "action": "deploy", "live": None}

@@ -1,0 +1,246 @@
+"""From a bare host to a rollback, as a person would go; the tests follow on one another."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+
+import httpx
+import pytest
+
+from hosts import scratch
+
+from .conftest import HTTP_PORT, HTTPS_PORT, SECRET, Controller
+from .load import Load
+
+
+def changed(output: str) -> int:
+    """The recap's count of changes, over all hosts."""
+    return sum(int(count) for count in re.findall(r"changed=(\d+)", output))
+
+
+# A bare host
+
+
+def test_a_host_that_was_never_provisioned_says_what_to_run(controller: Controller) -> None:
+    output = controller.play("deploy.yml", check=False)
+    assert "never provisioned: run `ansible-playbook site.yml -l local` first" in output
+
+
+def test_check_mode_goes_through_on_a_fresh_host_and_changes_nothing(controller: Controller) -> None:
+    before = controller.host.exec("sh", "-c", "find /etc /srv /usr/local -xdev | sort")
+    output = controller.play("site.yml", "--check", "--diff")
+    assert changed(output) > 5
+    output = controller.play("deploy.yml", "--check", "--diff")
+    assert "nothing is live yet" in output
+    assert controller.sha("v2.0.0")[:12] in output
+    after = controller.host.exec("sh", "-c", "find /etc /srv /usr/local -xdev | sort")
+    assert after == before
+
+
+def test_provisioning_twice_changes_nothing_the_second_time(controller: Controller) -> None:
+    assert changed(controller.play("site.yml")) > 20
+    output = controller.play("site.yml")
+    assert changed(output) == 0, output
+
+
+def test_a_site_without_a_release_says_so(controller: Controller) -> None:
+    with controller.client() as client:
+        answer = client.get("/")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+# The first release
+
+
+def test_the_first_release_serves(controller: Controller) -> None:
+    controller.play("deploy.yml", "-e", "version=v1.0.0")
+    assert controller.ready()["release"] == "v1.0.0"
+    assert controller.ready()["sha"] == controller.sha("v1.0.0")
+    live = controller.status()["live"]
+    assert (live["tag"], live["sha"], live["unit"]) == ("v1.0.0", controller.sha("v1.0.0"), "active")
+
+
+def test_deploying_it_again_changes_nothing(controller: Controller) -> None:
+    output = controller.play("deploy.yml", "-e", "version=v1.0.0")
+    assert changed(output) == 0
+    assert "v1.0.0 is live already" in output
+
+
+@pytest.mark.usefixtures("controller")
+def test_http_is_redirected_to_the_public_port() -> None:
+    answer = httpx.get(f"http://127.0.0.1:{HTTP_PORT}/health/ready?x=1")
+    assert answer.status_code == 301
+    assert answer.headers["location"] == f"https://127.0.0.1:{HTTPS_PORT}/health/ready?x=1"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_unknown_host_names_are_refused(controller: Controller, scheme: str) -> None:
+    port = HTTP_PORT if scheme == "http" else HTTPS_PORT
+    with controller.client() as client, pytest.raises(httpx.RemoteProtocolError):
+        client.get(f"{scheme}://127.0.0.1:{port}/health/ready", headers={"Host": "evil.example"})
+
+
+def test_answers_carry_security_headers_and_a_request_id(controller: Controller) -> None:
+    with controller.client() as client:
+        headers = client.get("/health/live", headers={"X-Request-ID": "forged"}).headers
+    assert headers["strict-transport-security"].startswith("max-age=")
+    assert headers["x-content-type-options"] == "nosniff"
+    assert re.fullmatch(r"[0-9a-f]{32}", headers["x-request-id"])
+    assert headers["server"] == "nginx"
+
+
+def test_nothing_has_failed_on_the_host(controller: Controller) -> None:
+    assert controller.host.exec("systemctl", "--failed", "--no-legend") == ""
+
+
+def test_no_process_of_the_app_runs_as_root(controller: Controller) -> None:
+    processes = controller.host.exec("ps", "-eo", "user:32,args").splitlines()
+    users = {line.split()[0] for line in processes if "gunicorn" in line}
+    assert users == {"logbook"}
+
+
+def test_postgresql_listens_on_no_tcp_port(controller: Controller) -> None:
+    listening = controller.host.exec("ss", "--tcp", "--listening", "--numeric", "--processes")
+    assert "postgres" not in listening
+    assert "nginx" in listening, "or the question was wrong"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE t (i int)",
+        "CREATE TEMP TABLE t (i int)",
+        "CREATE SCHEMA s",
+        "DROP TABLE services",
+        "ALTER TABLE services ADD x int",
+        "TRUNCATE services",
+        "SET ROLE logbook_owner",
+    ],
+)
+def test_the_runtime_role_changes_rows_and_no_schema(controller: Controller, statement: str) -> None:
+    query = ["runuser", "-u", "logbook", "--", "psql", "-d", "logbook", "-v", "ON_ERROR_STOP=1", "-tAc"]
+    assert controller.host.exec(*query, "SELECT count(*) >= 0 FROM services") == "t"
+    done = controller.host.exec(
+        "sh", "-c", f"runuser -u logbook -- psql -d logbook -tAc '{statement}' 2>&1", check=False
+    )
+    assert re.search(r"permission denied|must be owner", done), done
+
+
+def test_the_environment_file_is_for_root_and_the_app_alone(controller: Controller) -> None:
+    for name in ("/etc/logbook/env", "/srv/logbook/slots/blue/env"):
+        assert controller.host.exec("stat", "--format=%a %U %G", name) == "640 root logbook"
+    readable = controller.host.exec("sh", "-c", f"grep -rlsI {SECRET} /etc /srv /var/log /run || true").splitlines()
+    assert set(readable) <= {"/etc/logbook/env", "/srv/logbook/slots/blue/env"}
+
+
+def test_the_app_can_write_nothing_of_its_own(controller: Controller) -> None:
+    writable = "runuser -u logbook -- find /srv/logbook /etc/logbook -writable -not -type l 2>/dev/null || true"
+    assert controller.host.exec("sh", "-c", writable) == ""
+
+
+def test_the_unit_is_sandboxed(controller: Controller) -> None:
+    output = controller.host.exec("systemd-analyze", "security", "--no-pager", "logbook@blue.service")
+    level = re.search(r"exposure level for logbook@blue\.service: ([\d.]+)", output)
+    assert level
+    assert float(level[1]) <= 2.0
+
+
+# The second release, under load
+
+
+def test_a_release_with_a_migration_and_its_rollback_drop_no_request(controller: Controller) -> None:
+    with Load(controller) as outcome:
+        plan = controller.play("deploy.yml", "--check")
+        assert "0002_notes.py" in plan
+        controller.play("deploy.yml")
+        assert controller.ready()["sha"] == controller.sha("v2.0.0")
+        assert controller.status()["database"] == {"revision": "0002", "pending": [], "ahead": False}
+        controller.play("rollback.yml")
+        assert controller.ready()["sha"] == controller.sha("v1.0.0")
+    assert outcome.failures == []
+    assert outcome.sent > 500
+    assert outcome.releases == ["v1.0.0", "v2.0.0", "v1.0.0"]
+    status = controller.status()
+    assert status["live"]["sha"] == controller.sha("v1.0.0")
+    assert status["database"]["ahead"], "a rollback leaves the schema as it is"
+    assert [item["outcome"] for item in status["last"]] == ["succeeded"] * 3
+
+
+def test_the_old_release_served_until_the_switch(controller: Controller) -> None:
+    lines = [line for line in controller.journal() if line["tag"] == "v2.0.0"]
+    live = {line["phase"]: line["live"].rpartition("-")[0] for line in lines}
+    assert [live[phase] for phase in ("stage", "migrate", "warm", "switch")] == ["v1.0.0"] * 3 + ["v2.0.0"]
+
+
+def test_status_is_a_readable_table(controller: Controller) -> None:
+    output = controller.play("status.yml")
+    for text in ("v1.0.0", "database", "days left", "rollback v1.0.0: succeeded"):
+        assert text in output
+
+
+def test_after_a_reboot_the_same_release_serves_by_itself(controller: Controller) -> None:
+    controller.host.reboot()
+    started = time.monotonic()
+    while time.monotonic() - started < 30:
+        try:
+            assert controller.ready()["sha"] == controller.sha("v1.0.0")
+            break
+        except (httpx.HTTPError, AssertionError):
+            time.sleep(0.5)
+    else:
+        pytest.fail("nothing served within 30 s of the reboot")
+    controller.host.wait_until_booted()
+
+
+# What fails, and leaves everything as it was
+
+
+def test_a_release_that_crashes_is_shown_and_changes_nothing(controller: Controller) -> None:
+    controller.variant("v3.0.0", {"app/main.py": "raise RuntimeError('the tests broke it')\n"})
+    with Load(controller) as outcome:
+        output = controller.play("deploy.yml", check=False)
+    assert "crashed after" in output
+    assert "the tests broke it" in output
+    assert "v1.0.0" in controller.ready()["release"]
+    assert outcome.failures == []
+    assert controller.status()["deployment"] is None
+    assert controller.host.exec("systemctl", "is-active", "logbook@green.service", check=False) == "inactive"
+
+
+def test_a_controller_that_is_killed_leaves_one_release_and_the_next_run_converges(controller: Controller) -> None:
+    with Load(controller) as outcome:
+        run = controller.start("deploy.yml", "-e", "version=v2.0.0")
+        deadline = time.monotonic() + 60
+        while controller.status()["deployment"] is None:
+            assert time.monotonic() < deadline
+        os.killpg(run.pid, signal.SIGKILL)
+        run.communicate()
+        controller.play("deploy.yml", "-e", "version=v2.0.0")
+    assert outcome.failures == []
+    assert controller.ready()["sha"] == controller.sha("v2.0.0")
+    assert controller.status()["deployment"] is None
+
+
+def test_only_signed_tags_where_that_is_wanted(controller: Controller) -> None:
+    key = controller.state / "signer"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    signing = ["-c", "gpg.format=ssh", "-c", f"user.signingkey={key}"]
+    scratch.git(controller.repository, *signing, "tag", "-s", "v4.0.0", "-m", "signed", "v1.0.0^{commit}")
+    scratch.git(controller.repository, "tag", "-a", "v4.0.1", "-m", "unsigned", "v2.0.0^{commit}")
+    public = key.with_suffix(".pub").read_text().strip()
+    controller.declare(accept="signed-tags", allowed_signers=[f"signer@example.com {public}"])
+    try:
+        controller.play("site.yml")
+        assert "'v4.0.1' is not signed by anyone" in controller.play("deploy.yml", "-e", "version=v4.0.1", check=False)
+        controller.play("deploy.yml", "-e", "version=v4.0.0")
+        assert controller.ready()["release"] == "v4.0.0"
+        assert "is not signed by anyone" in controller.play("rollback.yml", "-e", "version=v2.0.0", check=False)
+        assert controller.ready()["release"] == "v4.0.0"
+    finally:
+        controller.declare()
+        controller.play("site.yml")

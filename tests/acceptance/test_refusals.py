@@ -1,0 +1,98 @@
+"""Bad input gets one clear sentence, before anything has changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hosts import scratch
+
+from .conftest import Controller
+
+SITE: list[tuple[dict[str, Any], str]] = [
+    ({"env": {}}, "apps.logbook.env has no SECRET_KEY, which the app requires"),
+    ({"env": {"SECRET_KEY": "a\nb"}}, "apps.logbook.env.SECRET_KEY has a line break"),
+    ({"domains": ["https://logbook.example.com"]}, "apps.logbook.domains has 'https://logbook.example.com', neither"),
+    ({"domains": []}, "apps.logbook.domains is empty"),
+    ({"workers": "many"}, "argument 'workers' is of type str and we were unable to convert to int"),
+    ({"wrokers": 2}, "Unsupported parameters: wrokers"),
+    ({"accept": "anything"}, "value of accept must be one of: tags, signed-tags, commits, got: anything"),
+    ({"pool_size": 50}, "Lower workers or pool_size"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), SITE, ids=[sentence for _, sentence in SITE])
+def test_site(controller: Controller, change: dict[str, Any], sentence: str) -> None:
+    controller.declare(**change)
+    try:
+        output = controller.play("site.yml", check=False)
+    finally:
+        controller.declare()
+    assert sentence in flat(output)
+    assert "changed=0" in output
+
+
+DEPLOY: list[tuple[list[str], str]] = [
+    (["-e", "version=v1.0.9"], "No tag 'v1.0.9'"),
+    (["-e", "version=v1.0.9"], "Near: v1.0.0"),
+    (["-e", "version=main"], "No tag 'main'"),
+    (["-e", "app=other"], "There is no app 'other' in local: pass -e app= with one of logbook"),
+    (["-e", '{"version": 1.2}'], "version is 1.2, which is no text"),
+    (["-e", "force=maybe"], "force is 'maybe'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), DEPLOY, ids=[sentence for _, sentence in DEPLOY])
+def test_deploy(controller: Controller, arguments: list[str], sentence: str) -> None:
+    output = controller.play("deploy.yml", *arguments, check=False)
+    assert sentence in flat(output)
+    assert "changed=0" in output
+
+
+def test_a_commit_is_no_tag(controller: Controller) -> None:
+    output = controller.play("deploy.yml", "-e", f"version={controller.sha('v1.0.0')}", check=False)
+    assert "is a commit without a tag, and this environment deploys tags only" in flat(output)
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "deploy.yml", "rollback.yml", "status.yml"])
+@pytest.mark.parametrize("limit", [None, "unsorted"])
+def test_a_run_is_for_one_environment(controller: Controller, playbook: str, limit: str | None) -> None:
+    output = flat(controller.play(playbook, limit=limit, check=False))
+    assert "A run is for one: pass, for example, -l prod." in output
+    assert "changed=0" in output
+
+
+def test_a_name_that_cannot_be_a_unit(controller: Controller) -> None:
+    path = controller.state / "inventory.yml"
+    path.write_text(path.read_text().replace("logbook:", "log_book:"))
+    try:
+        output = controller.play("site.yml", check=False)
+    finally:
+        controller.declare()
+    assert "'log_book' cannot be an app's name" in flat(output)
+
+
+def test_no_space_is_said_before_anything_is_built(controller: Controller) -> None:
+    toml = "/etc/slipway/logbook.toml"
+    controller.host.exec("sed", "-i", "s/^min_free_mb = .*/min_free_mb = 100000000/", toml)
+    try:
+        output = controller.play("deploy.yml", "-e", "version=v1.0.0", "-e", "force=true", check=False)
+    finally:
+        controller.host.exec("sed", "-i", "s/^min_free_mb = .*/min_free_mb = 500/", toml)
+    assert "MB free, but a release wants 100000000 MB" in flat(output)
+
+
+def test_a_tag_that_moved_is_refused_unless_forced(controller: Controller) -> None:
+    live = controller.ready()["release"]
+    scratch.git(controller.repository, "tag", "--force", "-a", "v1.0.0", "-m", "moved", "v2.0.0^{commit}")
+    output = controller.play("deploy.yml", "-e", "version=v1.0.0", check=False)
+    assert "The tag v1.0.0 was commit" in flat(output)
+    assert controller.ready()["release"] == live
+    controller.play("deploy.yml", "-e", "version=v1.0.0", "-e", "force=true")
+    assert controller.ready()["sha"] == controller.sha("v2.0.0")
+
+
+def flat(output: str) -> str:
+    """The output with its line breaks and indentation folded, as sentences read."""
+    return " ".join(output.split())

@@ -1,0 +1,42 @@
+"""The action plugin's decisions, without a host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from roles.release.action_plugins import slipway as plugin
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"sha": "abc"}, ["--sha", "abc"]),
+        ({"force": True, "open": False, "tag": None, "bundle": ""}, ["--force"]),
+        ({"have": ["a", "b"]}, ["--have", "a", "--have", "b"]),
+        ({"dry_run": True}, ["--dry-run"]),
+    ],
+)
+def test_options_become_a_command_line(options: dict[str, object], expected: list[str]) -> None:
+    assert plugin.command_line("stage", ["logbook", ""], options) == ["stage", "--json", *expected, "logbook"]
+
+
+def test_events_are_read_among_other_output() -> None:
+    output = 'Warning: x\n{"event":"phase","phase":"warm"}\n[1]\n{"no":"event"}\n{"event":"result"}\n'
+    assert [event["event"] for event in plugin.read_events(output)] == ["phase", "result"]
+
+
+def test_a_run_of_this_machine_that_has_ended_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    me = plugin.owner().rpartition(" (pid ")[0]
+    assert plugin.is_dead(f"{me} (pid {ended.pid})")
+    assert not plugin.is_dead(f"{me} (pid {os.getpid()})")
+
+
+@pytest.mark.parametrize("other", ["", "root", "alice@elsewhere (pid 999999)", "x (pid 1"])
+def test_anybody_else_counts_as_alive(other: str) -> None:
+    assert not plugin.is_dead(other)

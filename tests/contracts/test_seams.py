@@ -1,0 +1,144 @@
+"""What the parts of Slipway rely on in one another, held to both sides."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from app.main import create_app
+from app.settings import Settings
+from hosts import scratch
+from roles.release.action_plugins import slipway as plugin
+from slipway import config, envfile
+
+PROJECT = scratch.PROJECT
+ROLE = PROJECT / "roles/app"
+
+
+def _variables(**settings: Any) -> dict[str, Any]:
+    """What the templates of role `app` see, from its real defaults and variables."""
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    declared = {"domains": ["logbook.example.com"], "env": {"SECRET_KEY": 'q"u\\o$t`e'}, **settings}
+    return {
+        **defaults,
+        **{name: _trusted(value) for name, value in internal.items()},
+        "app_name": "logbook",
+        "app_environment": "prod",
+        "app_settings": declared,
+        "ansible_facts": {"processor_vcpus": 4, "architecture": "x86_64"},
+        "ansible_managed": "Ansible managed",
+    }
+
+
+def _trusted(value: Any) -> Any:
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+def _render(template: str, **extra: Any) -> str:
+    variables = _variables(**extra.pop("settings", {})) | extra
+    source = trust_as_template((ROLE / "templates" / template).read_text())
+    rendered: str = Templar(loader=DataLoader(), variables=variables).template(source, escape_backslashes=False)
+    return rendered
+
+
+def test_the_engine_reads_the_settings_that_the_role_writes() -> None:
+    settings = config.parse(tomllib.loads(_render("app.toml.j2")), source="app.toml.j2")
+    assert settings.app == "logbook"
+    assert settings.workers == 4
+    assert settings.required_env == ["DATABASE_URL", "SECRET_KEY"]
+    assert settings.watch_url == "https://logbook.example.com/health/ready"
+    written = set(tomllib.loads(_render("app.toml.j2")))
+    assert set(config.Settings.__dataclass_fields__) - written == {"lease_seconds"}
+
+
+def test_a_port_that_is_forwarded_is_part_of_the_url() -> None:
+    values = tomllib.loads(_render("app.toml.j2", settings={"https_port": 8443}))
+    assert values["watch_url"] == "https://logbook.example.com:8443/health/ready"
+    assert values["watch_port"] == 443
+
+
+def test_the_engine_reads_the_environment_that_the_role_writes() -> None:
+    awkward = {"A": 'q"u\\o$t`e', "B": "spaces and #", "C": "", "D": "ünï", "E": "'single'"}
+    text = _render("env.j2", item={"variables": awkward})
+    assert envfile.parse(text) == awkward
+
+
+def test_the_app_starts_with_the_environment_that_the_role_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"env": {"SECRET_KEY": "0123456789abcdef" * 4}}
+    variables = Templar(loader=DataLoader(), variables=_variables(**settings)).template(
+        trust_as_template("{{ __app_env }}")
+    )
+    for name in list(os.environ):
+        if name in {field.upper() for field in Settings.model_fields}:
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    read = Settings(_env_file=None)
+    assert read.env == "production"
+    assert read.database_url == "postgresql+asyncpg://logbook@/logbook?host=/run/postgresql"
+    assert read.database_pool_size == 5
+
+
+def test_the_variables_that_the_engine_adds_are_ones_that_the_app_reads() -> None:
+    added = re.findall(r'"(RELEASE_[A-Z]+)"', (PROJECT / "slipway/slots.py").read_text())
+    assert added
+    assert {name.lower() for name in added} <= set(Settings.model_fields)
+
+
+def test_the_app_has_the_health_path_that_is_asked_by_default() -> None:
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())["app_defaults"]
+    paths = create_app(Settings(_env_file=None)).openapi()["paths"]
+    assert defaults["health_path"] in paths
+    assert config.Settings.__dataclass_fields__["health_path"].default == defaults["health_path"]
+
+
+def test_slot_inputs_are_files_that_the_role_writes() -> None:
+    settings = config.parse(tomllib.loads(_render("app.toml.j2")), source="test")
+    written = "".join((ROLE / "tasks" / name).read_text() for name in ("settings.yml", "units.yml"))
+    for path in settings.slot_inputs:
+        assert path.name.replace("logbook", "{{ app_name }}") in written
+
+
+def test_the_program_is_where_the_units_and_the_plugin_look_for_it() -> None:
+    assert f"dest: {plugin.PROGRAM}\n" in (ROLE / "tasks/engine.yml").read_text()
+    assert f"ExecStart={plugin.PROGRAM} recover %i" in _render("slipway-recover@.service.j2")
+
+
+def test_nothing_in_production_reloads_or_creates_tables() -> None:
+    deployed = [*ROLE.rglob("*.j2"), *(PROJECT / "app").rglob("*.py"), *(PROJECT / "slipway").glob("*.py")]
+    assert [str(path) for path in deployed if re.search(r"create_all\(|--reload", path.read_text())] == []
+
+
+def test_requirements_are_what_the_ansible_package_bundles() -> None:
+    import ansible_collections
+
+    root = Path(next(iter(ansible_collections.__path__)))
+    for item in yaml.safe_load((PROJECT / "requirements.yml").read_text())["collections"]:
+        bundled = yaml.safe_load((root / item["name"].replace(".", "/") / "MANIFEST.json").read_text())
+        assert bundled["collection_info"]["version"] == item["version"], item["name"]
+
+
+def test_every_collection_that_is_used_is_required() -> None:
+    required = {item["name"] for item in yaml.safe_load((PROJECT / "requirements.yml").read_text())["collections"]}
+    places = [PROJECT / "roles", PROJECT / "playbooks", PROJECT / "molecule", PROJECT / "ansible.cfg"]
+    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*.yml"))]
+    used = set(re.findall(r"\b(community\.\w+|ansible\.posix)\.\w+", "".join(path.read_text() for path in files)))
+    assert used <= required
+
+
+def test_uv_is_the_same_version_everywhere() -> None:
+    makefile = (PROJECT / "hosts/uv.txt").read_text()
+    role = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    assert f"uv=={role['__app_uv_version']} " in makefile
+    for wheel in role["__app_uv_wheels"].values():
+        assert wheel["sha256"] in makefile
+        assert f"uv-{role['__app_uv_version']}-" in wheel["path"]

@@ -1,0 +1,91 @@
+"""Nginx's configuration, rendered over the role's real defaults; on a host Nginx tests it before it is installed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLE = Path(__file__).resolve().parents[2] / "roles/nginx"
+
+SITE = {
+    "name": "logbook",
+    "domains": ["logbook.example.com"],
+    "upstream_socket": "/srv/logbook/live/http.sock",
+    "certificate": "/etc/ssl/slipway/logbook/fullchain.pem",
+    "certificate_key": "/etc/ssl/slipway/logbook/privkey.pem",
+}
+
+
+def render(version: str = "1.26.3", sites: list[dict[str, Any]] | None = None, **changes: Any) -> str:
+    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    variables = {
+        **yaml.safe_load((ROLE / "defaults/main.yml").read_text()),
+        **{name: trust_as_template(value) for name, value in internal.items()},
+        "__nginx_version_output": {"stderr": f"nginx version: nginx/{version}"},
+        "ansible_managed": "Ansible managed",
+        "nginx_sites": sites if sites is not None else [SITE],
+        **changes,
+    }
+    source = trust_as_template((ROLE / "templates/nginx.conf.j2").read_text())
+    rendered: str = Templar(loader=DataLoader(), variables=variables).template(source, escape_backslashes=False)
+    return rendered
+
+
+def test_blocks_are_closed() -> None:
+    text = render()
+    assert text.count("{\n") == len(re.findall(r"^\s*\}$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("version", "present", "absent"),
+    [
+        ("1.22.1", "listen 443 ssl http2;", "http2 on;"),
+        ("1.26.3", "http2 on;", "ssl http2;"),
+        ("1.29.7", "keepalive 0;", "ssl http2;"),
+    ],
+)
+def test_directives_are_those_of_the_version(version: str, present: str, absent: str) -> None:
+    assert present in render(version)
+    assert absent not in render(version)
+
+
+def test_upstream_connections_are_never_kept() -> None:
+    """A kept one would go on to the old release after the switch, and fail when that stops."""
+    for version in ("1.22.1", "1.26.3"):
+        upstream = re.search(r"upstream logbook \{(.*?)\n    \}", render(version), re.DOTALL)
+        assert upstream
+        assert "keepalive" not in re.sub(r"#.*", "", upstream[1])
+    assert re.search(r"^\s*keepalive [1-9]", render("1.30.0"), re.MULTILINE) is None
+
+
+def test_a_request_is_never_sent_twice() -> None:
+    assert re.findall(r"proxy_next_upstream .*", render()) == ["proxy_next_upstream off;"]
+
+
+def test_unknown_names_get_no_certificate_unless_a_site_is_an_address() -> None:
+    assert "ssl_reject_handshake on;" in render()
+    by_address = render(sites=[{**SITE, "domains": ["127.0.0.1"]}])
+    assert "ssl_reject_handshake" not in by_address
+    assert by_address.count("return 444;") == 2
+
+
+def test_http_is_redirected_to_the_port_that_clients_use() -> None:
+    assert "return 301 https://$host$request_uri;" in render()
+    assert "return 301 https://$host:8443$request_uri;" in render(sites=[{**SITE, "https_port": 8443}])
+
+
+def test_without_sites_everything_is_refused() -> None:
+    text = render(sites=[])
+    assert "proxy_pass" not in text
+    assert "ssl_reject_handshake on;" in text
+
+
+def test_hsts_can_be_left_out() -> None:
+    assert "Strict-Transport-Security" in render()
+    assert "Strict-Transport-Security" not in render(nginx_hsts_seconds=0)
