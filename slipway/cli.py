@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slipway import config, git, status, systemd, zipapp
-from slipway.engine import Engine, Request
-from slipway.errors import LockedError, RefusedError, SlipwayError
+from slipway import admission, config, git, status, systemd, zipapp
+from slipway.deployment import Request
+from slipway.engine import Engine
+from slipway.errors import FailedError, LockedError, RefusedError, SlipwayError
 from slipway.output import Reporter
 
 EXIT_CODES = """
@@ -136,6 +137,9 @@ def main(arguments: Sequence[str]) -> int:
     except PermissionError as error:
         report.result("refused", f"{error.filename} needs root; run it with sudo.", changed=False)
         return RefusedError.exit_code
+    except OSError as error:
+        report.result("failed", f"{error.filename or 'The system'}: {error.strerror}.", changed=False)
+        return FailedError.exit_code
     report.result("ok", values.pop("message"), **values)
     return 0
 
@@ -178,7 +182,7 @@ def deploy(options: argparse.Namespace, report: Reporter) -> Result:
 def rollback(options: argparse.Namespace, report: Reporter) -> Result:
     engine = _engine(options, report)
     if options.plan:
-        target = engine.rollback_target(_request(options))
+        target = admission.rollback_target(engine.settings, _request(options))
         return {
             "changed": False,
             "message": f"{target.version} would be live again.",

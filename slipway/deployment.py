@@ -11,7 +11,7 @@ import secrets
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from slipway import files
+from slipway import files, versions
 
 # How far a deployment came, in this order.
 OPENED, STAGED, MIGRATED, WARM, SWITCHED = "opened", "staged", "migrated", "warm", "switched"
@@ -36,6 +36,25 @@ class Deployment:
     @property
     def version(self) -> str:
         """How people call the release: its tag, else the commit."""
+        return self.tag or self.sha[:12]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which release is wanted, by whom. `superseded` are owners whose lease does not count: they are dead."""
+
+    sha: str = ""
+    tag: str | None = None
+    owner: str = "root"
+    force: bool = False
+    superseded: tuple[str, ...] = ()
+
+    @property
+    def release(self) -> str:
+        return versions.release_name(self.tag, self.sha)
+
+    @property
+    def version(self) -> str:
         return self.tag or self.sha[:12]
 
 

@@ -118,9 +118,12 @@ def _install(settings: Settings, release: Path) -> None:
         result = process.run([*uv, *arguments], user=settings.build_user, environment=environment, directory=release)
         if result.returncode != 0:
             raise FailedError(f"uv {arguments[0]} failed.", process.tail(result.stderr))
-    # The service cannot write below its release, so its own modules are compiled here as well.
+    # The service cannot write below its release, so its own modules are compiled here as well, and nothing that uv
+    # or an archive left open to everybody (such as .venv/.lock) stays so.
     compile_all = [".venv/bin/python", "-m", "compileall", "-q", "-x", r"/\.venv/", "."]
-    process.run(compile_all, user=settings.build_user, directory=release)
+    close = ["find", ".", "-perm", "/022", "-not", "-type", "l", "-exec", "chmod", "go-w", "{}", "+"]
+    for command in (compile_all, close):
+        process.run(command, user=settings.build_user, directory=release)
 
 
 def _describe(settings: Settings, name: str, tag: str | None, sha: str, release: Path) -> manifest.Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -79,7 +80,8 @@ class Controller:
 
     def client(self, **values: Any) -> httpx.Client:
         """A client outside of the host that trusts the host's authority."""
-        return httpx.Client(base_url=f"https://127.0.0.1:{HTTPS_PORT}", verify=str(self.state / "ca.crt"), **values)
+        trust = ssl.create_default_context(cafile=self.state / "ca.crt")
+        return httpx.Client(base_url=f"https://127.0.0.1:{HTTPS_PORT}", verify=trust, **values)
 
     def ready(self) -> dict[str, Any]:
         with self.client() as client:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from slipway import config, cutover, database, deployment, files, journal, lock, manifest, slots, stage, systemd, watch
-from slipway.engine import Engine, Request
+from slipway.deployment import Request
+from slipway.engine import Engine
 from slipway.errors import FailedError, LockedError, RefusedError
 from slipway.output import Reporter
 
@@ -144,6 +145,20 @@ def test_a_release_that_fails_its_gate_leaves_the_old_one_and_the_evidence(host:
     assert host.live() == "v1-111111111111"
     assert host.running == {"blue"}
     assert host.results()[-1] == ("deploy", "v2", "failed")
+
+
+def test_a_full_disk_is_a_failure_like_any_other(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    _deployed(host, V1)
+
+    def full(*_: object) -> manifest.Manifest:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stage, "build", full)
+    monkeypatch.setattr(journal, "append", full)
+    with pytest.raises(FailedError, match=r"No space left on device.*v1-111111111111 serves as before"):
+        _deployed(host, V2)
+    assert deployment.load(host.settings.deployment) is None
+    assert host.running == {"blue"}
 
 
 def test_a_release_over_its_budget_is_sent_back(host: Host) -> None:

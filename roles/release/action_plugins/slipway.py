@@ -125,5 +125,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             return done.returncode, read_events(done.stdout), done.stderr
         if where != "host":
             raise AnsibleActionFail(f"where is '{where}', but must be host or controller")
-        answer = self._low_level_execute_command(shlex.join([PROGRAM, *line]))
+        # Something on its standard input keeps ssh from opening a terminal, whose loss would hang up the engine.
+        answer = self._low_level_execute_command(shlex.join([PROGRAM, *line]), in_data=b"\n")
         return answer["rc"], read_events(answer["stdout"]), answer["stderr"] or answer["stdout"]

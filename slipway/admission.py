@@ -1,0 +1,74 @@
+"""What may be deployed here, and what a request comes to: decided before anything is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipway import git, journal, slots, stage, systemd, versions
+from slipway.config import Settings
+from slipway.deployment import Request
+from slipway.errors import RefusedError
+
+
+def check_request(settings: Settings, request: Request) -> None:
+    """RefusedError when the environment does not take such a version, or its tag has moved since it was deployed."""
+    if settings.accept != "commits" and request.tag is None:
+        raise RefusedError(
+            f"{settings.environment} deploys tags only (accept: {settings.accept}); "
+            f"tag commit {request.sha[:12]} and deploy the tag."
+        )
+    if request.tag is not None and not versions.is_tag(request.tag):
+        raise RefusedError(f"'{request.tag}' cannot be a tag.")
+    if not git.is_sha(request.sha):
+        raise RefusedError(f"'{request.sha}' is not a full commit; pass the 40 hex digits.")
+    if request.tag is None or request.force:
+        return
+    if was := journal.moved_from(journal.read(settings.journal), request.tag, request.sha):
+        raise RefusedError(
+            f"The tag {request.tag} was commit {was[:12]} when it was deployed and is {request.sha[:12]} now. "
+            "Make a new tag, or pass -e force=true if it was moved on purpose."
+        )
+
+
+def check_signature(settings: Settings, request: Request) -> None:
+    """RefusedError unless the tag is signed by somebody who may, where the environment wants signed tags."""
+    if settings.accept != "signed-tags":
+        return
+    if request.tag is None:
+        raise RefusedError(f"{request.version} has no tag, and {settings.environment} takes signed tags.")
+    git.verify_signature(stage.repository(settings), request.tag, Path(settings.allowed_signers))
+
+
+def has_commit(settings: Settings, request: Request) -> bool:
+    """Whether the host's mirror has the commit, and the tag as it is now."""
+    mirror = stage.repository(settings)
+    return mirror.has(request.sha) and (request.tag is None or mirror.commit(f"refs/tags/{request.tag}") == request.sha)
+
+
+def nothing_to_do(settings: Settings, request: Request) -> str:
+    """Why a deploy of the request would change nothing; "" when it would."""
+    live = slots.live_slot(settings)
+    if live is None or request.force or slots.live_release(settings) != request.release:
+        return ""
+    if slots.inputs_changed(settings, live) or systemd.state(settings.app, live).active != "active":
+        return ""
+    return f"{request.version} is live already, with the same settings."
+
+
+def rollback_target(settings: Settings, request: Request) -> Request:
+    """The release to return to; RefusedError when there is none, or it was never live here."""
+    entries = journal.read(settings.journal)
+    if request.tag or request.sha:
+        found = journal.find(entries, request.tag, request.sha or None)
+        if found is None:
+            known = ", ".join(item.tag or item.sha[:12] for item in reversed(journal.deployed(entries)[-5:]))
+            raise RefusedError(
+                f"{request.version} was never live on this host, so there is no going back to it "
+                f"(was live: {known or 'nothing'}). Use deploy.yml for it."
+            )
+    else:
+        live = slots.live_release(settings)
+        found = journal.previous(entries, live) if live else None
+        if found is None:
+            raise RefusedError("There is no release before the live one to go back to.")
+    return Request(found.sha, found.tag, request.owner, request.force, request.superseded)

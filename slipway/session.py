@@ -1,0 +1,227 @@
+"""A deployment under way: its lock and lease, its phases in the journal, and its one end, whatever happens.
+
+A phase that fails undoes its deployment before it raises. What was interrupted is found by the next command, or by
+the boot: before the rename of the `live` link the old release is left to serve, after it the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from slipway import cutover, deployment, journal, lock, manifest, releases, slots, systemd
+from slipway.config import Settings
+from slipway.deployment import Deployment, Request
+from slipway.errors import FailedError, RefusedError, SlipwayError
+from slipway.output import Reporter
+
+# A phase of a run that died goes on in its unit; whoever takes over waits for it to end by itself.
+TAKEOVER_WAIT = 180.0
+
+
+@dataclass
+class Step:
+    """What a phase reports when it ends well."""
+
+    message: str = ""
+    skipped: bool = False
+
+
+class Session:
+    """What every command needs of the deployment that is, or is not, under way."""
+
+    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+        self.settings = settings
+        self.report = reporter
+
+    @contextlib.contextmanager
+    def exclusive(self, request: Request) -> Iterator[lock.Lock]:
+        """The lock for a new deployment; one that its owner left open is finished or undone first."""
+        wait = TAKEOVER_WAIT if request.superseded else 0
+        with lock.hold(self.settings.lock, self.settings.app, wait) as held:
+            lease = held.lease()
+            if lease and lease.is_held_against(request.owner, request.superseded, lock.clock()):
+                raise lock.busy(self.settings.app, lease)
+            if message := self.recover(held):
+                self.report.note(message)
+            yield held
+
+    @contextlib.contextmanager
+    def exclusive_phase(self, owner: str | None) -> Iterator[lock.Lock]:
+        """The lock for a phase of a deployment that is open; `owner` None is whoever opened it."""
+        with lock.hold(self.settings.lock, self.settings.app) as held:
+            lease = held.lease()
+            if lease and owner is not None and lease.is_held_against(owner, (), lock.clock()):
+                raise lock.busy(self.settings.app, lease)
+            yield held
+
+    @contextlib.contextmanager
+    def resume(self, owner: str | None, *states: str) -> Iterator[tuple[lock.Lock, Deployment]]:
+        """The open deployment, when it has come as far as one of `states`."""
+        with self.exclusive_phase(owner) as held:
+            opened = deployment.load(self.settings.deployment)
+            if opened is None:
+                raise RefusedError(
+                    f"No deployment of {self.settings.app} is open: it has ended, or was undone. Run deploy.yml again."
+                )
+            if owner is not None and opened.owner != owner:
+                raise RefusedError(
+                    f"The open deployment of {self.settings.app} is now that of {opened.owner}, not of {owner}."
+                )
+            if opened.state not in states:
+                raise RefusedError(
+                    f"The deployment of {opened.version} is {opened.state}; "
+                    f"this phase follows on {' or '.join(states)}."
+                )
+            yield held, opened
+
+    @contextlib.contextmanager
+    def phase(self, held: lock.Lock, opened: Deployment, name: str) -> Iterator[Step]:
+        """Time a phase, write it down, and undo the deployment when it fails."""
+        held.renew(opened.owner, opened.id, name, opened.version, self.settings.lease_seconds)
+        started = time.monotonic()
+        step = Step()
+        try:
+            yield step
+        except (SlipwayError, OSError) as error:
+            self._record(opened, name, "failed", started, str(error))
+            self.report.phase(name, "failed", _elapsed(started), str(error))
+            undone = self.undo(held, opened, "failed", str(error))
+            raise FailedError(f"{error} {undone}", getattr(error, "detail", "")) from error
+        outcome = "skipped" if step.skipped else "ok"
+        self._record(opened, name, outcome, started, step.message)
+        self.report.phase(name, outcome, _elapsed(started), step.message)
+        held.renew(opened.owner, opened.id, name, opened.version, self.settings.lease_seconds)
+
+    def _record(self, opened: Deployment, phase: str, outcome: str, started: float | None, message: str) -> None:
+        self._write(
+            journal.Entry(
+                deployment=opened.id,
+                action=opened.action,
+                phase=phase,
+                outcome=outcome,
+                release=opened.release,
+                tag=opened.tag,
+                sha=opened.sha,
+                owner=opened.owner,
+                live=slots.live_release(self.settings),
+                seconds=_elapsed(started) if started is not None else 0.0,
+                message=message,
+                at=journal.now(),
+            ),
+        )
+
+    def open(self, held: lock.Lock, action: str, request: Request) -> Deployment:
+        live = slots.live_slot(self.settings)
+        opened = Deployment(
+            id=deployment.new_id(),
+            action=action,
+            owner=request.owner,
+            release=request.release,
+            tag=request.tag,
+            sha=request.sha,
+            from_slot=live,
+            from_release=slots.live_release(self.settings),
+            to_slot=slots.other(live),
+            opened_at=journal.now(),
+        )
+        held.renew(opened.owner, opened.id, "stage", opened.version, self.settings.lease_seconds)
+        deployment.save(self.settings.deployment, opened)
+        return opened
+
+    def finish(self, held: lock.Lock, opened: Deployment) -> float:
+        """After the switch: drain, close as succeeded, prune; seconds that all phases took."""
+        with self._phase_after_switch(opened, "drain") as step:
+            if opened.from_slot is not None:
+                step.message = cutover.drain_and_stop(self.settings, opened.from_slot)
+            else:
+                step.skipped, step.message = True, "no release was live before"
+        seconds = self._close(held, opened, "succeeded", f"{opened.version} is live")
+        with self._phase_after_switch(opened, "prune") as step:
+            gone = releases.prune(self.settings)
+            step.skipped, step.message = (
+                not gone,
+                f"deleted {', '.join(gone)}" if gone else "nothing to delete",
+            )
+        return seconds
+
+    @contextlib.contextmanager
+    def _phase_after_switch(self, opened: Deployment, name: str) -> Iterator[Step]:
+        """Like `_phase`, but the new release has proved itself: a failure is reported and undoes nothing."""
+        started = time.monotonic()
+        step = Step()
+        try:
+            yield step
+        except (SlipwayError, OSError) as error:
+            self._record(opened, name, "failed", started, str(error))
+            self.report.phase(name, "failed", _elapsed(started), str(error))
+            return
+        outcome = "skipped" if step.skipped else "ok"
+        self._record(opened, name, outcome, started, step.message)
+        self.report.phase(name, outcome, _elapsed(started), step.message)
+
+    def undo(self, held: lock.Lock, opened: Deployment, outcome: str, reason: str) -> str:
+        """Make the release that was live before serve alone, and close; a sentence that says what serves."""
+        message = ""
+        if slots.live_slot(self.settings) == opened.to_slot:
+            release = manifest.read(self.settings.release(opened.from_release)) if opened.from_release else None
+            message = cutover.go_back(self.settings, opened.from_slot, release.sha if release else None)
+            cutover.drain(self.settings, opened.to_slot)
+        systemd.stop(self.settings.app, opened.to_slot)
+        self._close(held, opened, outcome, reason)
+        serving = slots.live_release(self.settings)
+        return f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()
+
+    def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> float:
+        """Write the result line, end the lease; seconds that the deployment's phases took together."""
+        lines = journal.read(self.settings.journal)
+        seconds = sum(item.seconds for item in lines if item.deployment == opened.id)
+        self._write(
+            journal.Entry(
+                deployment=opened.id,
+                action=opened.action,
+                phase=journal.RESULT,
+                outcome=outcome,
+                release=opened.release,
+                tag=opened.tag,
+                sha=opened.sha,
+                owner=opened.owner,
+                live=slots.live_release(self.settings),
+                seconds=round(seconds, 3),
+                message=message,
+                at=journal.now(),
+                detail={"from": opened.from_release},
+            ),
+        )
+        deployment.close(self.settings.deployment)
+        held.end_lease()
+        return seconds
+
+    def _write(self, entry: journal.Entry) -> None:
+        """Add to the journal. A full disk must keep nobody from undoing what filled it."""
+        try:
+            journal.append(self.settings.journal, entry)
+        except OSError as error:
+            self.report.note(f"{self.settings.journal} could not be written: {error.strerror}")
+
+    def recover(self, held: lock.Lock) -> str:
+        """Bring an interrupted deployment to one end: the old release before the rename, the new one after it."""
+        opened = deployment.load(self.settings.deployment)
+        live = slots.live_slot(self.settings)
+        if opened is None:
+            idle = slots.other(live)
+            if live is not None and systemd.state(self.settings.app, idle).active != "inactive":
+                systemd.stop(self.settings.app, idle)
+                return f"{idle} was running without taking traffic and was stopped."
+            return ""
+        if live == opened.to_slot:
+            self.finish(held, opened)
+            return f"The interrupted {opened.action} of {opened.version} had switched and was finished."
+        self.undo(held, opened, "reverted", "interrupted before the switch")
+        return f"The interrupted {opened.action} of {opened.version} had not switched and was undone."
+
+
+def _elapsed(started: float) -> float:
+    return round(time.monotonic() - started, 3)
