@@ -10,10 +10,12 @@ export UV_SYSTEM_CERTS := true
 export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs/cgroup)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-release demo-down dev test lint unit molecule acceptance
+.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+tools: .venv/.installed ## the virtualenv with ansible-playbook and all else: . .venv/bin/activate
 
 demo: .venv/.installed ## a local host: provisioned, deployed to, and serving
 	@$(PYTHON) -m hosts demo
