@@ -33,6 +33,18 @@ def test_site(controller: Controller, change: dict[str, Any], sentence: str) -> 
     assert "changed=0" in output
 
 
+def test_a_configuration_that_nginx_refuses_is_not_installed(controller: Controller) -> None:
+    before = controller.host.exec("cat", "/etc/nginx/nginx.conf")
+    controller.declare(client_max_body_size="lots")
+    try:
+        output = controller.play("site.yml", check=False)
+    finally:
+        controller.declare()
+    assert "directive invalid value" in flat(output), output
+    assert controller.host.exec("cat", "/etc/nginx/nginx.conf") == before
+    assert controller.ready()["status"] == "ready"
+
+
 DEPLOY: list[tuple[list[str], str]] = [
     (["-e", "version=v1.0.9"], "No tag 'v1.0.9'"),
     (["-e", "version=v1.0.9"], "Near: v1.0.0"),
