@@ -72,6 +72,8 @@ def _start() -> None:
         run("systemctl", "start", "docker")
     else:
         say("  starting dockerd")
+        _forget_dead(Path("/var/run/docker.pid"), "dockerd")
+        _forget_dead(Path("/var/run/docker/containerd/containerd.pid"), "containerd")
         with Path("/tmp/dockerd.log").open("ab") as log:  # noqa: S108  # of root, on a machine without systemd
             subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + START_SECONDS
@@ -79,3 +81,13 @@ def _start() -> None:
         if time.monotonic() > deadline:
             raise HostError(f"dockerd did not answer within {START_SECONDS} s; see /tmp/dockerd.log.")
         time.sleep(0.5)
+
+
+def _forget_dead(pid_file: Path, program: str) -> None:
+    """Remove the PID file that a killed daemon left: its number may be another process's by now."""
+    try:
+        running = Path(f"/proc/{int(pid_file.read_text())}/comm").read_text().strip()
+    except (OSError, ValueError):
+        running = ""
+    if running != program:
+        pid_file.unlink(missing_ok=True)

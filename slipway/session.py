@@ -95,23 +95,9 @@ class Session:
         self.report.phase(name, outcome, _elapsed(started), step.message)
         held.renew(opened.owner, opened.id, name, opened.version, self.settings.lease_seconds)
 
-    def _record(self, opened: Deployment, phase: str, outcome: str, started: float | None, message: str) -> None:
-        self._write(
-            journal.Entry(
-                deployment=opened.id,
-                action=opened.action,
-                phase=phase,
-                outcome=outcome,
-                release=opened.release,
-                tag=opened.tag,
-                sha=opened.sha,
-                owner=opened.owner,
-                live=slots.live_release(self.settings),
-                seconds=_elapsed(started) if started is not None else 0.0,
-                message=message,
-                at=journal.now(),
-            ),
-        )
+    def _record(self, opened: Deployment, phase: str, outcome: str, started: float, message: str) -> None:
+        """One line of the journal about a phase that began at `started`."""
+        self._write(opened, phase, outcome, _elapsed(started), message)
 
     def open(self, held: lock.Lock, action: str, request: Request) -> Deployment:
         live = slots.live_slot(self.settings)
@@ -177,30 +163,29 @@ class Session:
     def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> float:
         """Write the result line, end the lease; seconds that the deployment's phases took together."""
         lines = journal.read(self.settings.journal)
-        seconds = sum(item.seconds for item in lines if item.deployment == opened.id)
-        self._write(
-            journal.Entry(
-                deployment=opened.id,
-                action=opened.action,
-                phase=journal.RESULT,
-                outcome=outcome,
-                release=opened.release,
-                tag=opened.tag,
-                sha=opened.sha,
-                owner=opened.owner,
-                live=slots.live_release(self.settings),
-                seconds=round(seconds, 3),
-                message=message,
-                at=journal.now(),
-                detail={"from": opened.from_release},
-            ),
-        )
+        seconds = round(sum(item.seconds for item in lines if item.deployment == opened.id), 3)
+        self._write(opened, journal.RESULT, outcome, seconds, message)
         deployment.close(self.settings.deployment)
         held.end_lease()
         return seconds
 
-    def _write(self, entry: journal.Entry) -> None:
+    def _write(self, opened: Deployment, phase: str, outcome: str, seconds: float, message: str) -> None:
         """Add to the journal. A full disk must keep nobody from undoing what filled it."""
+        entry = journal.Entry(
+            deployment=opened.id,
+            action=opened.action,
+            phase=phase,
+            outcome=outcome,
+            release=opened.release,
+            tag=opened.tag,
+            sha=opened.sha,
+            owner=opened.owner,
+            live=slots.live_release(self.settings),
+            seconds=seconds,
+            message=message,
+            at=journal.now(),
+            detail={"from": opened.from_release},
+        )
         try:
             journal.append(self.settings.journal, entry)
         except OSError as error:

@@ -150,10 +150,11 @@ def test_the_runtime_role_changes_rows_and_no_schema(controller: Controller, sta
 
 
 def test_the_environment_file_is_for_root_and_the_app_alone(controller: Controller) -> None:
-    for name in ("/etc/logbook/env", "/srv/logbook/slots/blue/env"):
+    files = ["/etc/logbook/env", "/srv/logbook/slots/blue/env", "/srv/logbook/slots/green/env"]
+    for name in files:
         assert controller.host.exec("stat", "--format=%a %U %G", name) == "640 root logbook"
     readable = controller.host.exec("sh", "-c", f"grep -rlsI {SECRET} /etc /srv /var/log /run || true").splitlines()
-    assert set(readable) <= {"/etc/logbook/env", "/srv/logbook/slots/blue/env"}
+    assert sorted(readable) == sorted(files)
 
 
 def test_the_app_can_write_nothing_of_its_own(controller: Controller) -> None:
