@@ -214,6 +214,7 @@ def test_after_a_reboot_the_same_release_serves_by_itself(controller: Controller
     else:
         pytest.fail("nothing served within 30 s of the reboot")
     controller.host.wait_until_booted()
+    assert changed(controller.play("site.yml")) == 0, "what a reboot undoes was set in the wrong place"
 
 
 # What fails, and leaves everything as it was
