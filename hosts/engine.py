@@ -75,7 +75,9 @@ def _start() -> None:
         _forget_dead(Path("/var/run/docker.pid"), "dockerd")
         _forget_dead(Path("/var/run/docker/containerd/containerd.pid"), "containerd")
         with Path("/tmp/dockerd.log").open("ab") as log:  # noqa: S108  # of root, on a machine without systemd
-            subprocess.Popen(["dockerd"], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            # Forked away: it is nobody's child whom anybody would have to wait for.
+            command = ["setsid", "--fork", "dockerd"]
+            subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=True)
     deadline = time.monotonic() + START_SECONDS
     while not answers():
         if time.monotonic() > deadline:
