@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slipway import git, journal, slots, stage, systemd, versions
+from slipway import cutover, database, deployment, git, journal, manifest, slots, stage, systemd, versions
 from slipway.config import Settings
 from slipway.deployment import Request
 from slipway.errors import RefusedError
@@ -36,13 +36,44 @@ def check_signature(settings: Settings, request: Request) -> None:
         return
     if request.tag is None:
         raise RefusedError(f"{request.version} has no tag, and {settings.environment} takes signed tags.")
-    git.verify_signature(stage.repository(settings), request.tag, Path(settings.allowed_signers))
+    if problem := _signature_problem(settings, request.tag):
+        raise RefusedError(
+            f"The tag '{request.tag}' is not signed by anyone in {settings.allowed_signers}. "
+            "Sign it with `git tag -s`, or add the signer to the app's 'allowed_signers'.",
+            problem,
+        )
+
+
+def _signature_problem(settings: Settings, tag: str) -> str:
+    return git.signature_problem(stage.repository(settings), tag, Path(settings.allowed_signers))
 
 
 def has_commit(settings: Settings, request: Request) -> bool:
-    """Whether the host's mirror has the commit, and the tag as it is now."""
+    """Whether the host's mirror has the commit, and the tag on it."""
     mirror = stage.repository(settings)
     return mirror.has(request.sha) and (request.tag is None or mirror.commit(f"refs/tags/{request.tag}") == request.sha)
+
+
+def needs_bundle(settings: Settings, request: Request) -> bool:
+    """Whether the commit has to be sent: the host lacks it, or has its tag from before it was signed."""
+    if not has_commit(settings, request):
+        return True
+    signed = settings.accept != "signed-tags" or request.tag is None or not _signature_problem(settings, request.tag)
+    return not signed
+
+
+def check_host(settings: Settings) -> str | None:
+    """The revision of the database, when the host can take a release: variables set, space left, PostgreSQL answering.
+
+    RefusedError or FailedError with what is wrong.
+    """
+    cutover.check_environment(settings)
+    stage.check_space(settings)
+    live = slots.live_release(settings)
+    release = manifest.read(settings.release(live)) if live else None
+    if release is not None and release.revisions is None:
+        return None  # an app without alembic
+    return database.current_revision(settings, database.migration_environment(settings))
 
 
 def nothing_to_do(settings: Settings, request: Request) -> str:
@@ -50,20 +81,25 @@ def nothing_to_do(settings: Settings, request: Request) -> str:
     live = slots.live_slot(settings)
     if live is None or request.force or slots.live_release(settings) != request.release:
         return ""
+    if deployment.load(settings.deployment) is not None:
+        return ""  # the release may be live, but an interrupted deployment is to be ended
     if slots.inputs_changed(settings, live) or systemd.state(settings.app, live).active != "active":
         return ""
     return f"{request.version} is live already, with the same settings."
 
 
-def rollback_target(settings: Settings, request: Request) -> Request:
-    """The release to return to; RefusedError when there is none, or it was never live here."""
+def rollback_target(settings: Settings, request: Request, version: str) -> Request:
+    """The release to return to: that of a tag or commit, or (version "") the one before the live one.
+
+    RefusedError when there is none, or it was never live here.
+    """
     entries = journal.read(settings.journal)
-    if request.tag or request.sha:
-        found = journal.find(entries, request.tag, request.sha or None)
+    if version:
+        found = journal.find(entries, version)
         if found is None:
             known = ", ".join(item.tag or item.sha[:12] for item in reversed(journal.deployed(entries)[-5:]))
             raise RefusedError(
-                f"{request.version} was never live on this host, so there is no going back to it "
+                f"{version} was never live on this host, so there is no going back to it "
                 f"(was live: {known or 'nothing'}). Use deploy.yml for it."
             )
     else:

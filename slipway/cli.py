@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slipway import admission, config, git, status, systemd, zipapp
+from slipway import config, git, lock, revisions, status, systemd, zipapp
 from slipway.deployment import Request
 from slipway.engine import Engine
 from slipway.errors import FailedError, LockedError, RefusedError, SlipwayError
@@ -25,7 +25,7 @@ exit codes:
 """
 
 # Phases that touch a running service outlive whoever asked for them: they run in a transient unit.
-DETACHED = {"migrate", "warm", "switch", "settle", "revert", "deploy", "rollback"}
+DETACHED = {"migrate", "warm", "switch", "watch", "settle", "revert", "deploy", "rollback"}
 
 Result = dict[str, Any]
 
@@ -76,14 +76,13 @@ def parser() -> argparse.ArgumentParser:
         ("migrate", phase, "bring the database to the open deploy's head"),
         ("warm", phase, "start the new release in the idle slot and wait until it is ready"),
         ("switch", phase, "send traffic to the new release"),
+        ("watch", phase, "watch the new release; a command of its own for several hosts, else part of settle"),
         ("settle", phase, "watch the new release, drain and stop the old slot, prune"),
         ("revert", phase, "undo the open deployment; the old release serves"),
     ):
         app_command(name, function, text).add_argument("--owner", help=owner_help)
     added = app_command("rollback", rollback, "return to the release before the live one, or to one that is named")
-    which = added.add_mutually_exclusive_group()
-    which.add_argument("--tag", help="a tag that was live before")
-    which.add_argument("--sha", default="", help="a commit that was live before (7 digits or more)")
+    added.add_argument("version", nargs="?", default="", help="a tag or a commit (7 digits or more) that was live here")
     mode = added.add_mutually_exclusive_group()
     mode.add_argument("--open", action="store_true", help="only open it; warm, switch and settle follow as commands")
     mode.add_argument("--plan", action="store_true", help="only say where it would go")
@@ -109,10 +108,11 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("--tag")
     added.add_argument("--have", action="append", default=[], metavar="SHA", help="a commit that the host has")
     added.add_argument("--output", type=Path, required=True)
-    added = command("compare", compare, "on the controller: commits and migrations between two commits")
+    added = command("compare", compare, "on the controller: commits between two, and migrations that are pending")
     added.add_argument("repository")
     added.add_argument("--from", dest="old", help="the live commit")
     added.add_argument("--to", dest="new", required=True)
+    added.add_argument("--revision", help="where the database is (default: it was never migrated)")
     for name in ("resolve", "bundle", "compare"):
         commands.choices[name].add_argument(
             "--cache", type=Path, default=Path(".cache/repositories"), help="where URLs are mirrored"
@@ -126,9 +126,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code (see EXIT_CODES)."""
     options = parser().parse_args(arguments)
     report = Reporter(options.json)
-    if _must_detach(options):
-        return systemd.run_detached(options.app, sys.argv[0], arguments)
     try:
+        if _must_detach(options):
+            return _detach(options, arguments)
         values = options.function(options, report)
     except SlipwayError as error:
         holder = {"holder": error.holder} if isinstance(error, LockedError) else {}
@@ -149,6 +149,18 @@ def _must_detach(options: argparse.Namespace) -> bool:
     return options.command in DETACHED and not only_opens and not systemd.is_inside_unit() and os.geteuid() == 0
 
 
+def _detach(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Give the command to the app's transient unit; LockedError when another is at work there."""
+    settings = config.load(options.app)
+    if options.command in ("deploy", "rollback"):
+        arguments = [*arguments, "--owner", options.owner]  # in the unit everybody is root
+    if not systemd.is_detached(options.app):
+        code = systemd.run_detached(options.app, sys.argv[0], arguments)
+        if code == 0 or not systemd.is_detached(options.app):  # else another came first: the unit is not ours
+            return code
+    raise lock.busy(options.app, lock.read(settings.lock))
+
+
 def _whoami() -> str:
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
 
@@ -162,7 +174,7 @@ def _request(options: argparse.Namespace) -> Request:
         sha=options.sha,
         tag=options.tag,
         owner=getattr(options, "owner", "root"),
-        force=getattr(options, "force", False),
+        force=options.force,
         superseded=tuple(getattr(options, "supersede", ())),
     )
 
@@ -181,14 +193,8 @@ def deploy(options: argparse.Namespace, report: Reporter) -> Result:
 
 def rollback(options: argparse.Namespace, report: Reporter) -> Result:
     engine = _engine(options, report)
-    if options.plan:
-        target = admission.rollback_target(engine.settings, _request(options))
-        return {
-            "changed": False,
-            "message": f"{target.version} would be live again.",
-            "release": target.release,
-        }
-    return engine.open_rollback(_request(options)) if options.open else engine.rollback(_request(options))
+    run = engine.plan_rollback if options.plan else engine.open_rollback if options.open else engine.rollback
+    return run(Request(owner=options.owner, superseded=tuple(options.supersede)), options.version)
 
 
 def phase(options: argparse.Namespace, report: Reporter) -> Result:
@@ -247,14 +253,15 @@ def bundle(options: argparse.Namespace, _: Reporter) -> Result:
 
 def compare(options: argparse.Namespace, _: Reporter) -> Result:
     source = git.open_source(options.repository, options.cache)
-    commits, migrations = git.compare(source, options.old, options.new)
+    commits = git.compare(source, options.old, options.new)
+    pending = [item.name for item in revisions.pending(git.migrations(source, options.new), options.revision or None)]
     lines = [f"{sha[:12]} {subject}" for sha, subject in commits]
     return {
-        "message": f"{len(commits)} commit(s), {len(migrations)} migration(s)",
-        "text": "\n".join([*lines, *(f"migration {name}" for name in migrations)]),
+        "message": f"{len(commits)} commit(s), {len(pending)} pending migration(s)",
+        "text": "\n".join([*lines, *(f"migration {name}" for name in pending)]),
         "changed": False,
         "commits": [{"sha": sha, "subject": subject} for sha, subject in commits],
-        "migrations": migrations,
+        "migrations": pending,
     }
 
 

@@ -55,7 +55,7 @@ def pass_gate(settings: Settings, slot: str, sha: str) -> float:
                 ask_in_turn(gate, settings, socket)
             health.wait_briefly(started)
             continue
-        raise FailedError(f"{reason}.", systemd.log(settings.app, slot, state.invocation))
+        raise FailedError(f"{reason}.", systemd.log(settings.app, slot, slots.prepared_at(settings, slot)))
     return time.monotonic() - started
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from slipway import files, versions
 
-# How far a deployment came, in this order.
-OPENED, STAGED, MIGRATED, WARM, SWITCHED = "opened", "staged", "migrated", "warm", "switched"
+# How far a deployment came, in this order; and the one that is on its way back, from wherever it was.
+OPENED, STAGED, MIGRATED, WARM, SWITCHED, WATCHED = "opened", "staged", "migrated", "warm", "switched", "watched"
+REVERTING = "reverting"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Request:
-    """Which release is wanted, by whom. `superseded` are owners whose lease does not count: they are dead."""
+    """Which release is wanted, by whom. `superseded` are owners whose lease does not count: they are dead.
+
+    A rollback names its release otherwise, and has no `sha` until its target is found.
+    """
 
     sha: str = ""
     tag: str | None = None
@@ -55,7 +59,7 @@ class Request:
 
     @property
     def version(self) -> str:
-        return self.tag or self.sha[:12]
+        return self.tag or self.sha[:12] or "an earlier release"
 
 
 def new_id() -> str:

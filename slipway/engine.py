@@ -39,31 +39,38 @@ class Engine:
 
     def stage(self, request: Request, bundle: Path | None) -> Result:
         """Open a deploy and build its release; `changed` is False when it is live already and nothing differs."""
-        with self.session.exclusive(request) as held:
+        with self.session.exclusive(request) as (held, recovered):
             admission.check_request(self.settings, request)
-            cutover.check_environment(self.settings)
             if reason := admission.nothing_to_do(self.settings, request):
-                return {"changed": False, "action": "nothing", "message": reason, "release": request.release}
-            stage.check_space(self.settings)
+                return {"changed": bool(recovered), "action": "nothing", "message": reason, "release": request.release}
+            admission.check_host(self.settings)
             self._obtain(request, bundle)
             opened = self.session.open(held, "deploy", request)
             with self.session.phase(held, opened, "stage") as step:
                 already = manifest.read(self.settings.release(opened.release)) is not None
-                made = stage.build(self.settings, opened.release, opened.tag, opened.sha)
-                if made.revisions is not None:
-                    migrate.pending(self.settings, made)  # a database that does not answer fails it while all is well
+                stage.build(self.settings, opened.release, opened.tag, opened.sha)
                 step.skipped = already
                 step.message = f"{opened.release}{' is here already' if already else ''}"
             deployment.advance(self.settings.deployment, opened, deployment.STAGED)
             return {"changed": True, "action": "deploy", "message": step.message, "release": opened.release}
 
-    def open_rollback(self, request: Request) -> Result:
-        """Open a rollback to an earlier release (by default the one before the live one), rebuilding it if pruned."""
-        with self.session.exclusive(request) as held:
-            target = admission.rollback_target(self.settings, request)
+    def open_rollback(self, request: Request, version: str = "") -> Result:
+        """Open a rollback to an earlier release, rebuilding it if pruned.
+
+        `version` is a tag or a commit; without one it is the release before the live one, or, when a rollback was
+        interrupted, the one that it was going to.
+        """
+        version = version or self._interrupted_rollback()
+        with self.session.exclusive(request) as (held, recovered):
+            target = admission.rollback_target(self.settings, request, version)
             if target.release == slots.live_release(self.settings):
                 message = f"{target.version} is live already."
-                return {"changed": False, "action": "nothing", "message": message, "release": target.release}
+                return {
+                    "changed": bool(recovered),
+                    "action": "nothing",
+                    "message": message,
+                    "release": target.release,
+                }
             admission.check_signature(self.settings, target)
             cutover.check_environment(self.settings)
             known = manifest.read(self.settings.release(target.release))
@@ -75,19 +82,30 @@ class Engine:
                 step.skipped = known is not None
                 step.message = self._schema_note(made)
             deployment.advance(self.settings.deployment, opened, deployment.STAGED)
-            return {"changed": True, "action": "rollback", "message": step.message, **_identity(opened)}
+            return {"changed": True, "message": step.message, **_identity(opened)}
+
+    def plan_rollback(self, request: Request, version: str = "") -> Result:
+        """Where `open_rollback` would go, without going there."""
+        target = admission.rollback_target(self.settings, request, version or self._interrupted_rollback())
+        message = f"{target.version} would be live again."
+        return {"changed": False, "message": message, "release": target.release}
+
+    def _interrupted_rollback(self) -> str:
+        """The commit that an open rollback is going to: whoever asks again means that one, not the one before it."""
+        opened = deployment.load(self.settings.deployment)
+        return opened.sha if opened is not None and opened.action == "rollback" else ""
 
     # Phases of the open deployment
 
     def migrate(self, owner: str | None) -> Result:
         """Bring the database to the release's head; skipped when it is there already."""
         with self.session.resume(owner, deployment.STAGED) as (held, opened):
-            message = ""
             with self.session.phase(held, opened, "migrate") as step:
-                message = migrate.upgrade(self.settings, self._manifest(opened))
-                step.skipped, step.message = not message, message or "the database is at this release's head"
+                release = self._manifest(opened)
+                migrated, step.message = migrate.upgrade(self.settings, release)
+                step.skipped, step.detail = not migrated, {"heads": release.heads}
             deployment.advance(self.settings.deployment, opened, deployment.MIGRATED)
-            return {"changed": bool(message), "message": step.message, **_identity(opened)}
+            return {"changed": migrated, "message": step.message, **_identity(opened)}
 
     def warm(self, owner: str | None) -> Result:
         """Start the release in the idle slot and pass the gate."""
@@ -107,24 +125,28 @@ class Engine:
             deployment.advance(self.settings.deployment, opened, deployment.SWITCHED)
             return {"changed": True, "message": step.message, **_identity(opened)}
 
-    def settle(self, owner: str | None) -> Result:
-        """Watch the new release, drain and stop the old slot, prune, and close the deployment."""
+    def watch(self, owner: str | None) -> Result:
+        """Watch the new release under traffic; on several hosts all are watched before any stops its old slot."""
         with self.session.resume(owner, deployment.SWITCHED) as (held, opened):
-            with self.session.phase(held, opened, "watch") as step:
-                tally, reason = watch.watch(self.settings, opened.sha)
-                if reason:
-                    raise FailedError(f"{opened.version} took traffic, but {reason}.")
-                step.message = f"{tally.requests} requests, {tally.errors} server errors"
+            message = self._watch(held, opened)
+            deployment.advance(self.settings.deployment, opened, deployment.WATCHED)
+            return {"changed": False, "message": message, **_identity(opened)}
+
+    def settle(self, owner: str | None) -> Result:
+        """Watch the new release unless that is done, drain and stop the old slot, close the deployment, prune."""
+        with self.session.resume(owner, deployment.SWITCHED, deployment.WATCHED) as (held, opened):
+            if opened.state == deployment.SWITCHED:
+                self._watch(held, opened)
             seconds = self.session.finish(held, opened)
             message = f"{opened.version} is live after {seconds:.1f} s of work on this host."
             return {"changed": True, "message": message, "seconds": seconds, **_identity(opened)}
 
     def revert(self, owner: str | None) -> Result:
         """Undo the open deployment, from whatever phase it is in; nothing when none of `owner`'s is open."""
-        opened = deployment.load(self.settings.deployment)
-        if opened is None or (owner is not None and opened.owner != owner):
-            return {"changed": False, "message": "Nothing had been changed here."}
         with self.session.exclusive_phase(owner) as held:
+            opened = deployment.load(self.settings.deployment)
+            if opened is None or (owner is not None and opened.owner != owner):
+                return {"changed": False, "message": "There is nothing to undo here."}
             message = self.session.undo(held, opened, "reverted", "undone by request")
             return {"changed": True, "message": message, **_identity(opened)}
 
@@ -133,26 +155,28 @@ class Engine:
     def deploy(self, request: Request, bundle: Path | None) -> Result:
         """All phases in a row, on this host alone."""
         opened = self.stage(request, bundle)
-        if not opened["changed"]:
+        if opened["action"] == "nothing":
             return opened
         self.migrate(request.owner)
         return self._cut_over(request.owner)
 
-    def rollback(self, request: Request) -> Result:
+    def rollback(self, request: Request, version: str = "") -> Result:
         """A release that was live before takes traffic again; the schema stays as it is."""
-        opened = self.open_rollback(request)
-        return self._cut_over(request.owner) if opened["changed"] else opened
+        opened = self.open_rollback(request, version)
+        return opened if opened["action"] == "nothing" else self._cut_over(request.owner)
 
     def recover(self) -> Result:
         """Finish or undo an interrupted deployment, and make sure that the live slot runs and the other does not."""
         with lock.hold(self.settings.lock, self.settings.app, wait=TAKEOVER_WAIT) as held:
-            message = self.session.recover(held)
-            live = slots.live_slot(self.settings)
+            try:
+                message = self.session.recover(held)
+            finally:  # whatever became of that, what the link says is to serve
+                live = slots.live_slot(self.settings)
+                started = live is not None and not systemd.state(self.settings.app, live).is_up
+                if live is not None and started:
+                    systemd.start(self.settings.app, live)
             if live is None:
                 return {"changed": bool(message), "message": message or "Nothing is live yet."}
-            started = systemd.state(self.settings.app, live).active not in ("active", "activating")
-            if started:
-                systemd.start(self.settings.app, live)
             note = f"{live} was started." if started else f"{live} runs."
             return {"changed": bool(message) or started, "message": f"{message} {note}".strip()}
 
@@ -167,8 +191,8 @@ class Engine:
     def plan(self, request: Request) -> Result:
         """What `stage` would do, without doing any of it; refuses what it can tell that `stage` would refuse."""
         admission.check_request(self.settings, request)
-        cutover.check_environment(self.settings)
         reason = admission.nothing_to_do(self.settings, request)
+        revision = None if reason else admission.check_host(self.settings)
         live_name = slots.live_release(self.settings)
         live = manifest.read(self.settings.release(live_name)) if live_name else None
         known = journal.deployed(journal.read(self.settings.journal))
@@ -178,8 +202,8 @@ class Engine:
             "message": reason or f"{request.version} would be deployed.",
             "live": {"tag": live.tag, "sha": live.sha, "release": live.release} if live else None,
             "known": sorted({entry.sha for entry in known}),
-            "have_commit": admission.has_commit(self.settings, request),
-            "staged": manifest.read(self.settings.release(request.release)) is not None,
+            "needs_bundle": admission.needs_bundle(self.settings, request),
+            "revision": revision,
         }
 
     # Inside
@@ -189,11 +213,22 @@ class Engine:
         self.switch(owner)
         return self.settle(owner)
 
+    def _watch(self, held: lock.Lock, opened: Deployment) -> str:
+        with self.session.phase(held, opened, "watch") as step:
+            tally, reason = watch.watch(self.settings, opened.sha)
+            if reason:
+                raise FailedError(f"{opened.version} took traffic, but {reason}.")
+            step.message = f"{tally.requests} requests, {tally.errors} server errors"
+        return step.message
+
     def _obtain(self, request: Request, bundle: Path | None) -> None:
-        """The commit, and for a tag its tag object as the source has it now, in the host's mirror."""
+        """The commit, and its tag as it may be deployed, in the host's mirror; the bundle is used up."""
         if bundle is not None:
-            stage.receive(self.settings, bundle, request.sha)
-            bundle.unlink()
+            try:
+                if admission.needs_bundle(self.settings, request):
+                    stage.receive(self.settings, bundle, request.sha)
+            finally:
+                bundle.unlink(missing_ok=True)
         if not admission.has_commit(self.settings, request):
             raise RefusedError(f"{request.version} ({request.sha[:12]}) is not on this host; pass it with --bundle.")
         admission.check_signature(self.settings, request)

@@ -18,7 +18,7 @@ def parse(text: str, source: str = "environment file") -> dict[str, str]:
     supported: Ansible writes none. RefusedError names the line (never its value, which may be a secret).
     """
     values: dict[str, str] = {}
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(text.split("\n"), start=1):  # no other character ends a line for systemd
         line = raw.strip()
         if not line or line[0] in "#;":
             continue

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway import process, versions
+from slipway import process, revisions, versions
 from slipway.errors import FailedError, RefusedError
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -60,6 +60,10 @@ class Repository:
 
     def has(self, sha: str) -> bool:
         return self.commit(sha) is not None
+
+    def holds(self, commit: str, sha: str) -> bool:
+        """Whether `sha` is `commit` or one of its ancestors."""
+        return self.git("merge-base", sha, commit, check=False) == sha
 
 
 def is_sha(text: str) -> bool:
@@ -143,41 +147,42 @@ def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], o
         if tag is not None:
             borrowed.git("update-ref", f"refs/tags/{tag}", source.git("rev-parse", f"refs/tags/{tag}"))
             references.append(f"refs/tags/{tag}")
-        excluded = [f"^{commit}" for commit in have if commit != sha and borrowed.has(commit)]
+        # What holds the commit itself cannot be left out, or the bundle would be empty.
+        excluded = [f"^{commit}" for commit in have if borrowed.has(commit) and not borrowed.holds(commit, sha)]
         output.parent.mkdir(parents=True, exist_ok=True)
         borrowed.git("bundle", "create", "--quiet", str(output.resolve()), *references, *excluded)
 
 
-def compare(source: Repository, old: str | None, new: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """What lies between two commits: [(sha, subject)] newest first, and the migration files that were added.
+def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, str]]:
+    """The commits between two: [(sha, subject)], newest first, at most 50.
 
-    With `old` unknown to the repository, or None, all of `new`'s history counts; at most 50 commits are listed.
+    With `old` unknown to the repository, or None, all of `new`'s history counts.
     """
-    if old is not None and not source.has(old):
-        old = None
-    span = f"{old}..{new}" if old else new
+    span = f"{old}..{new}" if old is not None and source.has(old) else new
     log = source.git("log", "--max-count=50", "--format=%H %s", span).splitlines()
-    commits = [(line[:40], line[41:]) for line in log]
-    if old:
-        added = source.git("diff", "--name-only", "--diff-filter=A", old, new)
-    else:
-        added = source.git("ls-tree", "-r", "--name-only", new)
-    return commits, [name for name in added.splitlines() if re.search(r"(^|/)versions/[^/]+\.py$", name)]
+    return [(sha, subject) for sha, _, subject in (line.partition(" ") for line in log)]
 
 
-def verify_signature(repository: Repository, tag: str, allowed_signers: Path) -> None:
-    """RefusedError unless the tag object is signed by a key of the allowed-signers file (SSH signatures)."""
+def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:
+    """The alembic migrations that a commit carries, by revision."""
+    # One line a declaration, "<sha>:<path>NUL<line>"; nothing is found where an app has no alembic.
+    found = source.git("grep", "-z", "-E", r"^(down_)?revision\b", sha, "--", "*versions/*.py", check=False)
+    named = (line.partition("\0") for line in found.splitlines())
+    return revisions.parse((name.removeprefix(f"{sha}:"), text) for name, _, text in named)
+
+
+def signature_problem(repository: Repository, tag: str, allowed_signers: Path) -> str:
+    """Why a tag does not count as signed by a key of the allowed-signers file (SSH signatures); "" when it does."""
+    reference = f"refs/tags/{tag}"
+    # A signed tag says its own name inside; under another one it is somebody's old signature used again.
+    if f"tag {tag}" not in repository.git("cat-file", "tag", reference, check=False).split("\n\n")[0].splitlines():
+        return f"{tag} is no annotated tag of that name"
     command = [
         *("git", "-C", str(repository.path)),
         *("-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen"),
         *("-c", f"gpg.ssh.allowedSignersFile={allowed_signers}"),
-        *("verify-tag", tag),
+        *("verify-tag", reference),
     ]
     environment = {"HOME": str(repository.home or repository.path)}
     result = process.run(command, user=repository.user, environment=environment)
-    if result.returncode != 0:
-        raise RefusedError(
-            f"The tag '{tag}' is not signed by anyone in {allowed_signers}. Sign it with `git tag -s`, "
-            "or add the signer to the app's 'allowed_signers'.",
-            process.tail(result.stderr),
-        )
+    return "" if result.returncode == 0 else process.tail(result.stderr) or "it has no signature"

@@ -127,7 +127,7 @@ class Gate:
     def is_open(self) -> bool:
         if None in self.by_worker:
             return self.by_worker[None] >= self.answers * self.workers
-        return len(self.by_worker) >= self.workers and min(self.by_worker.values()) >= self.answers
+        return len(self.by_worker) == self.workers and min(self.by_worker.values()) >= self.answers
 
     @property
     def lost_worker(self) -> bool:

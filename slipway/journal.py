@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from slipway.errors import RefusedError
+
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
 # The phase of the line that closes a deployment; its outcome is "succeeded", "failed" or "reverted".
 RESULT = "result"
@@ -73,33 +78,59 @@ def deployed(entries: Iterable[Entry]) -> list[Entry]:
     A rollback does not reorder: after v1, v2, rollback to v1, the order still is v1, v2.
     """
     newest: dict[str, Entry] = {}
-    for entry in entries:
-        if entry.phase == RESULT and entry.outcome == "succeeded" and entry.action == "deploy":
-            newest.pop(entry.release, None)
-            newest[entry.release] = entry
+    for entry in _deploys(entries):
+        newest.pop(entry.release, None)
+        newest[entry.release] = entry
     return list(newest.values())
 
 
+def _deploys(entries: Iterable[Entry]) -> list[Entry]:
+    return [e for e in entries if e.phase == RESULT and e.outcome == "succeeded" and e.action == "deploy"]
+
+
 def previous(entries: Iterable[Entry], live: str) -> Entry | None:
-    """The deploy before that of the release `live`: where a rollback goes. None when there is none."""
-    order = deployed(entries)
-    names = [entry.release for entry in order]
-    position = names.index(live) if live in names else len(names)
-    return order[position - 1] if position > 0 else None
+    """What served before the release `live` was deployed: where a rollback goes. None when nothing did.
 
-
-def find(entries: Iterable[Entry], tag: str | None, sha: str | None) -> Entry | None:
-    """The newest successful deploy of a tag, or of a commit given by at least 7 hex digits."""
-    for entry in reversed(deployed(entries)):
-        if (tag is not None and entry.tag == tag) or (sha is not None and entry.sha.startswith(sha)):
-            return entry
+    Not the deploy before it: after v1, v2, rollback to v1, v3, what served before v3 is v1.
+    """
+    deploys = _deploys(entries)
+    for entry in reversed(deploys):
+        before = entry.detail.get("from")
+        if entry.release == live and before not in (None, live):
+            return next((item for item in reversed(deploys) if item.release == before), None)
     return None
+
+
+def find(entries: Iterable[Entry], version: str) -> Entry | None:
+    """The newest successful deploy of a tag, or else of a commit given by at least 7 hex digits.
+
+    RefusedError when such digits are the beginning of several commits.
+    """
+    known = deployed(entries)
+    for entry in reversed(known):
+        if entry.tag == version:
+            return entry
+    if not _ABBREVIATED.fullmatch(version):
+        return None
+    found = [entry for entry in known if entry.sha.startswith(version)]
+    if len({entry.sha for entry in found}) > 1:
+        raise RefusedError(f"{version} is the beginning of several commits; pass more of its digits.")
+    return found[-1] if found else None
 
 
 def moved_from(entries: Iterable[Entry], tag: str, sha: str) -> str | None:
     """The commit that `tag` named when it was last deployed, if that is not `sha`."""
-    last = find(entries, tag, None)
+    last = next((entry for entry in reversed(deployed(entries)) if entry.tag == tag), None)
     return last.sha if last is not None and last.sha != sha else None
+
+
+def migrated_heads(entries: Iterable[Entry]) -> set[str]:
+    """Every alembic head that the database was brought to, or found at or beyond, by a deployment of this host."""
+    reached: set[str] = set()
+    for entry in entries:
+        if entry.phase == "migrate" and entry.outcome in ("ok", "skipped"):
+            reached.update(entry.detail.get("heads", []))
+    return reached
 
 
 def live_since(entries: Iterable[Entry], release: str) -> str | None:

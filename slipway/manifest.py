@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,12 @@ def dump(manifest: Manifest) -> str:
 
 
 def load(value: dict[str, Any]) -> Manifest:
-    """Build a Manifest from decoded JSON; TypeError or KeyError when it is none."""
+    """Build a Manifest from decoded JSON; TypeError or KeyError when it is none. Unknown keys are left out."""
     revisions = value.get("revisions")
     if revisions is not None:
         revisions = [Revision(item["revision"], item["message"]) for item in revisions]
-    return Manifest(**{**value, "revisions": revisions})
+    known = {item.name for item in fields(Manifest)}
+    return Manifest(**{**{name: held for name, held in value.items() if name in known}, "revisions": revisions})
 
 
 def read(release: Path) -> Manifest | None:

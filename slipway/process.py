@@ -25,14 +25,17 @@ def run(
     """Run `command` to its end, whatever its exit code; output is decoded and captured, both streams apart.
 
     With `user` it runs as that user, with its groups, a umask of 022 and an environment made of `environment`
-    alone (plus PATH, HOME and LANG), so that nothing of root's leaks into it. `timeout` is in seconds;
-    FailedError when it is exceeded or when the program is not there.
+    alone (plus PATH, HOME and LANG), so that nothing of root's leaks into it; and it ends when this process does,
+    so that no orphan goes on writing where the next run begins. `timeout` is in seconds; FailedError when it is
+    exceeded or when the program is not there.
     """
     arguments = [str(part) for part in command]
     env: dict[str, str] | None = None
     if environment is not None or user is not None:
         env = {"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})}
     as_user = _as_user(user) if user is not None and os.geteuid() == 0 else {}
+    if as_user:
+        arguments = ["setpriv", "--pdeathsig", "KILL", "--", *arguments]
     if env is not None and user is not None:
         env = {"USER": user, "HOME": pwd.getpwnam(user).pw_dir, **env}
     try:
@@ -49,7 +52,7 @@ def run(
             **as_user,
         )
     except subprocess.TimeoutExpired as error:
-        raise FailedError(f"'{Path(arguments[0]).name}' did not end within {timeout:g} s.") from error
+        raise FailedError(f"'{Path(command[0]).name}' did not end within {timeout:g} s.") from error
     except FileNotFoundError as error:
         raise FailedError(f"{error.filename} is not installed. Run site.yml.") from error
 

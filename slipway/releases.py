@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from slipway import files, journal, manifest, slots
 from slipway.config import Settings
 
 PARTIAL = ".partial"
+BUNDLES = "incoming-*.bundle"  # what a controller sends; the run that sent it takes it away
+_FORGOTTEN = 3600  # seconds after which nobody comes for it any more
 
 
 def complete(settings: Settings) -> dict[str, manifest.Manifest]:
@@ -63,4 +66,8 @@ def prune(settings: Settings, target: str | None = None) -> list[str]:
     for path in incomplete(settings):
         delete(path)
         doomed.append(path.name)
+    for path in settings.root.glob(BUNDLES):
+        if time.time() - path.stat().st_mtime > _FORGOTTEN:
+            path.unlink()
+            doomed.append(path.name)
     return doomed

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from slipway import cutover, deployment, journal, lock, manifest, releases, slots, systemd
 from slipway.config import Settings
@@ -23,10 +25,11 @@ TAKEOVER_WAIT = 180.0
 
 @dataclass
 class Step:
-    """What a phase reports when it ends well."""
+    """What a phase reports when it ends well; `detail` is for the journal alone."""
 
     message: str = ""
     skipped: bool = False
+    detail: dict[str, Any] = field(default_factory=dict)
 
 
 class Session:
@@ -37,25 +40,40 @@ class Session:
         self.report = reporter
 
     @contextlib.contextmanager
-    def exclusive(self, request: Request) -> Iterator[lock.Lock]:
-        """The lock for a new deployment; one that its owner left open is finished or undone first."""
+    def exclusive(self, request: Request) -> Iterator[tuple[lock.Lock, str]]:
+        """The lock for a new deployment, after one that its owner left open is ended; how that went, or ""."""
         wait = TAKEOVER_WAIT if request.superseded else 0
         with lock.hold(self.settings.lock, self.settings.app, wait) as held:
-            lease = held.lease()
-            if lease and lease.is_held_against(request.owner, request.superseded, lock.clock()):
-                raise lock.busy(self.settings.app, lease)
-            if message := self.recover(held):
-                self.report.note(message)
-            yield held
+            self._check_lease(held, request.owner, request.superseded)
+            self._claim(held, request)  # at once, so that whoever comes second is told of us
+            recovered = self.recover(held)
+            if recovered:
+                self.report.note(recovered)
+                self._claim(held, request)
+            try:
+                yield held, recovered
+            finally:
+                if deployment.load(self.settings.deployment) is None:
+                    held.end_lease()
+
+    def _claim(self, held: lock.Lock, request: Request) -> None:
+        held.renew(request.owner, "", "stage", request.version, self.settings.lease_seconds)
 
     @contextlib.contextmanager
     def exclusive_phase(self, owner: str | None) -> Iterator[lock.Lock]:
         """The lock for a phase of a deployment that is open; `owner` None is whoever opened it."""
         with lock.hold(self.settings.lock, self.settings.app) as held:
-            lease = held.lease()
-            if lease and owner is not None and lease.is_held_against(owner, (), lock.clock()):
-                raise lock.busy(self.settings.app, lease)
+            if owner is not None:
+                self._check_lease(held, owner)
             yield held
+
+    def _check_lease(self, held: lock.Lock, owner: str, superseded: tuple[str, ...] = ()) -> None:
+        """LockedError when another's deployment is open and its lease has not ended."""
+        lease = held.lease()
+        if lease is None or deployment.load(self.settings.deployment) is None:
+            return  # with nothing open a lease says no more than the kernel lock, and we hold that
+        if lease.is_held_against(owner, superseded, lock.clock()):
+            raise lock.busy(self.settings.app, lease)
 
     @contextlib.contextmanager
     def resume(self, owner: str | None, *states: str) -> Iterator[tuple[lock.Lock, Deployment]]:
@@ -85,19 +103,30 @@ class Session:
         step = Step()
         try:
             yield step
-        except (SlipwayError, OSError) as error:
-            self._record(opened, name, "failed", started, str(error))
-            self.report.phase(name, "failed", _elapsed(started), str(error))
-            undone = self.undo(held, opened, "failed", str(error))
-            raise FailedError(f"{error} {undone}", getattr(error, "detail", "")) from error
-        outcome = "skipped" if step.skipped else "ok"
-        self._record(opened, name, outcome, started, step.message)
-        self.report.phase(name, outcome, _elapsed(started), step.message)
+        except Exception as error:
+            reason, evidence = _explain(error)
+            self._end_phase(opened, name, "failed", started, reason)
+            try:
+                undone = self.undo(held, opened, "failed", reason)
+            except SlipwayError as second:
+                undone = f"And the way back failed: {second} `slipway revert {self.settings.app}` tries it again."
+            raise FailedError(f"{reason} {undone}", evidence) from error
+        self._end_phase(opened, name, "skipped" if step.skipped else "ok", started, step.message, step.detail)
         held.renew(opened.owner, opened.id, name, opened.version, self.settings.lease_seconds)
 
-    def _record(self, opened: Deployment, phase: str, outcome: str, started: float, message: str) -> None:
-        """One line of the journal about a phase that began at `started`."""
-        self._write(opened, phase, outcome, _elapsed(started), message)
+    def _end_phase(
+        self,
+        opened: Deployment,
+        name: str,
+        outcome: str,
+        started: float,
+        message: str,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        """Write down and report a phase that began at `started`."""
+        seconds = round(time.monotonic() - started, 3)
+        self._write(opened, name, outcome, seconds, message, detail)
+        self.report.phase(name, outcome, seconds, message)
 
     def open(self, held: lock.Lock, action: str, request: Request) -> Deployment:
         live = slots.live_slot(self.settings)
@@ -135,30 +164,30 @@ class Session:
 
     @contextlib.contextmanager
     def _phase_after_switch(self, opened: Deployment, name: str) -> Iterator[Step]:
-        """Like `_phase`, but the new release has proved itself: a failure is reported and undoes nothing."""
+        """Like `phase`, but the new release has proved itself: a failure is reported and undoes nothing."""
         started = time.monotonic()
         step = Step()
         try:
             yield step
-        except (SlipwayError, OSError) as error:
-            self._record(opened, name, "failed", started, str(error))
-            self.report.phase(name, "failed", _elapsed(started), str(error))
+        except Exception as error:
+            self._end_phase(opened, name, "failed", started, _explain(error)[0])
             return
-        outcome = "skipped" if step.skipped else "ok"
-        self._record(opened, name, outcome, started, step.message)
-        self.report.phase(name, outcome, _elapsed(started), step.message)
+        self._end_phase(opened, name, "skipped" if step.skipped else "ok", started, step.message)
 
     def undo(self, held: lock.Lock, opened: Deployment, outcome: str, reason: str) -> str:
         """Make the release that was live before serve alone, and close; a sentence that says what serves."""
-        message = ""
+        with contextlib.suppress(OSError):  # a full disk; without the note an interruption of this would go unnoticed
+            deployment.advance(self.settings.deployment, opened, deployment.REVERTING)
+        message = cut = ""
         if slots.live_slot(self.settings) == opened.to_slot:
             release = manifest.read(self.settings.release(opened.from_release)) if opened.from_release else None
             message = cutover.go_back(self.settings, opened.from_slot, release.sha if release else None)
-            cutover.drain(self.settings, opened.to_slot)
+            _, left = cutover.drain(self.settings, opened.to_slot)
+            cut = f" {left.total} connection(s) to {opened.version} were cut." if left.total else ""
         systemd.stop(self.settings.app, opened.to_slot)
-        self._close(held, opened, outcome, reason)
+        self._close(held, opened, outcome, f"{reason}{cut}")
         serving = slots.live_release(self.settings)
-        return f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()
+        return (f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()) + cut
 
     def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> float:
         """Write the result line, end the lease; seconds that the deployment's phases took together."""
@@ -169,7 +198,15 @@ class Session:
         held.end_lease()
         return seconds
 
-    def _write(self, opened: Deployment, phase: str, outcome: str, seconds: float, message: str) -> None:
+    def _write(
+        self,
+        opened: Deployment,
+        phase: str,
+        outcome: str,
+        seconds: float,
+        message: str,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
         """Add to the journal. A full disk must keep nobody from undoing what filled it."""
         entry = journal.Entry(
             deployment=opened.id,
@@ -184,7 +221,7 @@ class Session:
             seconds=seconds,
             message=message,
             at=journal.now(),
-            detail={"from": opened.from_release},
+            detail={"from": opened.from_release, **(detail or {})},
         )
         try:
             journal.append(self.settings.journal, entry)
@@ -201,6 +238,9 @@ class Session:
                 systemd.stop(self.settings.app, idle)
                 return f"{idle} was running without taking traffic and was stopped."
             return ""
+        if opened.state == deployment.REVERTING:
+            self.undo(held, opened, "reverted", "its undoing was interrupted")
+            return f"The interrupted undoing of the {opened.action} of {opened.version} was finished."
         if live == opened.to_slot:
             self.finish(held, opened)
             return f"The interrupted {opened.action} of {opened.version} had switched and was finished."
@@ -208,5 +248,10 @@ class Session:
         return f"The interrupted {opened.action} of {opened.version} had not switched and was undone."
 
 
-def _elapsed(started: float) -> float:
-    return round(time.monotonic() - started, 3)
+def _explain(error: Exception) -> tuple[str, str]:
+    """A sentence about what ended a phase, and the evidence; a mistake of our own comes with its traceback."""
+    if isinstance(error, SlipwayError):
+        return str(error), error.detail
+    if isinstance(error, OSError):
+        return f"{error.filename or 'The system'}: {error.strerror or error}.", ""
+    return f"{type(error).__name__}: {error}.", "".join(traceback.format_exception(error))

@@ -67,6 +67,14 @@ def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:
     files.link_atomically(directory / "release", f"../../releases/{manifest.release}")
 
 
+def prepared_at(settings: Settings, slot: str) -> float:
+    """When a slot was last set up, in seconds of the clock: for finding what it has logged since, no decision."""
+    try:
+        return (settings.slot(slot) / "env").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 def inputs_digest(settings: Settings) -> str:
     """A digest of the files outside of the release that shape a slot (environment, gunicorn, unit)."""
     digest = hashlib.sha256()

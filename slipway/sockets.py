@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway import process
+from slipway.errors import FailedError
 
 
 @dataclass(frozen=True)
@@ -39,5 +40,8 @@ def parse(output: str, socket: Path) -> Traffic:
 
 
 def traffic(socket: Path) -> Traffic:
+    """Who talks to a slot now; FailedError when the kernel cannot be asked, which must not read as "nobody"."""
     result = process.run(["ss", "--unix", "--all", "--no-header"])
+    if result.returncode != 0:
+        raise FailedError("ss does not list the sockets.", process.tail(result.stderr))
     return parse(result.stdout, socket)

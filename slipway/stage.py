@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from slipway import files, git, journal, manifest, process, releases
+from slipway import files, git, journal, manifest, process, releases, slots
 from slipway.config import Settings
 from slipway.errors import FailedError, RefusedError
 
@@ -69,6 +69,8 @@ def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.
     final = settings.release(name)
     if (present := manifest.read(final)) is not None:
         return present
+    if name == slots.live_release(settings):
+        raise FailedError(f"The manifest of {final} cannot be read, and it is live; deploy another version.")
     partial = final.with_name(f"{name}{releases.PARTIAL}")
     for leftover in (partial, final):
         if leftover.exists():

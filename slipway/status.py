@@ -121,7 +121,8 @@ def render(found: dict[str, Any]) -> str:
     else:
         rows.append(("live", "nothing yet: run deploy.yml"))
     if opened := found["deployment"]:
-        rows.append(("open", f"{opened['action']} of {opened['version']} by {opened['owner']}: {opened['state']}"))
+        who = _who(opened["owner"])
+        rows.append(("open", f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"))
     waiting = f", pending: {'; '.join(database['pending'])}" if database["pending"] else ", nothing pending"
     if database.get("ahead"):
         waiting = ", ahead of this release"
@@ -133,8 +134,13 @@ def render(found: dict[str, Any]) -> str:
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]
         text = f"{item['at'][:19]}Z  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
-        rows.append(("last", f"{text}, {item['owner']}"))
+        rows.append(("last", f"{text}, {_who(item['owner'])}"))
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
+
+
+def _who(owner: str) -> str:
+    """An owner as people read it: without the numbers of the run."""
+    return owner.partition(" (")[0]
 
 
 def list_releases(settings: Settings) -> list[dict[str, Any]]:

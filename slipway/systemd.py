@@ -22,7 +22,10 @@ class UnitState:
     active: str  # active, activating, deactivating, inactive, failed
     sub: str
     restarts: int
-    invocation: str
+
+    @property
+    def is_up(self) -> bool:
+        return self.active in ("active", "activating", "reloading")
 
     @property
     def crashed(self) -> bool:
@@ -30,24 +33,25 @@ class UnitState:
 
 
 def parse_show(output: str) -> UnitState:
-    """Read the output of `systemctl show` for the four properties asked for."""
+    """Read the output of `systemctl show` for the properties asked for."""
     values = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
     return UnitState(
         active=values.get("ActiveState", "inactive"),
         sub=values.get("SubState", "dead"),
         restarts=int(values.get("NRestarts") or 0),
-        invocation=values.get("InvocationID", ""),
     )
 
 
 def state(app: str, slot: str) -> UnitState:
-    properties = "--property=ActiveState,SubState,NRestarts,InvocationID"
+    properties = "--property=ActiveState,SubState,NRestarts"
     return parse_show(process.run(["systemctl", "show", properties, f"{app}@{slot}.service"]).stdout)
 
 
 def start(app: str, slot: str) -> None:
     """Queue the start of a slot, its socket first; whether the app comes up is for the gate to find out."""
     units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
+    if "yes" in process.run(["systemctl", "show", "--property=NeedDaemonReload", *units]).stdout:
+        process.run(["systemctl", "daemon-reload"])  # a run of site.yml that was killed did not come to it
     process.run(["systemctl", "reset-failed", *units])
     result = process.run(["systemctl", "start", "--no-block", *units])
     if result.returncode != 0:
@@ -63,11 +67,20 @@ def stop(app: str, slot: str) -> None:
     process.run(["systemctl", "reset-failed", f"{app}@{slot}.service", f"{app}@{slot}.socket"])
 
 
-def log(app: str, slot: str, invocation: str, lines: int = 40) -> str:
-    """The last lines that a run of the slot's service wrote, without prefixes."""
-    selection = [f"_SYSTEMD_INVOCATION_ID={invocation}"] if invocation else [f"--unit={app}@{slot}.service"]
+def log(app: str, slot: str, since: float, lines: int = 40) -> str:
+    """The last lines that a slot's service wrote, or systemd about it, after `since` (seconds of the clock).
+
+    All runs of the service since then: it may have crashed and started again before anybody looked.
+    """
+    process.run(["journalctl", "--sync"])
+    selection = [f"--unit={app}@{slot}.service", f"--since=@{int(since)}"]
     result = process.run(["journalctl", "--output=cat", f"--lines={lines}", "--no-pager", *selection])
     return process.tail(result.stdout, lines)
+
+
+def is_detached(app: str) -> bool:
+    """Whether a phase is at work in the app's transient unit."""
+    return process.run(["systemctl", "is-active", "--quiet", f"slipway-{app}.service"]).returncode == 0
 
 
 def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
@@ -78,6 +91,7 @@ def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
     command = [
         *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"),
         *(f"--unit=slipway-{app}", f"--description=Slipway moves a release of {app}"),
+        "--property=OOMPolicy=continue",  # a migration that runs out of memory must not take its judge along
         *(f"--setenv={INSIDE}=1", "--", program, *arguments),
     ]
     sys.stdout.flush()

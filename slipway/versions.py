@@ -45,5 +45,8 @@ def near(wanted: str, tags: Iterable[str], limit: int = 3) -> list[str]:
 
 
 def release_name(tag: str | None, sha: str) -> str:
-    """Directory name of a release: `<tag>-<12 hex>`, or `commit-<12 hex>` where a bare commit is deployed."""
-    return f"{(tag or 'commit').replace('/', '-')}-{sha[:12]}"
+    """Directory name of a release: `<tag>-<12 hex>`, or `commit-<12 hex>` where a bare commit is deployed.
+
+    A slash becomes `~`, which no tag may have: two tags never share a directory.
+    """
+    return f"{(tag or 'commit').replace('/', '~')}-{sha[:12]}"

@@ -30,11 +30,26 @@ def test_events_are_read_among_other_output() -> None:
 
 
 def test_a_run_of_this_machine_that_has_ended_is_dead() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        ended.wait()
-    me = plugin.owner().rpartition(" (pid ")[0]
-    assert plugin.is_dead(f"{me} (pid {ended.pid})")
-    assert not plugin.is_dead(f"{me} (pid {os.getpid()})")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as run:
+        owner = plugin.owner(run.pid)
+        assert not plugin.is_dead(owner)
+        run.communicate(b"\n")
+    assert plugin.is_dead(owner)
+    me, pid = plugin.owner().partition(" (")[0], os.getpid()
+    assert plugin.is_dead(f"{me} (pid {run.pid})"), "a machine without /proc"
+    assert not plugin.is_dead(f"{me} (pid {pid})")
+    assert plugin.is_dead(plugin.owner(pid).replace(", run ", ", run 1")), "its number is another process's now"
+
+
+def test_a_run_of_another_namespace_counts_as_alive() -> None:
+    owner = plugin.owner(os.getpid())
+    assert not plugin.is_dead(owner[:-1] + "9)")
+
+
+def test_only_a_result_is_a_result() -> None:
+    phase, result = {"event": "phase", "message": "warm"}, {"event": "result", "message": "done"}
+    assert plugin.final_event([phase, result]) == result
+    assert plugin.final_event([phase]) == {}
 
 
 @pytest.mark.parametrize("other", ["", "root", "alice@elsewhere (pid 999999)", "x (pid 1"])

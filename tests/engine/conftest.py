@@ -49,8 +49,9 @@ def entry(
     *,
     tag: str | None = None,
     sha: str = "",
+    was: str | None = None,
 ) -> journal.Entry:
-    """A journal line about `release`; by default that its deploy succeeded."""
+    """A journal line about `release`; by default that its deploy succeeded. `was` served before it."""
     return journal.Entry(
         deployment="d",
         action=action,
@@ -61,6 +62,7 @@ def entry(
         sha=sha or release,
         owner="alice",
         at="2026-11-24T10:00:00.000+00:00",
+        detail={"from": was},
     )
 
 

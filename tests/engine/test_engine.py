@@ -19,7 +19,7 @@ from slipway.engine import Engine
 from slipway.errors import FailedError, LockedError, RefusedError
 from slipway.output import Reporter
 
-V1, V2 = ("v1", "1" * 40), ("v2", "2" * 40)
+V1, V2, V3 = ("v1", "1" * 40), ("v2", "2" * 40), ("v3", "3" * 40)
 
 
 class Host:
@@ -31,13 +31,14 @@ class Host:
         self.bad_gate: set[str] = set()
         self.watch_reason = ""
         self.revision: str | None = "0001"
+        self.heads = ["0001"]
         self.calls: list[str] = []
         self.stream = io.StringIO()
         self.engine = Engine(settings, Reporter(as_json=True, stream=self.stream))
 
     def state(self, _: str, slot: str) -> systemd.UnitState:
         active = "active" if slot in self.running else "inactive"
-        return systemd.UnitState(active, "", 0, "")
+        return systemd.UnitState(active, "", 0)
 
     def start(self, _: str, slot: str) -> None:
         self.calls.append(f"start {slot}")
@@ -55,8 +56,8 @@ class Host:
         return 0.1
 
     def build(self, settings: config.Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
-        revisions = [manifest.Revision("0001", "first")]
-        made = manifest.Manifest(name, tag, sha, "", "3.13", "", "", ["0001"], revisions)
+        revisions = [manifest.Revision(head, "") for head in self.heads]
+        made = manifest.Manifest(name, tag, sha, "", "3.13", "", "", self.heads, revisions)
         path = settings.release(name)
         path.mkdir(exist_ok=True)
         (path / manifest.NAME).write_text(manifest.dump(made))
@@ -194,7 +195,7 @@ def test_rollback_to_what_was_never_live_is_refused_and_says_what_was(host: Host
         host.engine.rollback(Request(owner="alice"))
     _deployed(host, V1)
     with pytest.raises(RefusedError, match=r"v9 was never live.*was live: v1"):
-        host.engine.rollback(Request(tag="v9", owner="alice"))
+        host.engine.rollback(Request(owner="alice"), "v9")
 
 
 def test_a_moved_tag_is_refused_unless_forced(host: Host) -> None:
@@ -277,6 +278,75 @@ def test_a_crash_between_the_rename_and_its_record_counts_as_switched(host: Host
     host.engine.recover()
     assert host.live() == "v2-222222222222"
     assert host.running == {"green"}
+
+
+def test_the_same_deploy_again_ends_one_that_was_killed_after_its_switch(host: Host) -> None:
+    _deployed(host, V1)
+    host.engine.stage(_request(V2), None)
+    host.engine.warm("alice")
+    host.engine.switch("alice")
+    assert host.engine.plan(_request(V2))["action"] == "deploy"
+    again = host.engine.deploy(_request(V2), None)
+    assert (again["changed"], again["action"]) == (True, "nothing")
+    assert host.running == {"green"}
+    assert host.results()[-1] == ("deploy", "v2", "succeeded")
+    assert lock.read(host.settings.lock) is None
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_the_same_rollback_again_goes_where_the_killed_one_went(host: Host, switched: bool) -> None:
+    _deployed(host, V1, V2, V3)
+    host.engine.open_rollback(Request(owner="alice"))
+    host.engine.warm("alice")
+    if switched:
+        host.engine.switch("alice")
+    assert host.engine.plan_rollback(Request(owner="alice"))["release"] == "v2-222222222222"
+    host.engine.rollback(Request(owner="alice"))
+    assert host.live() == "v2-222222222222"
+    assert host.results()[-1] == ("rollback", "v2", "succeeded")
+
+
+def test_an_undoing_that_was_killed_is_finished_and_not_taken_for_a_success(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _deployed(host, V1)
+    host.watch_reason = "9 of 20 requests were answered with a server error"
+
+    def killed(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cutover, "go_back", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _deployed(host, V2)
+    assert host.live() == "v2-222222222222"
+    host.engine.recover()
+    assert host.live() == "v1-111111111111"
+    assert host.running == {"blue"}
+    assert host.results()[-1] == ("deploy", "v2", "reverted")
+
+
+def test_a_way_back_that_fails_is_told_with_what_began_it(host: Host) -> None:
+    _deployed(host, V1)
+    host.watch_reason = "9 of 20 requests were answered with a server error"
+    host.engine.stage(_request(V2), None)
+    host.engine.warm("alice")
+    host.engine.switch("alice")
+    host.running.discard("blue")  # the old release died meanwhile,
+    host.bad_gate.add(V1[1])  # and does not come back
+    with pytest.raises(FailedError, match=r"9 of 20.*way back failed: logbook@blue crashed.*slipway revert logbook"):
+        host.engine.settle("alice")
+    assert host.live() == "v2-222222222222"
+
+
+def test_a_branched_history_is_refused_and_an_older_release_is_not(host: Host) -> None:
+    _deployed(host, V1, V2)
+    host.revision = "0002"  # of a release that is not on this host any more
+    _deployed(host, V1)  # its head, 0001, was reached before
+    assert host.live() == "v1-111111111111"
+    host.heads = ["0002b"]
+    with pytest.raises(FailedError, match=r"at 0002, which v3 does not know, and its own head 0002b was never reached"):
+        _deployed(host, V3)
 
 
 def test_boot_starts_the_live_slot_and_only_that(host: Host) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway import git
+from slipway import git, revisions
 from slipway.errors import FailedError, RefusedError
 
 from .conftest import GitRepository
@@ -103,15 +103,35 @@ def test_a_commit_without_a_tag_can_be_bundled(repository: GitRepository, tmp_pa
     assert mirror.has(sha)
 
 
-def test_compare_lists_commits_and_new_migrations(repository: GitRepository) -> None:
-    old = repository.commit({"app/migrations/versions/0001_first.py": ""}, message="One")
-    new = repository.commit({"app/migrations/versions/0002_notes.py": "", "b": ""}, message="Two")
-    commits, migrations = git.compare(_source(repository), old, new)
-    assert [subject for _, subject in commits] == ["Two"]
-    assert migrations == ["app/migrations/versions/0002_notes.py"]
-    commits, migrations = git.compare(_source(repository), None, new)
-    assert len(commits) == len(migrations) == 2
-    assert git.compare(_source(repository), "f" * 40, new)[0] == commits, "a live commit that is gone from the source"
+def test_an_older_commit_can_be_bundled_for_a_host_that_has_what_follows(
+    repository: GitRepository, tmp_path: Path
+) -> None:
+    first = repository.commit({"a": "1"})
+    second = repository.commit({"a": "2"}, tag="v2")
+    repository.git("tag", "v1", first)  # a lightweight one: no object of its own to send
+    git.bundle(_source(repository), first, "v1", [second], tmp_path / "bundle")
+    mirror = _bare(tmp_path)
+    mirror.git("fetch", "--quiet", str(tmp_path / "bundle"), "+refs/*:refs/*")
+    assert mirror.commit("refs/tags/v1") == first
+
+
+def test_compare_lists_the_commits_between(repository: GitRepository) -> None:
+    old = repository.commit({"a": "1"}, message="One")
+    new = repository.commit({"a": "2"}, message="Two")
+    assert git.compare(_source(repository), old, new) == [(new, "Two")]
+    whole = [(new, "Two"), (old, "One")]
+    assert git.compare(_source(repository), None, new) == whole
+    assert git.compare(_source(repository), "f" * 40, new) == whole, "a live commit that is gone from the source"
+
+
+def test_migrations_are_read_from_a_commit(repository: GitRepository) -> None:
+    first = 'revision = "0001"\ndown_revision = None\n'
+    second = 'import x\nrevision: str = "0002"\ndown_revision: str | None = "0001"\n'
+    old = repository.commit({"app/migrations/versions/0001_first.py": first, "other.py": 'revision = "x"\n'})
+    new = repository.commit({"app/migrations/versions/0002_notes.py": second})
+    assert set(git.migrations(_source(repository), old)) == {"0001"}
+    found = git.migrations(_source(repository), new)
+    assert found["0002"] == revisions.Script("0002", "0002_notes.py", ("0001",))
 
 
 def test_only_a_known_signer_passes(repository: GitRepository, tmp_path: Path) -> None:
@@ -126,10 +146,22 @@ def test_only_a_known_signer_passes(repository: GitRepository, tmp_path: Path) -
     for name, key in keys.items():
         repository.git("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}", "tag", "-s", f"v-{name}", "-m", "x")
 
-    git.verify_signature(_source(repository), "v-known", signers)
-    for tag in ("v-stranger", "v-unsigned"):
-        with pytest.raises(RefusedError, match=f"'{tag}' is not signed by anyone"):
-            git.verify_signature(_source(repository), tag, signers)
+    repository.git("tag", "v-light")
+    assert git.signature_problem(_source(repository), "v-known", signers) == ""
+    for tag in ("v-stranger", "v-unsigned", "v-light", "v-none"):
+        assert git.signature_problem(_source(repository), tag, signers), tag
+
+
+def test_a_signed_tag_under_another_name_is_not_signed(repository: GitRepository, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(f"known@example.com {key.with_suffix('.pub').read_text()}")
+    repository.commit({"a": "1"})
+    repository.git("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}", "tag", "-s", "v1", "-m", "x")
+    repository.git("update-ref", "refs/tags/v99", "refs/tags/v1")
+    assert git.signature_problem(_source(repository), "v1", signers) == ""
+    assert "no annotated tag of that name" in git.signature_problem(_source(repository), "v99", signers)
 
 
 def _bare(tmp_path: Path, name: str = "mirror") -> git.Repository:

@@ -34,9 +34,9 @@ def test_protected_ones_stay_whatever_happens(
 
 
 def test_prune_on_disk_keeps_live_and_previous_and_clears_leftovers(settings: config.Settings) -> None:
-    for name in ("v1", "v2", "v3"):
+    for name, was in (("v1", None), ("v2", "v1"), ("v3", "v2")):
         _release(settings, name)
-        journal.append(settings.journal, entry(name))
+        journal.append(settings.journal, entry(name, was=was))
     (settings.releases / "v4.partial").mkdir()
     files.link_atomically(settings.slot("green") / "release", "../../releases/v3")
     files.link_atomically(settings.live, "slots/green")

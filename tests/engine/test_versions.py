@@ -45,5 +45,5 @@ def test_near_lists_what_looks_alike() -> None:
 
 def test_release_names_carry_tag_and_commit_and_stay_one_path_part() -> None:
     assert versions.release_name("v1.0.0", "0123456789abcdef") == "v1.0.0-0123456789ab"
-    assert versions.release_name("team/v1", "0123456789abcdef") == "team-v1-0123456789ab"
+    assert versions.release_name("team/v1", "0123456789abcdef") == "team~v1-0123456789ab"
     assert versions.release_name(None, "0123456789abcdef") == "commit-0123456789ab"

@@ -22,27 +22,60 @@ from ansible.plugins.action import ActionBase
 PROJECT = Path(__file__).resolve().parents[3]
 PROGRAM = "/usr/local/bin/slipway"
 READ_ONLY = {"plan", "resolve", "compare", "status", "releases"}
-OWNED = {"stage", "migrate", "warm", "switch", "settle", "revert", "rollback"}
+OWNED = {"stage", "migrate", "warm", "switch", "watch", "settle", "revert", "rollback"}
 NOT_FOUND = 127
 
 
-def owner() -> str:
-    """Who deploys: a person, a machine and the run (the ansible-playbook process, the parent of this one)."""
-    return f"{getpass.getuser()}@{socket.gethostname()} (pid {os.getppid()})"
+def owner(pid: int | None = None) -> str:
+    """Who deploys: a person, a machine and the run (the ansible-playbook process, the parent of this one).
+
+    Where there is /proc, the run also says when its process started and in which namespace its number counts.
+    """
+    pid = os.getppid() if pid is None else pid
+    found = _process(pid)
+    run = f"pid {pid}, run {found[1]}-{_namespace()}" if found else f"pid {pid}"
+    return f"{_person()} ({run})"
 
 
 def is_dead(other: str) -> bool:
     """Whether `other` is a run on this machine that has ended; a run elsewhere counts as alive."""
-    match = re.fullmatch(r"(.+) \(pid (\d+)\)", other)
-    if not match or match[1] != owner().rpartition(" (pid ")[0]:
+    match = re.fullmatch(r"(.+) \(pid (\d+)(?:, run (\d+)-(\d+))?\)", other)
+    if not match or match[1] != _person():
         return False
+    pid, started, namespace = int(match[2]), match[3], match[4]
+    if started is None:
+        return not _is_running(pid)
+    if namespace != _namespace():
+        return False  # a container of the same name: its processes are not ours to see
+    found = _process(pid)
+    return found is None or found[0] == "Z" or found[1] != started
+
+
+def _person() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _process(pid: int) -> tuple[str, str] | None:
+    """State and start (in ticks since boot) of a process, from proc(5); None when there is none, or no /proc."""
     try:
-        os.kill(int(match[2]), 0)
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], fields[19]
+
+
+def _namespace() -> str:
+    return "".join(re.findall(r"\d+", str(Path("/proc/self/ns/pid").readlink())))
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except PermissionError:
         return False
-    return False
+    except PermissionError:
+        return True
+    return True
 
 
 def command_line(command: str, arguments: list[Any], options: dict[str, Any]) -> list[str]:
@@ -72,6 +105,11 @@ def read_events(output: str) -> list[dict[str, Any]]:
     return events
 
 
+def final_event(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The result; empty when the engine ended before it had one (what a phase said before that is no result)."""
+    return next((event for event in reversed(events) if event["event"] == "result"), {})
+
+
 def _without_result(code: int, errors: str) -> str:
     last = errors.strip().splitlines()[-1:] or ["it printed nothing"]
     return f"slipway ended with code {code} and no result: {last[0]}"
@@ -96,12 +134,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             options["owner"] = owner()
 
         code, events, errors = self._execute(command_line(command, arguments, options), where)
-        final = events[-1] if events else {}
+        final = final_event(events)
         if final.get("outcome") == "locked" and is_dead(final.get("holder", "")):
             # The run that held the lease ended without its result, killed perhaps: its deployment is ours to end.
             options["supersede"] = final["holder"]
             code, events, errors = self._execute(command_line(command, arguments, options), where)
-            final = events[-1] if events else {}
+            final = final_event(events)
         result |= {key: value for key, value in final.items() if key not in ("event", "detail", "text")}
         result["phases"] = [event for event in events if event["event"] == "phase"]
         if code == NOT_FOUND and where == "host":
