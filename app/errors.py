@@ -18,6 +18,9 @@ from app.schemas.problem import Problem
 
 log = logging.getLogger(__name__)
 
+# SQLSTATE: no connection (08), none left (53), shut down or starting (57P).
+OUTAGES = ("08", "53", "57P")
+
 
 class NotFoundError(Exception):
     """What was asked for is not there."""
@@ -60,11 +63,20 @@ def install(app: FastAPI) -> None:
         return answer
 
     @app.exception_handler(OSError)  # no connection to the database could be made
-    @app.exception_handler(OperationalError)
     @app.exception_handler(PoolTimeoutError)
     @app.exception_handler(DBAPIError)
     async def database_away(_: Request, error: Exception) -> JSONResponse:
-        if type(error) is not OperationalError and isinstance(error, DBAPIError) and not error.connection_invalidated:
-            raise error  # a mistake of ours, not an outage
+        if isinstance(error, DBAPIError) and not is_outage(error):
+            raise error  # a mistake of ours
         log.warning("the database does not answer: %s", type(error).__name__)
         return problem(503, "The database does not answer.")
+
+    @app.exception_handler(Exception)  # which the server logs, with its traceback
+    async def unexpected(_: Request, __: Exception) -> JSONResponse:
+        return problem(500, "Something went wrong here; it has been logged.")
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the database is away or has no connection left, rather than asked for something wrong."""
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or isinstance(error, OperationalError) or state.startswith(OUTAGES)

@@ -59,6 +59,19 @@ class Server:
         assert done.returncode == 0, done.stderr
         return self.url(database)
 
+    def create_role(self, connections: int) -> str:
+        """A login that may hold so many connections; its name."""
+        name = f"limited_{os.urandom(4).hex()}"
+        run = [
+            "createuser",
+            f"--connection-limit={connections}",
+            "--username=logbook",
+            f"--host={self.directory}",
+            name,
+        ]
+        self._run(*run)
+        return name
+
     def _control(self, action: str, *arguments: str) -> None:
         self._run("pg_ctl", action, "--wait", "--silent", f"--pgdata={self.directory / 'data'}", *arguments)
 
