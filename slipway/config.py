@@ -37,7 +37,7 @@ class Settings:
     root: Path
     required_env: list[str] = field(default_factory=list)
     python: Path = Path("/usr/bin/python3")
-    uv: Path = Path("/usr/local/bin/uv")
+    uv: Path = Path("uv")
     uv_cache: Path = Path("/var/cache/slipway")
     accept: str = "tags"
     allowed_signers: str = ""
@@ -56,7 +56,7 @@ class Settings:
     access_log: str = ""
     certificate: str = ""
     drain_seconds: float = 30
-    # Longer than the longest phase of the slowest host of a fleet, over which the others wait.
+    # Between two phases; of several hosts one waits over the phase of another, so longer than most.
     lease_seconds: float = 300
     build_env: dict[str, str] = field(default_factory=dict)
 

@@ -113,7 +113,8 @@ def render(found: dict[str, Any]) -> str:
     live, database, certificate, disk = (found[key] for key in ("live", "database", "certificate", "disk"))
     rows = [("app", f"{found['app']} ({found['environment']}) on {found['host']}")]
     if live:
-        rows.append(("live", f"{live['tag'] or 'commit'} {live['sha'][:12]} in {live['slot']}, since {live['since']}"))
+        since = f", since {_when(live['since'])}" if live["since"] else ""
+        rows.append(("live", f"{live['tag'] or 'commit'} {live['sha'][:12]} in {live['slot']}{since}"))
         health = live["unit"] + (f", restarted {live['restarts']} times" if live["restarts"] else "")
         if live["settings_changed"]:
             health += "; its settings have changed since: deploy again to apply them"
@@ -128,14 +129,19 @@ def render(found: dict[str, Any]) -> str:
         waiting = ", ahead of this release"
     rows.append(("database", database.get("error") or f"at {database['revision'] or 'no revision'}{waiting}"))
     if certificate:
-        expiry = f"expires {certificate['expires']} ({certificate['days_left']} days left)"
+        expiry = f"expires {(certificate['expires'] or '')[:10]} ({certificate['days_left']} days left)"
         rows.append(("tls", certificate.get("error") or expiry))
     rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]
-        text = f"{item['at'][:19]}Z  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
+        text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
         rows.append(("last", f"{text}, {_who(item['owner'])}"))
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
+
+
+def _when(time: str) -> str:
+    """A time of the journal as people read it."""
+    return f"{time[:10]} {time[11:19]} UTC"
 
 
 def _who(owner: str) -> str:
@@ -170,7 +176,7 @@ def render_releases(found: Sequence[dict[str, Any]]) -> str:
     lines = []
     for item in found:
         when = (
-            f"deployed {item['deployed_at'][:19]}Z in {item['seconds']:.1f} s" if item["deployed_at"] else "never live"
+            f"deployed {_when(item['deployed_at'])} in {item['seconds']:.1f} s" if item["deployed_at"] else "never live"
         )
         lines.append(f"{'*' if item['live'] else ' '} {item['release']:<32} {when}  {item['subject']}")
     return "\n".join(lines)

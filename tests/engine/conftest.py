@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway import config, journal
+from slipway import config, journal, process
+
+from .fakes import Host, Programs
 
 
 @pytest.fixture
@@ -39,6 +41,21 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings
         },
         source="test",
     )
+
+
+@pytest.fixture
+def host(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Host:
+    made = Host(settings)
+    made.install(monkeypatch)
+    return made
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
+    """Every program that the engine would run; nothing is run."""
+    made = Programs()
+    monkeypatch.setattr(process, "run", made.run)
+    return made
 
 
 def entry(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from slipway import manifest
@@ -28,6 +29,12 @@ def test_a_damaged_manifest_makes_no_release(tmp_path: Path) -> None:
     for content in ("", "{", "[]", json.dumps({"release": "x"})):
         (tmp_path / manifest.NAME).write_text(content)
         assert manifest.read(tmp_path) is None
+
+
+def test_what_a_newer_engine_wrote_besides_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / manifest.COMPLETE).touch()
+    (tmp_path / manifest.NAME).write_text(json.dumps({**asdict(MADE), "invented_later": 1}))
+    assert manifest.read(tmp_path) == MADE
 
 
 def test_pending_is_what_follows_on_the_databases_revision() -> None:

@@ -1,3 +1,6 @@
+import os
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from slipway import config, files, journal, manifest, releases
 
 from .conftest import entry
+from .fakes import write_release
 
 
 def test_the_longest_undeployed_go_first() -> None:
@@ -40,9 +44,26 @@ def test_prune_on_disk_keeps_live_and_previous_and_clears_leftovers(settings: co
     (settings.releases / "v4.partial").mkdir()
     files.link_atomically(settings.slot("green") / "release", "../../releases/v3")
     files.link_atomically(settings.live, "slots/green")
-    narrow = config.Settings(**{**vars(settings), "keep_releases": 1})
-    assert releases.prune(narrow) == ["v1", "v4.partial"]
+    narrow = replace(settings, keep_releases=1)
+    assert releases.prune(narrow, target="v1") == ["v4.partial"]
+    assert releases.prune(narrow) == ["v1"]
     assert sorted(path.name for path in settings.releases.iterdir()) == ["v2", "v3"]
+
+
+def test_prune_keeps_what_an_idle_slot_is_set_up_for(settings: config.Settings) -> None:
+    for name in ("v1", "v2"):
+        _release(settings, name)
+    files.link_atomically(settings.slot("blue") / "release", "../../releases/v1")
+    assert releases.prune(replace(settings, keep_releases=1)) == ["v2"]
+
+
+def test_prune_deletes_a_bundle_only_when_nobody_comes_for_it_any_more(settings: config.Settings) -> None:
+    for name, age in (("fresh", 60), ("forgotten", 2 * 3600)):
+        bundle = settings.root / f"incoming-{name}.bundle"
+        bundle.touch()
+        os.utime(bundle, (time.time() - age,) * 2)
+    assert releases.prune(settings) == ["incoming-forgotten.bundle"]
+    assert [path.name for path in settings.root.glob("*.bundle")] == ["incoming-fresh.bundle"]
 
 
 def test_a_release_stops_being_one_before_its_files_go(
@@ -61,9 +82,4 @@ def test_a_release_stops_being_one_before_its_files_go(
 
 
 def _release(settings: config.Settings, name: str) -> Path:
-    path = settings.release(name)
-    path.mkdir()
-    made = manifest.Manifest(name, name, name, "", "3.13", "", "")
-    (path / manifest.NAME).write_text(manifest.dump(made))
-    (path / manifest.COMPLETE).touch()
-    return path
+    return write_release(settings, manifest.Manifest(name, name, name, "", "3.13", "", ""))

@@ -2,7 +2,12 @@ import contextlib
 import socket
 from pathlib import Path
 
+import pytest
+
 from slipway import sockets
+from slipway.errors import FailedError
+
+from .fakes import Programs
 
 # As printed by iproute2 6.1 and 6.15.
 OUTPUT = """\
@@ -21,6 +26,13 @@ def test_only_the_slots_own_connections_count() -> None:
     assert blue.total == 4
     assert sockets.parse(OUTPUT, Path("/srv/logbook/slots/green/http.sock")).total == 0
     assert sockets.parse("", Path("/srv/logbook/slots/blue/http.sock")).total == 0
+
+
+def test_a_kernel_that_cannot_be_asked_does_not_read_as_nobody(programs: Programs) -> None:
+    programs.answers["ss"] = (1, "", "Cannot open netlink socket")
+    with pytest.raises(FailedError, match="ss does not list the sockets") as caught:
+        sockets.traffic(Path("/srv/logbook/slots/blue/http.sock"))
+    assert caught.value.detail == "Cannot open netlink socket"
 
 
 def test_agrees_with_real_connections(tmp_path: Path) -> None:

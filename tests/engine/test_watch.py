@@ -1,9 +1,12 @@
+import itertools
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from slipway import watch
+from slipway import config, health, watch
 from slipway.health import Answer
 
 SHA = "a" * 40
@@ -64,3 +67,52 @@ def test_tail_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
     assert tail.lines() == []
     (tmp_path / "access.log").write_text("one\n")
     assert tail.lines() == ["one"]
+
+
+@pytest.fixture
+def watched(settings: config.Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings:
+    """A release that 25 requests with an error were sent to before its watch began."""
+    log = tmp_path / "access.log"
+    log.write_text(f"{_line(500)}\n" * 25)
+    monkeypatch.setattr(watch, "_PROBE_INTERVAL", 0.01)
+    return replace(settings, watch_seconds=0.1, watch_url="https://logbook.test/health/ready", access_log=str(log))
+
+
+def _answer_and_log(monkeypatch: pytest.MonkeyPatch, settings: config.Settings, answer: Answer, status: int) -> None:
+    """Let nginx answer our probes so, and its clients with `status`, ten times a probe."""
+    answers = itertools.repeat(answer, 100)
+
+    def ask(*_: object) -> Answer:
+        with Path(settings.access_log).open("a") as file:
+            file.write(f"{_line(status)}\n" * 10)
+        return next(answers)
+
+    monkeypatch.setattr(health, "ask_site", ask)
+
+
+def test_a_quiet_watch_ends_after_its_time_and_counts_what_it_saw(
+    watched: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 200)
+    started = time.monotonic()
+    tally, reason = watch.watch(watched, SHA)
+    assert 0.1 <= time.monotonic() - started < 2
+    assert reason == ""
+    assert (tally.requests, tally.errors, tally.failed_probes) == (tally.probes * 10, 0, 0)
+    assert tally.probes > 1
+
+
+def test_a_watch_ends_at_once_when_its_clients_get_errors(
+    watched: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 500)
+    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA)
+    assert reason == "20 of 20 requests were answered with a server error"
+
+
+def test_a_watch_ends_at_once_when_its_probes_are_lost(
+    watched: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer_and_log(monkeypatch, watched, Answer(0, problem="timed out"), 200)
+    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA)
+    assert reason == "3 health requests through nginx failed in a row (timed out)"

@@ -1,0 +1,128 @@
+"""Stand-ins: a host on which the engine works, and the programs that it runs."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway import admission, config, cutover, database, journal, manifest, slots, stage, systemd, watch
+from slipway.deployment import Request
+from slipway.engine import Engine
+from slipway.errors import FailedError
+from slipway.output import Reporter
+from slipway.sockets import Traffic
+
+V1, V2, V3 = ("v1", "1" * 40), ("v2", "2" * 40), ("v3", "3" * 40)
+
+
+class Host:
+    """Which slots run, which releases can be built and pass the gate, where the database is."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        self.settings = settings
+        self.running: set[str] = set()
+        self.bad_gate: set[str] = set()
+        self.watch_reason = ""
+        self.left = Traffic(0, 0)
+        self.revision: str | None = "0001"
+        self.heads = ["0001"]
+        self.has_commit = True
+        self.calls: list[str] = []
+        self.stream = io.StringIO()
+        self.engine = Engine(settings, Reporter(as_json=True, stream=self.stream))
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("state", "start", "stop"):
+            monkeypatch.setattr(systemd, name, getattr(self, name))
+        monkeypatch.setattr(cutover, "pass_gate", self.pass_gate)
+        monkeypatch.setattr(cutover, "drain", self.drain)
+        monkeypatch.setattr(stage, "build", self.build)
+        monkeypatch.setattr(stage, "check_space", lambda _: None)
+        monkeypatch.setattr(watch, "watch", self.watch)
+        monkeypatch.setattr(database, "current_revision", lambda *_: self.revision)
+        monkeypatch.setattr(admission, "has_commit", lambda *_: self.has_commit)
+
+    def state(self, _: str, slot: str) -> systemd.UnitState:
+        active = "active" if slot in self.running else "inactive"
+        return systemd.UnitState(active, "", 0)
+
+    def start(self, _: str, slot: str) -> None:
+        self.calls.append(f"start {slot}")
+        self.running.add(slot)
+
+    def stop(self, _: str, slot: str) -> None:
+        if slot in self.running:
+            self.calls.append(f"stop {slot}")
+            self.running.discard(slot)
+
+    def pass_gate(self, _: config.Settings, slot: str, sha: str) -> float:
+        if sha in self.bad_gate:
+            raise FailedError(f"logbook@{slot} crashed.", "Traceback: boom")
+        self.calls.append(f"gate {slot}")
+        return 0.1
+
+    def drain(self, _: config.Settings, slot: str) -> tuple[float, Traffic]:
+        self.calls.append(f"drain {slot}")
+        return 0.1, self.left
+
+    def build(self, settings: config.Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
+        revisions = [manifest.Revision(head, "") for head in self.heads]
+        made = manifest.Manifest(name, tag, sha, "", "3.13", "", "", self.heads, revisions)
+        write_release(settings, made)
+        return made
+
+    def watch(self, *_: Any) -> tuple[watch.Tally, str]:
+        self.calls.append("watch")
+        return watch.Tally(), self.watch_reason
+
+    def results(self) -> list[tuple[str, str, str]]:
+        entries = journal.read(self.settings.journal)
+        return [(item.action, item.tag or "", item.outcome) for item in entries if item.phase == journal.RESULT]
+
+    def live(self) -> str | None:
+        return slots.live_release(self.settings)
+
+
+def write_release(settings: config.Settings, made: manifest.Manifest) -> Path:
+    """The directory of a complete release, with its manifest and nothing else."""
+    path = settings.release(made.release)
+    path.mkdir(exist_ok=True)
+    (path / manifest.NAME).write_text(manifest.dump(made))
+    (path / manifest.COMPLETE).touch()
+    return path
+
+
+def request(version: tuple[str, str], **values: Any) -> Request:
+    return Request(tag=version[0], sha=version[1], **{"owner": "alice", **values})
+
+
+def deployed(host: Host, *versions: tuple[str, str]) -> None:
+    for version in versions:
+        host.engine.deploy(request(version), None)
+
+
+def switched(host: Host) -> None:
+    """v2 has taken traffic from v1; its deployment is still open."""
+    deployed(host, V1)
+    host.engine.stage(request(V2), None)
+    host.engine.warm("alice")
+    host.engine.switch("alice")
+
+
+class Programs:
+    """What was run, as command lines, and what it came to: (exit code, output, errors) by a part of the line."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.answers: dict[str, tuple[int, str, str]] = {}
+
+    def run(self, command: Sequence[str | Path], **_: Any) -> subprocess.CompletedProcess[str]:
+        line = " ".join(str(part) for part in command)
+        self.ran.append(line)
+        code, output, errors = next((answer for part, answer in self.answers.items() if part in line), (0, "", ""))
+        return subprocess.CompletedProcess([], code, output, errors)

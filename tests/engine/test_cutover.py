@@ -1,0 +1,147 @@
+"""The loops that wait for a slot, with everything that they ask faked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from slipway import config, cutover, envfile, files, health, manifest, slots, sockets, systemd
+from slipway.errors import FailedError, RefusedError
+from slipway.health import Answer
+from slipway.sockets import Traffic
+from slipway.systemd import UnitState
+
+SHA = "a" * 40
+ACTIVE, ACTIVATING = UnitState("active", "running", 0), UnitState("activating", "start", 0)
+
+
+class Slot:
+    """One slot: what systemd says of it, what its workers answer in turn, who talks to it, what was done to it."""
+
+    def __init__(self) -> None:
+        self.state = ACTIVE
+        self.answers: Iterator[Answer] = itertools.cycle([Answer(200, SHA, 1), Answer(200, SHA, 2)])
+        self.traffic: Iterator[Traffic] = itertools.repeat(Traffic(0, 0))
+        self.calls: list[str] = []
+
+    def look(self, *_: object) -> Traffic:
+        self.calls.append("look")
+        return next(self.traffic)
+
+
+@pytest.fixture
+def slot(monkeypatch: pytest.MonkeyPatch) -> Slot:
+    made = Slot()
+    monkeypatch.setattr(systemd, "state", lambda *_: made.state)
+    monkeypatch.setattr(systemd, "start", lambda *_: made.calls.append("start"))
+    monkeypatch.setattr(systemd, "stop", lambda *_: made.calls.append("stop"))
+    monkeypatch.setattr(systemd, "log", lambda *_: "ImportError: no module named app")
+    monkeypatch.setattr(health, "ask_slot", lambda *_, **__: next(made.answers))
+    monkeypatch.setattr(sockets, "traffic", made.look)
+    monkeypatch.setattr(cutover, "_DRAIN_INTERVAL", 0.01)
+    return made
+
+
+@pytest.fixture
+def hasty(settings: config.Settings) -> config.Settings:
+    """Two workers that have to answer three times each, and no patience."""
+    return replace(settings, warm_deadline=0.1, drain_seconds=0.1)
+
+
+@pytest.mark.usefixtures("slot")
+def test_the_gate_opens_when_every_worker_has_answered(hasty: config.Settings) -> None:
+    assert cutover.pass_gate(hasty, "blue", SHA) < hasty.warm_deadline
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Answer(503, problem="no database"), "HTTP 503: no database"),
+        (Answer(200, "b" * 40, 1), "the answer came from commit bbbbbbbbbbbb, not aaaaaaaaaaaa"),
+        (Answer(200, SHA, 1), "1 of 2 workers answered"),
+    ],
+)
+def test_at_the_deadline_the_gate_says_what_was_missing_and_shows_the_log(
+    hasty: config.Settings, slot: Slot, answer: Answer, problem: str
+) -> None:
+    slot.answers = itertools.repeat(answer, 60)
+    with pytest.raises(FailedError) as caught:
+        cutover.pass_gate(hasty, "blue", SHA)
+    assert str(caught.value) == f"logbook@blue was not ready within 0.1 s ({problem})."
+    assert caught.value.detail == "ImportError: no module named app"
+
+
+def test_a_slot_is_not_asked_before_its_unit_is_active(hasty: config.Settings, slot: Slot) -> None:
+    slot.state = ACTIVATING
+    with pytest.raises(FailedError, match="no answer yet"):
+        cutover.pass_gate(hasty, "blue", SHA)
+
+
+@pytest.mark.parametrize("state", [UnitState("failed", "failed", 0), UnitState("active", "running", 1)])
+def test_a_crash_ends_the_waiting_with_the_services_own_words(
+    settings: config.Settings, slot: Slot, state: UnitState
+) -> None:
+    slot.state = state
+    with pytest.raises(FailedError, match="logbook@blue crashed after 0") as caught:
+        cutover.pass_gate(settings, "blue", SHA)
+    assert caught.value.detail == "ImportError: no module named app"
+
+
+def test_one_of_two_workers_that_crashes_and_is_replaced_fails_the_gate(settings: config.Settings, slot: Slot) -> None:
+    slot.answers = (Answer(200, SHA, pid) for pid in (1, 2, 1, 3, 1, 3))
+    with pytest.raises(FailedError, match="a worker of logbook@blue died after it was ready"):
+        cutover.pass_gate(settings, "blue", SHA)
+
+
+def test_warm_stops_the_slot_before_it_is_set_up_anew(
+    hasty: config.Settings, slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = slots.prepare
+
+    def prepared(*arguments: object) -> None:
+        slot.calls.append("prepare")
+        prepare(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(slots, "prepare", prepared)
+    release = manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", "")
+    assert cutover.warm(hasty, "blue", release).startswith("blue ready after 0.")
+    assert slot.calls == ["stop", "prepare", "start"]
+    assert envfile.read(hasty.slot("blue") / "env")["RELEASE_SHA"] == SHA
+
+
+def test_a_variable_that_went_missing_is_named_before_the_slot_is_touched(hasty: config.Settings, slot: Slot) -> None:
+    hasty.env_file.write_text("SECRET_KEY=\n")
+    with pytest.raises(RefusedError, match=r"SECRET_KEY is required by logbook.*apps\.logbook\.env"):
+        cutover.warm(hasty, "blue", manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", ""))
+    assert slot.calls == []
+
+
+def test_a_slot_is_stopped_when_its_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
+    slot.traffic = iter([Traffic(2, 0), Traffic(0, 1), Traffic(0, 0)])
+    assert cutover.drain_and_stop(hasty, "blue").startswith("blue drained in 0.")
+    assert slot.calls == ["look", "look", "look", "stop"]
+
+
+def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted(hasty: config.Settings, slot: Slot) -> None:
+    slot.traffic = itertools.repeat(Traffic(established=2, queued=1), 100)
+    assert cutover.drain_and_stop(hasty, "blue") == "blue stopped at the deadline of 0.1 s, 3 connection(s) cut"
+    assert slot.calls[-2:] == ["look", "stop"]
+
+
+def test_a_slot_that_still_runs_takes_traffic_again_without_a_start(hasty: config.Settings, slot: Slot) -> None:
+    files.link_atomically(hasty.live, "slots/green")
+    cutover.go_back(hasty, "blue", SHA)
+    assert slots.live_slot(hasty) == "blue"
+    assert slot.calls == []
+
+
+def test_traffic_does_not_go_back_to_what_does_not_pass_its_gate(hasty: config.Settings, slot: Slot) -> None:
+    files.link_atomically(hasty.live, "slots/green")
+    slot.state = UnitState("failed", "failed", 0)
+    with pytest.raises(FailedError, match="blue crashed"):
+        cutover.go_back(hasty, "blue", SHA)
+    assert slot.calls == ["start"]
+    assert slots.live_slot(hasty) == "green"

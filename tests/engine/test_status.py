@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from slipway import database, status
+from slipway.errors import FailedError
+
+from .fakes import V1, V2, Host, Programs, deployed, request
+
+
+def _shown(host: Host) -> list[str]:
+    """The rendered lines, each with its blanks made one."""
+    return [" ".join(line.split()) for line in status.render(status.gather(host.settings)).splitlines()]
+
+
+@pytest.mark.parametrize(("day", "number"), [("Nov 24", 24), ("Nov  4", 4)])
+def test_the_end_of_a_certificate_is_read_in_utc(day: str, number: int) -> None:
+    end = status.parse_end_date(f"notAfter={day} 11:25:01 2027 GMT\n")
+    assert end == datetime(2027, 11, number, 11, 25, 1, tzinfo=UTC)
+
+
+def test_a_host_without_a_release_says_what_to_run(host: Host) -> None:
+    assert "live nothing yet: run deploy.yml" in _shown(host)
+
+
+def test_a_live_release_is_shown_with_its_slot_its_unit_and_its_last_deploy(host: Host) -> None:
+    deployed(host, V1)
+    shown = "\n".join(_shown(host))
+    assert "app logbook (prod) on " in shown
+    assert "live v1 111111111111 in blue, since 20" in shown
+    assert "unit active\n" in shown
+    assert "database at 0001, nothing pending" in shown
+    assert "UTC deploy v1: succeeded in 0.0 s, alice" in shown
+
+
+def test_an_open_deployment_is_shown_with_its_owner_and_how_far_it_came(host: Host) -> None:
+    deployed(host, V1)
+    host.engine.stage(request(V2, owner="bob (run 7)"), None)
+    assert "open deploy of v2 by bob: staged" in _shown(host)
+    assert status.gather(host.settings)["deployment"]["phase"] == "stage"
+
+
+def test_settings_that_wait_for_a_deploy_are_said(host: Host) -> None:
+    deployed(host, V1)
+    host.settings.env_file.write_text('SECRET_KEY="rotated"\n')
+    assert "unit active; its settings have changed since: deploy again to apply them" in _shown(host)
+
+
+@pytest.mark.parametrize(
+    ("revision", "text"),
+    [(None, "at no revision, pending: 0001"), ("0009", "at 0009, ahead of this release")],
+)
+def test_a_database_that_is_not_at_the_releases_head_is_said(host: Host, revision: str | None, text: str) -> None:
+    deployed(host, V1)
+    host.revision = revision
+    assert f"database {text}" in _shown(host)
+
+
+def test_a_database_that_does_not_answer_hides_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed(host, V1)
+
+    def silent(*_: object) -> str:
+        raise FailedError("PostgreSQL does not answer the migration role.")
+
+    monkeypatch.setattr(database, "current_revision", silent)
+    shown = _shown(host)
+    assert "database PostgreSQL does not answer the migration role." in shown
+    assert "unit active" in shown
+
+
+def test_a_certificate_is_shown_with_the_days_that_are_left(host: Host, programs: Programs) -> None:
+    host.settings = replace(host.settings, certificate="/etc/nginx/logbook.pem")
+    programs.answers["openssl"] = (0, "notAfter=Nov 24 11:25:01 2001 GMT\n", "")
+    assert any(line.startswith("tls expires 2001-11-24 (-") for line in _shown(host))
+    programs.answers["openssl"] = (1, "", "no such file")
+    assert "tls /etc/nginx/logbook.pem cannot be read" in _shown(host)
+
+
+def test_releases_are_listed_newest_deploy_first_and_the_live_one_is_marked(host: Host) -> None:
+    assert status.render_releases(status.list_releases(host.settings)) == "no releases"
+    deployed(host, V1, V2)
+    host.build(host.settings, "v0-0", "v0", "0" * 40)
+    lines = status.render_releases(status.list_releases(host.settings)).splitlines()
+    assert lines[0].startswith("* v2-222222222222 ")
+    assert lines[1].startswith("  v1-111111111111 ")
+    assert lines[2].split() == ["v0-0", "never", "live"]

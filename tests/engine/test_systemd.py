@@ -1,0 +1,64 @@
+import pytest
+
+from slipway import systemd
+from slipway.errors import FailedError
+from slipway.systemd import UnitState
+
+from .fakes import Programs
+
+SHOWN = "NRestarts=2\nActiveState=activating\nSubState=auto-restart\n"
+
+
+def test_what_show_prints_is_read_and_an_unknown_unit_is_inactive(programs: Programs) -> None:
+    programs.answers["logbook@blue.service"] = (0, SHOWN, "")
+    assert systemd.state("logbook", "blue") == UnitState("activating", "auto-restart", 2)
+    assert systemd.state("logbook", "green") == UnitState("inactive", "dead", 0)
+    assert systemd.parse_show("NRestarts=\nActiveState=active") == UnitState("active", "dead", 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "is_up", "crashed"),
+    [
+        (UnitState("active", "running", 0), True, False),
+        (UnitState("activating", "start", 0), True, False),
+        (UnitState("reloading", "reload", 0), True, False),
+        (UnitState("inactive", "dead", 0), False, False),
+        (UnitState("deactivating", "stop-sigterm", 0), False, False),
+        (UnitState("failed", "failed", 0), False, True),
+        (UnitState("activating", "auto-restart", 0), True, True),
+        (UnitState("active", "running", 1), True, True),
+    ],
+)
+def test_a_unit_may_be_up_and_still_have_crashed(state: UnitState, is_up: bool, crashed: bool) -> None:
+    assert (state.is_up, state.crashed) == (is_up, crashed)
+
+
+@pytest.mark.parametrize(("needed", "reloads"), [("yes", 1), ("no", 0)])
+def test_a_slot_starts_from_the_unit_files_as_they_are_now(programs: Programs, needed: str, reloads: int) -> None:
+    programs.answers["NeedDaemonReload"] = (0, f"NeedDaemonReload=no\n\nNeedDaemonReload={needed}\n", "")
+    systemd.start("logbook", "blue")
+    assert programs.ran[1:-2] == ["systemctl daemon-reload"] * reloads
+    assert programs.ran[-1] == "systemctl start --no-block logbook@blue.socket logbook@blue.service"
+
+
+def test_a_slot_stops_with_its_socket_first(programs: Programs) -> None:
+    systemd.stop("logbook", "blue")
+    assert programs.ran[:2] == ["systemctl stop logbook@blue.socket", "systemctl stop logbook@blue.service"]
+
+
+def test_what_systemd_refuses_is_a_failure_in_its_own_words(programs: Programs) -> None:
+    programs.answers |= {
+        "start --no-block": (1, "", "Unit is masked.\n"),
+        "stop logbook@blue.service": (1, "", "Busy."),
+    }
+    with pytest.raises(FailedError, match="systemd does not start logbook@blue") as caught:
+        systemd.start("logbook", "blue")
+    assert caught.value.detail == "Unit is masked."
+    with pytest.raises(FailedError, match=r"systemd does not stop logbook@blue\.service"):
+        systemd.stop("logbook", "blue")
+
+
+def test_the_log_is_of_this_slot_since_then_and_short(programs: Programs) -> None:
+    programs.answers["--output=cat"] = (0, "\n".join(f"line {number}" for number in range(9)), "")
+    assert systemd.log("logbook", "blue", since=1000.9, lines=2) == "line 7\nline 8"
+    assert programs.ran[-1].endswith("--unit=logbook@blue.service --since=@1000")
