@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hosts import images, scratch
-from hosts.engine import HostError, ensure, say
+from hosts.engine import HostError, ensure, need, say
 from hosts.host import Host, make_key
 
 STATE = scratch.PROJECT / ".demo"
@@ -36,6 +36,7 @@ def up() -> None:
     """Bring the demo up, or find it up; prints the seconds that each stage took."""
     stages: dict[str, float] = {}
     with _stage(stages, "container engine"):
+        need({"git": "git", "ssh": "openssh-client", "ssh-keygen": "openssh-client"})
         ensure()
     with _stage(stages, "image"):
         images.ensure(HOST.debian)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 START_SECONDS = 60
@@ -64,6 +65,12 @@ def install(*packages: str) -> None:
         )
         if done.returncode != 0:
             raise HostError(f"apt-get {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def need(packages: Mapping[str, str]) -> None:
+    """Make sure that programs are there, by the Debian packages that have them."""
+    if absent := [package for program, package in packages.items() if shutil.which(program) is None]:
+        install(*dict.fromkeys(absent))
 
 
 def _start() -> None:

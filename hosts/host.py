@@ -14,7 +14,7 @@ BOOT_SECONDS = 60
 USER = "ops"
 
 # What systemd needs of a container; --privileged would want more than some machines have to give.
-_FLAGS = (
+FLAGS = (
     *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
     *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),  # noqa: S108  # in the container
@@ -92,7 +92,7 @@ class Host:
             part for outer, inner in self.ports.items() for part in ("--publish", f"127.0.0.1:{outer}:{inner}")
         ]
         run("docker", "run", "--detach", "--name", self.name, "--hostname", self.name,
-            *_FLAGS, *cgroup_flags(), *published, image, "/sbin/init")  # fmt: skip
+            *FLAGS, *cgroup_flags(), *published, image, "/sbin/init")  # fmt: skip
 
 
 def cgroup_flags() -> list[str]:

@@ -15,7 +15,8 @@ from ansible.template import Templar, trust_as_template
 
 from app.main import create_app
 from app.settings import Settings
-from hosts import scratch
+from hosts import host, scratch
+from playbooks.plugins.filter import apps
 from roles.release.action_plugins import slipway as plugin
 from slipway import config, envfile
 
@@ -64,6 +65,35 @@ def test_a_port_that_is_forwarded_is_part_of_the_url() -> None:
     values = tomllib.loads(_render("app.toml.j2", settings={"https_port": 8443}))
     assert values["watch_url"] == "https://logbook.example.com:8443/health/ready"
     assert values["watch_port"] == 443
+
+
+def test_an_ipv6_address_stands_in_brackets_in_the_url() -> None:
+    values = tomllib.loads(_render("app.toml.j2", settings={"domains": ["2001:db8::1"]}))
+    assert values["watch_url"] == "https://[2001:db8::1]/health/ready"
+
+
+@pytest.mark.parametrize("processors", [1, 4, 64])
+def test_the_workers_that_run_are_those_that_the_connections_are_counted_for(processors: int) -> None:
+    facts = {"processor_vcpus": processors, "architecture": "x86_64"}
+    running = tomllib.loads(_render("app.toml.j2", ansible_facts=facts))["workers"]
+    counted = apps.databases({"logbook": {"workers": 0, "pool_size": 1, "env": {}}}, processors)[0]["connections"]
+    assert counted == apps.SLOTS * running + apps.TOOLS
+
+
+def test_the_engine_and_the_role_take_the_same_names_for_an_app() -> None:
+    pattern = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__app_name_pattern"]
+    assert pattern == f"^{config.APP_NAME.pattern.replace('(?:', '(')}$"
+
+
+def test_molecule_starts_hosts_with_the_flags_that_the_demo_starts_them_with() -> None:
+    scenario = yaml.safe_load((PROJECT / "molecule/default/molecule.yml").read_text())
+    flags = host.FLAGS
+    for platform in scenario["platforms"]:
+        assert flags.count("--cap-add") == len(platform["capabilities"])
+        assert set(platform["capabilities"] + platform["security_opts"] + platform["tmpfs"]) <= set(flags)
+        assert flags.count("--security-opt") == len(platform["security_opts"])
+        assert flags.count("--tmpfs") == len(platform["tmpfs"])
+        assert f"container={platform['env']['container']}" in flags
 
 
 def test_the_engine_reads_the_environment_that_the_role_writes() -> None:
