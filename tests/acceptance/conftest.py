@@ -52,8 +52,13 @@ class Controller:
         limits = ["-l", limit] if limit else []
         return ["ansible-playbook", "-i", str(self.state / "inventory.yml"), playbook, *limits, *arguments]
 
-    def declare(self, **changes: Any) -> None:
-        """Write the inventory; `changes` are laid over the app's declaration."""
+    def declare(
+        self, others: dict[str, dict[str, Any]] | None = None, settings: dict[str, Any] | None = None, **changes: Any
+    ) -> None:
+        """Write the inventory; `changes` are laid over the app's declaration, `settings` over the host's variables.
+
+        `others` are further apps, by name, each laid over the first one's declaration.
+        """
         app = {
             "repository": str(self.repository),
             "domains": ["127.0.0.1", "localhost"],
@@ -62,6 +67,7 @@ class Controller:
             "env": {"SECRET_KEY": SECRET},
             **changes,
         }
+        apps = {"logbook": app, **{name: app | laid_over for name, laid_over in (others or {}).items()}}
         variables = {
             "ansible_host": "127.0.0.1",
             "ansible_port": SSH_PORT,
@@ -70,11 +76,12 @@ class Controller:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.state / 'known_hosts'}",
             "host_ca_certificates": [name for name in ["/etc/ssl/certs/ca-certificates.crt"] if Path(name).exists()],
             "certificate_ca_fetch_to": str(self.state / "ca.crt"),
+            **(settings or {}),
         }
         groups = {
-            "local": {"hosts": {self.host.name: variables}, "vars": {"apps": {"logbook": app}}},
-            "staging": {"hosts": {"elsewhere": {"ansible_host": "192.0.2.1"}}, "vars": {"apps": {"logbook": app}}},
-            "unsorted": {"hosts": {"stray": {"ansible_host": "192.0.2.2"}}, "vars": {"apps": {"logbook": app}}},
+            "local": {"hosts": {self.host.name: variables}, "vars": {"apps": apps}},
+            "staging": {"hosts": {"elsewhere": {"ansible_host": "192.0.2.1"}}, "vars": {"apps": apps}},
+            "unsorted": {"hosts": {"stray": {"ansible_host": "192.0.2.2"}}, "vars": {"apps": apps}},
         }
         (self.state / "inventory.yml").write_text(yaml.safe_dump(groups))
 
@@ -83,16 +90,18 @@ class Controller:
         trust = ssl.create_default_context(cafile=self.state / "ca.crt")
         return httpx.Client(base_url=f"https://127.0.0.1:{HTTPS_PORT}", verify=trust, **values)
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self, name: str = "127.0.0.1") -> dict[str, Any]:
+        """What the site of that name answers when it is asked from outside."""
         with self.client() as client:
-            answer = client.get("/health/ready")
+            headers, server_name = {"Host": name}, {"sni_hostname": name}
+            answer = client.get("/health/ready", headers=headers, extensions=server_name)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
 
-    def status(self) -> dict[str, Any]:
+    def status(self, app: str = "logbook") -> dict[str, Any]:
         """What `slipway status --json` says on the host."""
-        event = json.loads(self.host.exec("slipway", "status", "--json").splitlines()[-1])
+        event = json.loads(self.host.exec("slipway", "status", app, "--json").splitlines()[-1])
         found: dict[str, Any] = event["apps"][0]
         return found
 

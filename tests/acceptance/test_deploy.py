@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -41,6 +42,29 @@ def test_check_mode_goes_through_on_a_fresh_host_and_changes_nothing(controller:
         assert "never provisioned" in controller.play(playbook, "--check", "--diff")
     after = controller.host.exec("sh", "-c", "find /etc /srv /usr/local -xdev | sort")
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"settings": {"nginx_hsts_seconds": "never"}}, "'nginx_hsts_seconds' is of type str"),
+        ({"settings": {"postgresql_max_connections": 20}}, "Lower workers or pool_size"),
+        ({"settings": {"host_journal_max_mb": "much"}}, "'host_journal_max_mb' is of type str"),
+        ({"others": {"backup": {"domains": ["b.example"]}}}, "'backup' is the name of an account or a unit"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_fresh_host_is_changed(
+    controller: Controller, wrong: dict[str, Any], sentence: str
+) -> None:
+    before = controller.host.exec("sh", "-c", "find /etc /srv /usr/local -xdev | sort")
+    controller.declare(**wrong)
+    try:
+        output = controller.play("site.yml", check=False)
+    finally:
+        controller.declare()
+    assert sentence in " ".join(output.split()), output
+    assert changed(output) == 0
+    assert controller.host.exec("sh", "-c", "find /etc /srv /usr/local -xdev | sort") == before
 
 
 def test_provisioning_twice_changes_nothing_the_second_time(controller: Controller) -> None:
@@ -232,18 +256,48 @@ def test_a_release_that_crashes_is_shown_and_changes_nothing(controller: Control
     assert controller.host.exec("systemctl", "is-active", "logbook@green.service", check=False) == "inactive"
 
 
-def test_a_controller_that_is_killed_leaves_one_release_and_the_next_run_converges(controller: Controller) -> None:
+@pytest.mark.parametrize(
+    ("command", "killed_when", "expected"),
+    [
+        (["deploy.yml", "-e", "version=v2.0.0"], ["opened", "staged", "migrated", "warm"], "v2.0.0"),
+        (["rollback.yml"], ["switched"], "v1.0.0"),
+        (["deploy.yml", "-e", "version=v2.0.0"], ["switched"], "v2.0.0"),
+    ],
+)
+def test_a_controller_that_is_killed_leaves_one_release_and_the_same_command_again_converges(
+    controller: Controller, command: list[str], killed_when: list[str], expected: str
+) -> None:
     with Load(controller) as outcome:
-        run = controller.start("deploy.yml", "-e", "version=v2.0.0")
+        run = controller.start(*command)
         deadline = time.monotonic() + 60
-        while controller.status()["deployment"] is None:
+        while (controller.status()["deployment"] or {}).get("state") not in killed_when:
             assert time.monotonic() < deadline
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
-        controller.play("deploy.yml", "-e", "version=v2.0.0")
+        controller.play(*command)
     assert outcome.failures == []
-    assert controller.ready()["sha"] == controller.sha("v2.0.0")
-    assert controller.status()["deployment"] is None
+    assert controller.ready()["sha"] == controller.sha(expected)
+    status = controller.status()
+    assert (status["deployment"], status["last"][0]["outcome"]) == (None, "succeeded")
+    idle = "green" if status["live"]["slot"] == "blue" else "blue"
+    assert controller.host.exec("systemctl", "is-active", f"logbook@{idle}.service", check=False) == "inactive"
+
+
+def test_a_second_app_moves_in_beside_the_first(controller: Controller) -> None:
+    controller.declare(others={"second-app": {"domains": ["second.example"]}})
+    try:
+        assert changed(controller.play("site.yml", "--check", "--diff")) > 5
+        controller.play("site.yml")
+        assert "local has 2 apps: pass -e app= with one of logbook, second-app" in " ".join(
+            controller.play("deploy.yml", check=False).split()
+        )
+        controller.play("deploy.yml", "-e", "app=second-app", "-e", "version=v1.0.0")
+        assert controller.ready("second.example")["release"] == "v1.0.0"
+        assert controller.ready()["release"] == "v2.0.0"
+        assert controller.status("second-app")["database"]["revision"] == "0001"
+        assert changed(controller.play("site.yml")) == 0
+    finally:
+        controller.declare()
 
 
 def test_only_signed_tags_where_that_is_wanted(controller: Controller) -> None:
@@ -257,6 +311,9 @@ def test_only_signed_tags_where_that_is_wanted(controller: Controller) -> None:
     try:
         controller.play("site.yml")
         assert "'v4.0.1' is not signed by anyone" in controller.play("deploy.yml", "-e", "version=v4.0.1", check=False)
+        scratch.git(controller.repository, *signing, "tag", "-f", "-s", "v4.0.1", "-m", "signed now", "v2.0.0^{commit}")
+        controller.play("deploy.yml", "-e", "version=v4.0.1")
+        assert controller.ready()["release"] == "v4.0.1"
         controller.play("deploy.yml", "-e", "version=v4.0.0")
         assert controller.ready()["release"] == "v4.0.0"
         assert "is not signed by anyone" in controller.play("rollback.yml", "-e", "version=v2.0.0", check=False)
