@@ -18,7 +18,7 @@ def parse(text: str, source: str = "environment file") -> dict[str, str]:
     supported: Ansible writes none. RefusedError names the line (never its value, which may be a secret).
     """
     values: dict[str, str] = {}
-    for number, raw in enumerate(text.split("\n"), start=1):  # no other character ends a line for systemd
+    for number, raw in enumerate(text.split("\n"), start=1):  # a carriage return, say, is part of a value
         line = raw.strip()
         if not line or line[0] in "#;":
             continue
@@ -56,7 +56,7 @@ def _quote(value: str) -> str:
 def read(path: Path) -> dict[str, str]:
     """The variables of the file `path`; RefusedError when it is absent or malformed."""
     try:
-        return parse(path.read_text(), str(path))
+        return parse(path.read_bytes().decode(), str(path))
     except FileNotFoundError:
         raise RefusedError(f"{path} is missing. Run site.yml to write it.") from None
 

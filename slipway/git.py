@@ -159,7 +159,7 @@ def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, st
     With `old` unknown to the repository, or None, all of `new`'s history counts.
     """
     span = f"{old}..{new}" if old is not None and source.has(old) else new
-    log = source.git("log", "--max-count=50", "--format=%H %s", span).splitlines()
+    log = source.git("log", "--max-count=50", "--format=%H %s", span).split("\n")
     return [(sha, subject) for sha, _, subject in (line.partition(" ") for line in log)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ def run(
     exceeded or when the program is not there.
     """
     arguments = [str(part) for part in command]
+    # Asked first: as another user it is setpriv that would not find it.
+    if "/" not in arguments[0] and shutil.which(arguments[0], path=None if user is None else PATH) is None:
+        raise FailedError(f"{arguments[0]} is not installed. Run site.yml.")
     env: dict[str, str] | None = None
     if environment is not None or user is not None:
         env = {"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})}
@@ -54,7 +58,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise FailedError(f"'{Path(command[0]).name}' did not end within {timeout:g} s.") from error
     except FileNotFoundError as error:
-        raise FailedError(f"{error.filename} is not installed. Run site.yml.") from error
+        raise FailedError(f"{error.filename} is missing. Run site.yml, or deploy another version.") from error
 
 
 def _as_user(name: str) -> dict[str, Any]:

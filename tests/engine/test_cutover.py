@@ -52,8 +52,8 @@ def hasty(settings: config.Settings) -> config.Settings:
 
 
 @pytest.mark.usefixtures("slot")
-def test_the_gate_opens_when_every_worker_has_answered(hasty: config.Settings) -> None:
-    assert cutover.pass_gate(hasty, "blue", SHA) < hasty.warm_deadline
+def test_the_gate_opens_when_every_worker_has_answered(settings: config.Settings) -> None:
+    assert cutover.pass_gate(settings, "blue", SHA) < 5
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,3 +48,10 @@ def test_a_line_break_cannot_smuggle_in_a_variable() -> None:
 
 def test_missing_counts_empty_values() -> None:
     assert envfile.missing({"A": "1", "B": ""}, ["A", "B", "C"]) == ["B", "C"]
+
+
+def test_a_file_gives_back_what_was_written_to_it(tmp_path: Path) -> None:
+    values = {"A": "a\rb", "B": "\u2028"}
+    path = tmp_path / "env"
+    path.write_bytes(envfile.render(values).encode())
+    assert envfile.read(path) == values

@@ -117,9 +117,9 @@ def test_an_older_commit_can_be_bundled_for_a_host_that_has_what_follows(
 
 def test_compare_lists_the_commits_between(repository: GitRepository) -> None:
     old = repository.commit({"a": "1"}, message="One")
-    new = repository.commit({"a": "2"}, message="Two")
-    assert git.compare(_source(repository), old, new) == [(new, "Two")]
-    whole = [(new, "Two"), (old, "One")]
+    new = repository.commit({"a": "2"}, message="Two\u2028lines")
+    assert git.compare(_source(repository), old, new) == [(new, "Two\u2028lines")]
+    whole = [(new, "Two\u2028lines"), (old, "One")]
     assert git.compare(_source(repository), None, new) == whole
     assert git.compare(_source(repository), "f" * 40, new) == whole, "a live commit that is gone from the source"
 

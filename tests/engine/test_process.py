@@ -12,8 +12,9 @@ def test_what_does_not_end_in_time_is_named_with_the_time() -> None:
 
 
 def test_a_program_that_is_not_there_is_named_with_what_brings_it() -> None:
-    with pytest.raises(FailedError, match=r"no-such-program is not installed\. Run site\.yml\."):
-        process.run(["no-such-program"])
+    for user in (None, getpass.getuser()):
+        with pytest.raises(FailedError, match=r"no-such-program is not installed\. Run site\.yml\."):
+            process.run(["no-such-program"], user=user)
 
 
 def test_another_users_program_sees_only_the_environment_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

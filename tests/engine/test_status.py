@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,7 +34,7 @@ def test_a_live_release_is_shown_with_its_slot_its_unit_and_its_last_deploy(host
     assert "live v1 111111111111 in blue, since 20" in shown
     assert "unit active\n" in shown
     assert "database at 0001, nothing pending" in shown
-    assert "UTC deploy v1: succeeded in 0.0 s, alice" in shown
+    assert re.search(r"UTC deploy v1: succeeded in \d+\.\d s, alice", shown)
 
 
 def test_an_open_deployment_is_shown_with_its_owner_and_how_far_it_came(host: Host) -> None:
