@@ -26,7 +26,7 @@ def check_environment(settings: Settings) -> None:
 def warm(settings: Settings, slot: str, release: Manifest) -> str:
     """Start a release in an idle slot and wait until every worker is ready; a sentence of what answered.
 
-    FailedError, with the service's last log lines, when it crashes or is not ready in `warm_deadline` seconds.
+    FailedError, with what the service has logged of it, when it crashes or is not ready in `warm_deadline` seconds.
     """
     check_environment(settings)
     systemd.stop(settings.app, slot)
@@ -55,7 +55,7 @@ def pass_gate(settings: Settings, slot: str, sha: str) -> float:
                 ask_in_turn(gate, settings, socket)
             health.wait_briefly(started)
             continue
-        raise FailedError(f"{reason}.", systemd.log(settings.app, slot, slots.prepared_at(settings, slot)))
+        raise FailedError(f"{reason}.", systemd.failure(settings.app, slot, slots.prepared_at(settings, slot)))
     return time.monotonic() - started
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import FailedError
+
+_FAILURE = re.compile(r"Traceback|ERROR|CRITICAL")
+_CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+_BEFORE = 8  # lines that lead to an error: an app may have said why in a sentence
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -69,4 +74,36 @@ def _as_user(name: str) -> dict[str, Any]:
 
 def tail(output: str, lines: int = 30) -> str:
     """The last `lines` non-empty lines of a program's output."""
-    return "\n".join([line.rstrip() for line in output.splitlines() if line.strip()][-lines:])
+    return "\n".join(_said(output)[-lines:])
+
+
+def first_failure(output: str, lines: int = 60) -> str:
+    """At most `lines` lines of a log: what leads to the first error in it, and to the end of its traceback.
+
+    What comes last in the log of a service that has crashed is how its supervisor ended, not why.
+    """
+    said = _said(output)
+    start = next((number for number, line in enumerate(said) if _FAILURE.search(line)), None)
+    if start is None:
+        return "\n".join(said[-lines:])
+    window = said[max(0, start - _BEFORE) : _end_of_failure(said, start) + 1]
+    if len(window) > lines:
+        window = [*window[: 2 * _BEFORE], "  ...", *window[-(lines - 2 * _BEFORE - 1) :]]
+    return "\n".join(window)
+
+
+def _end_of_failure(said: Sequence[str], start: int) -> int:
+    """The line that names the last exception of the chain that is shown near `start`; a few lines on where none is."""
+    near = range(start, min(start + _BEFORE, len(said)))
+    number = next((n for n in near if "Traceback" in said[n]), None)
+    if number is None:
+        return start + _BEFORE
+    while True:
+        number = next((n for n in range(number + 1, len(said)) if not said[n].startswith(" ")), len(said))
+        if number + 2 >= len(said) or not said[number + 1].startswith(_CHAINED):
+            return number
+        number += 2  # over the sentence that joins them
+
+
+def _said(output: str) -> list[str]:
+    return [line.rstrip() for line in output.splitlines() if line.strip()]

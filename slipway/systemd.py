@@ -67,15 +67,15 @@ def stop(app: str, slot: str) -> None:
     process.run(["systemctl", "reset-failed", f"{app}@{slot}.service", f"{app}@{slot}.socket"])
 
 
-def log(app: str, slot: str, since: float, lines: int = 40) -> str:
-    """The last lines that a slot's service wrote, or systemd about it, after `since` (seconds of the clock).
+def failure(app: str, slot: str, since: float) -> str:
+    """What a slot's service, or systemd about it, wrote of its first failure after `since` (seconds of the clock).
 
-    All runs of the service since then: it may have crashed and started again before anybody looked.
+    Of all its runs since then: it may have crashed and started again before anybody looked.
     """
     process.run(["journalctl", "--sync"])
     selection = [f"--unit={app}@{slot}.service", f"--since=@{int(since)}"]
-    result = process.run(["journalctl", "--output=cat", f"--lines={lines}", "--no-pager", *selection])
-    return process.tail(result.stdout, lines)
+    result = process.run(["journalctl", "--output=cat", "--lines=1000", "--no-pager", *selection])
+    return process.first_failure(result.stdout)
 
 
 def is_detached(app: str) -> bool:

@@ -248,8 +248,8 @@ def test_a_release_that_crashes_is_shown_and_changes_nothing(controller: Control
     controller.variant("v3.0.0", {"app/main.py": "raise RuntimeError('the tests broke it')\n"})
     with Load(controller) as outcome:
         output = controller.play("deploy.yml", check=False)
-    assert "crashed after" in output
-    assert "the tests broke it" in output
+    assert "crashed after" in output, output
+    assert "the tests broke it" in output, output
     assert "v1.0.0" in controller.ready()["release"]
     assert outcome.failures == []
     assert controller.status()["deployment"] is None

@@ -38,7 +38,7 @@ def slot(monkeypatch: pytest.MonkeyPatch) -> Slot:
     monkeypatch.setattr(systemd, "state", lambda *_: made.state)
     monkeypatch.setattr(systemd, "start", lambda *_: made.calls.append("start"))
     monkeypatch.setattr(systemd, "stop", lambda *_: made.calls.append("stop"))
-    monkeypatch.setattr(systemd, "log", lambda *_: "ImportError: no module named app")
+    monkeypatch.setattr(systemd, "failure", lambda *_: "ImportError: no module named app")
     monkeypatch.setattr(health, "ask_slot", lambda *_, **__: next(made.answers))
     monkeypatch.setattr(sockets, "traffic", made.look)
     monkeypatch.setattr(cutover, "_DRAIN_INTERVAL", 0.01)

@@ -32,3 +32,39 @@ def test_a_failure_is_returned_with_both_streams_apart() -> None:
 
 def test_the_tail_is_of_lines_that_say_something() -> None:
     assert process.tail("one\n\ntwo  \n\n \nthree\n", 2) == "two\nthree"
+
+
+TRACEBACK = ["Traceback (most recent call last):", *(f'  File "app{n}.py", line {n}' for n in range(200))]
+SUPERVISOR = [
+    "Worker exiting",
+    "Traceback (most recent call last):",
+    *["  File gunicorn"] * 9,
+    "HaltServer: failed to boot",
+]
+
+
+@pytest.mark.parametrize("frames", [3, 40, 200])
+def test_the_first_failure_of_a_log_ends_with_its_reason_and_not_with_its_supervisors(frames: int) -> None:
+    traceback = [*TRACEBACK[:frames], "ValueError: x"]
+    log = ["started", *["fine"] * 50, "[ERROR] Exception in worker", *traceback, *SUPERVISOR]
+    shown = process.first_failure("\n".join(log)).splitlines()
+    assert len(shown) <= 60
+    assert {"[ERROR] Exception in worker", *traceback[:4]} <= set(shown)
+    assert shown[-1] == "ValueError: x"
+    assert "started" not in shown
+
+
+def test_the_whole_chain_of_exceptions_is_shown() -> None:
+    joined = "The above exception was the direct cause of the following exception:"
+    chain = [*TRACEBACK[:3], "KeyError: 1", joined, *TRACEBACK[:3], "ValueError: x"]
+    log = ["[7] [ERROR] " + chain[0], *chain[1:], *SUPERVISOR]
+    assert process.first_failure("\n".join(log)).splitlines() == [log[0], *chain[1:]]
+
+
+def test_what_was_said_before_an_error_without_a_traceback_is_shown() -> None:
+    log = ["SECRET_KEY must be set.", "[ERROR] Worker exited with code 3.", *SUPERVISOR]
+    assert process.first_failure("\n".join(log)).splitlines()[:2] == log[:2]
+
+
+def test_a_log_without_an_error_is_shown_by_its_end() -> None:
+    assert process.first_failure("\n".join(str(n) for n in range(100))).splitlines() == [str(n) for n in range(40, 100)]

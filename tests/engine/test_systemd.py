@@ -58,7 +58,7 @@ def test_what_systemd_refuses_is_a_failure_in_its_own_words(programs: Programs) 
         systemd.stop("logbook", "blue")
 
 
-def test_the_log_is_of_this_slot_since_then_and_short(programs: Programs) -> None:
-    programs.answers["--output=cat"] = (0, "\n".join(f"line {number}" for number in range(9)), "")
-    assert systemd.log("logbook", "blue", since=1000.9, lines=2) == "line 7\nline 8"
+def test_a_failure_is_looked_for_in_what_this_slot_has_logged_since_then(programs: Programs) -> None:
+    programs.answers["--output=cat"] = (0, "started\n[ERROR] no\n", "")
+    assert systemd.failure("logbook", "blue", since=1000.9) == "started\n[ERROR] no"
     assert programs.ran[-1].endswith("--unit=logbook@blue.service --since=@1000")
