@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -101,9 +102,9 @@ def test_warm_stops_the_slot_before_it_is_set_up_anew(
 ) -> None:
     prepare = slots.prepare
 
-    def prepared(*arguments: object) -> None:
+    def prepared(*arguments: Any) -> None:
         slot.calls.append("prepare")
-        prepare(*arguments)  # type: ignore[arg-type]
+        prepare(*arguments)
 
     monkeypatch.setattr(slots, "prepare", prepared)
     release = manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", "")
