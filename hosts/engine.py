@@ -75,28 +75,36 @@ def need(packages: Mapping[str, str]) -> None:
 
 def _start() -> None:
     """Start the daemon: through systemd where that runs, else by hand, to live on after us."""
-    if Path("/run/systemd/system").is_dir():
+    by_systemd = Path("/run/systemd/system").is_dir()
+    if by_systemd:
         run("systemctl", "start", "docker")
     else:
         say("  starting dockerd")
-        _forget_dead(Path("/var/run/docker.pid"), "dockerd")
-        _forget_dead(Path("/var/run/docker/containerd/containerd.pid"), "containerd")
-        with Path("/tmp/dockerd.log").open("ab") as log:  # noqa: S108  # of root, on a machine without systemd
-            # Forked away: it is nobody's child whom anybody would have to wait for.
-            command = ["setsid", "--fork", "dockerd"]
-            subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=True)
-    deadline = time.monotonic() + START_SECONDS
-    while not answers():
-        if time.monotonic() > deadline:
-            raise HostError(f"dockerd did not answer within {START_SECONDS} s; see /tmp/dockerd.log.")
-        time.sleep(0.5)
+    for second in range(START_SECONDS):
+        if answers():
+            return
+        # Again, as a daemon that is still on its way out keeps the next one from starting; one that runs is left alone.
+        if second % 10 == 0 and not by_systemd:
+            _fork_daemon()
+        time.sleep(1)
+    raise HostError(f"dockerd did not answer within {START_SECONDS} s; see /tmp/dockerd.log.")
+
+
+def _fork_daemon() -> None:
+    _forget_dead(Path("/var/run/docker.pid"), "dockerd")
+    _forget_dead(Path("/var/run/docker/containerd/containerd.pid"), "containerd")
+    with Path("/tmp/dockerd.log").open("ab") as log:  # noqa: S108  # of root, on a machine without systemd
+        # Forked away: it is nobody's child whom anybody would have to wait for.
+        command = ["setsid", "--fork", "dockerd"]
+        subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=True)
 
 
 def _forget_dead(pid_file: Path, program: str) -> None:
-    """Remove the PID file that a killed daemon left: its number may be another process's by now."""
+    """Remove the PID file that a killed daemon left: its number may be another process's by now, or a zombie's."""
     try:
-        running = Path(f"/proc/{int(pid_file.read_text())}/comm").read_text().strip()
+        stat = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text()  # "pid (program) state ..."
     except (OSError, ValueError):
-        running = ""
-    if running != program:
+        stat = ""
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    if name != program or rest.split()[:1] == ["Z"]:
         pid_file.unlink(missing_ok=True)
