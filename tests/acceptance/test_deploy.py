@@ -51,6 +51,7 @@ def test_check_mode_goes_through_on_a_fresh_host_and_changes_nothing(controller:
         ({"settings": {"postgresql_max_connections": 20}}, "Lower workers or pool_size"),
         ({"settings": {"host_journal_max_mb": "much"}}, "'host_journal_max_mb' is of type str"),
         ({"others": {"backup": {"domains": ["b.example"]}}}, "'backup' is the name of an account or a unit"),
+        ({"others": {"postgresql": {"domains": ["b.example"]}}}, "'postgresql' cannot be an app's name"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_fresh_host_is_changed(
@@ -71,6 +72,16 @@ def test_provisioning_twice_changes_nothing_the_second_time(controller: Controll
     assert changed(controller.play("site.yml")) > 20
     output = controller.play("site.yml")
     assert changed(output) == 0, output
+
+
+def test_what_a_killed_run_wrote_and_never_loaded_is_loaded_by_the_next(controller: Controller) -> None:
+    loaded = ["systemctl", "show", "nginx.service", "--property=StateChangeTimestampMonotonic", "--value"]
+    before = int(controller.host.exec(*loaded))
+    time.sleep(3)  # the clock of that check counts whole seconds
+    controller.host.exec("touch", "/etc/nginx/nginx.conf")
+    output = controller.play("site.yml")
+    assert changed(output) == 2, output  # that it is due, and the reload
+    assert int(controller.host.exec(*loaded)) > before
 
 
 def test_a_site_without_a_release_says_so(controller: Controller) -> None:
