@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--tag", help="the tag that named it")
         added.add_argument("--force", action="store_true", help="also when the tag has moved, or the release is live")
         if name != "plan":
-            added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag")
+            added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag; - reads it")
             added.add_argument("--owner", default=_whoami(), help="who deploys (default: %(default)s)")
             added.add_argument(
                 "--supersede",

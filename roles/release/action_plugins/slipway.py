@@ -118,7 +118,7 @@ def _without_result(code: int, errors: str) -> str:
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
     """See library/slipway.py."""
 
-    _VALID_ARGS = frozenset({"command", "app", "arguments", "options", "where"})
+    _VALID_ARGS = frozenset({"command", "app", "arguments", "options", "send", "where"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -133,12 +133,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         if command in OWNED and not reads:
             options["owner"] = owner()
 
-        code, events, errors = self._execute(command_line(command, arguments, options), where)
+        sent = Path(given["send"]).read_bytes() if given.get("send") else b"\n"
+        code, events, errors = self._execute(command_line(command, arguments, options), where, sent)
         final = final_event(events)
         if final.get("outcome") == "locked" and is_dead(final.get("holder", "")):
             # The run that held the lease ended without its result, killed perhaps: its deployment is ours to end.
             options["supersede"] = final["holder"]
-            code, events, errors = self._execute(command_line(command, arguments, options), where)
+            code, events, errors = self._execute(command_line(command, arguments, options), where, sent)
             final = final_event(events)
         result |= {key: value for key, value in final.items() if key not in ("event", "detail", "text")}
         result["phases"] = [event for event in events if event["event"] == "phase"]
@@ -156,7 +157,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             result["detail"] = str(final["detail"]).splitlines()
         return result
 
-    def _execute(self, line: list[str], where: str) -> tuple[int, list[dict[str, Any]], str]:
+    def _execute(self, line: list[str], where: str, sent: bytes) -> tuple[int, list[dict[str, Any]], str]:
         if where == "controller":
             program = [sys.executable, "-m", "slipway", *line]
             done = subprocess.run(program, cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -164,5 +165,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         if where != "host":
             raise AnsibleActionFail(f"where is '{where}', but must be host or controller")
         # Something on its standard input keeps ssh from opening a terminal, whose loss would hang up the engine.
-        answer = self._low_level_execute_command(shlex.join([PROGRAM, *line]), in_data=b"\n")
+        answer = self._low_level_execute_command(shlex.join([PROGRAM, *line]), in_data=sent)
         return answer["rc"], read_events(answer["stdout"]), answer["stderr"] or answer["stdout"]
