@@ -16,16 +16,14 @@ _MAIN = """\
 import os, pathlib, sys
 unpacked = pathlib.Path("/run/slipway/program/{digest}")
 if os.geteuid() == 0 and unpacked.parents[1].is_dir() and not unpacked.is_dir():
-    import shutil, tempfile, zipfile
+    import shutil, zipfile
 
-    unpacked.parent.mkdir(mode=0o755, exist_ok=True)
-    partial = tempfile.mkdtemp(dir=unpacked.parent)
-    os.chmod(partial, 0o755)
-    zipfile.ZipFile(sys.path[0]).extractall(partial)
+    partial = unpacked.with_suffix(f".{{os.getpid()}}")
     try:
-        os.rename(partial, unpacked)
-    except OSError:  # another run was quicker
-        shutil.rmtree(partial)
+        zipfile.ZipFile(sys.path[0]).extractall(partial)
+        partial.rename(unpacked)
+    except OSError:  # no room, or another run was quicker
+        shutil.rmtree(partial, ignore_errors=True)
 if unpacked.is_dir():
     sys.path.insert(0, str(unpacked))
 from slipway.cli import main

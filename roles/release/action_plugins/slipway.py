@@ -5,13 +5,14 @@ Its options are documented in library/slipway.py.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import io
 import json
 import os
 import re
 import shlex
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,22 @@ def read_events(output: str) -> list[dict[str, Any]]:
     return events
 
 
+def run_here(line: list[str]) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, events and errors of a command that runs in this process: to start another takes longer than most."""
+    sys.path.insert(0, str(PROJECT))
+    from slipway.cli import main  # whoever loads this plugin need not have it on the path
+
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.chdir(PROJECT), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            code = main(line)
+        except SystemExit as usage:  # of argparse
+            code = int(usage.code or 0)
+        finally:
+            sys.path.remove(str(PROJECT))
+    return code, read_events(output.getvalue()), errors.getvalue()
+
+
 def final_event(events: list[dict[str, Any]]) -> dict[str, Any]:
     """The result; empty when the engine ended before it had one (what a phase said before that is no result)."""
     return next((event for event in reversed(events) if event["event"] == "result"), {})
@@ -159,9 +176,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
 
     def _execute(self, line: list[str], where: str, sent: bytes) -> tuple[int, list[dict[str, Any]], str]:
         if where == "controller":
-            program = [sys.executable, "-m", "slipway", *line]
-            done = subprocess.run(program, cwd=PROJECT, capture_output=True, text=True, check=False)
-            return done.returncode, read_events(done.stdout), done.stderr
+            return run_here(line)
         if where != "host":
             raise AnsibleActionFail(f"where is '{where}', but must be host or controller")
         # Something on its standard input keeps ssh from opening a terminal, whose loss would hang up the engine.
