@@ -98,7 +98,7 @@ def test_molecule_starts_hosts_with_the_flags_that_the_demo_starts_them_with() -
 
 def test_the_engine_reads_the_environment_that_the_role_writes() -> None:
     awkward = {"A": 'q"u\\o$t`e', "B": "spaces and #", "C": "", "D": "ünï", "E": "'single'"}
-    text = _render("env.j2", item={"variables": awkward})
+    text = _render("env.j2", variables=awkward)
     assert envfile.parse(text) == awkward
 
 
