@@ -10,7 +10,7 @@ export UV_SYSTEM_CERTS := true
 export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs/cgroup)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance
+.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,9 @@ acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollba
 molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12
 	@$(PYTHON) -m hosts images
 	$(BIN)/molecule test
+
+bench: .venv/.installed ## what a deploy costs beside a script that does the same; or parts of it: make bench PARTS="deploy site"
+	@$(PYTHON) -m bench $(PARTS)
 
 .venv/.installed: $(UV) pyproject.toml uv.lock
 	@echo "==> virtualenv"
