@@ -26,8 +26,9 @@ from hosts.host import USER, Host, make_key
 
 STATE = scratch.PROJECT / ".cache/bench"
 SCRIPT = Path(__file__).with_name("script.sh")
-SSH_PORT, HTTPS_PORT = 48022, 48443
+SSH_PORT, HTTPS_PORT = 23022, 23443
 POLL_SECONDS = 0.02
+ORIGIN = "/srv/baseline-origin.git"
 # A name of its own for each, so that both are reached through the same Nginx.
 NAMES = {"logbook": "127.0.0.1", "baseline": "localhost"}
 
@@ -86,8 +87,9 @@ class Stand:
         self.declare()
         self.play("site.yml")
         self.trust()
-        origin = "/srv/baseline-origin.git"
-        self.host.exec("git", "init", "--quiet", "--bare", origin)
+        # Where the script fetches from, as cheaply as can be; of the user that does, as git wants it.
+        self.host.exec("install", "--directory", "--owner=baseline_build", ORIGIN)
+        self._as_builder("git", "init", "--quiet", "--bare", ORIGIN)
         scratch.update(self.repository)
         first = self.version(migration=False)
         for app in NAMES:
@@ -140,13 +142,16 @@ class Stand:
         # By hand, a push by the developer: outside of what is measured.
         bundle = STATE / "tag.bundle"
         scratch.git(self.repository, "bundle", "create", "--quiet", str(bundle), tag)
-        run("docker", "cp", "--quiet", bundle, f"{self.host.name}:/tmp-{tag}.bundle")
-        self.host.exec("sh", "-c", f"git -C /srv/baseline-origin.git fetch --quiet /tmp-{tag}.bundle '+refs/*:refs/*'; "
-                       f"rm /tmp-{tag}.bundle; chmod -R a+rX /srv/baseline-origin.git")  # fmt: skip
+        run("docker", "cp", "--quiet", bundle, f"{self.host.name}:/srv/{tag}.bundle")
+        self._as_builder("git", "-C", ORIGIN, "fetch", "--quiet", f"/srv/{tag}.bundle", "+refs/*:refs/*")
+        self.host.exec("rm", f"/srv/{tag}.bundle")
         return tag
 
     def sha(self, tag: str) -> str:
         return scratch.git(self.repository, "rev-parse", f"{tag}^{{commit}}")
+
+    def _as_builder(self, *command: str) -> None:
+        self.host.exec("runuser", "--user", "baseline_build", "--", *command)
 
     # What is measured
 
