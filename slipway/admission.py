@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slipway import cutover, database, deployment, git, journal, manifest, slots, stage, systemd, versions
+from slipway import cutover, database, deployment, git, journal, manifest, migrate, slots, stage, systemd, versions
 from slipway.config import Settings
 from slipway.deployment import Request
 from slipway.errors import RefusedError
@@ -74,6 +74,26 @@ def check_host(settings: Settings) -> str | None:
     if release is not None and release.revisions is None:
         return None  # an app without alembic
     return database.current_revision(settings, database.migration_environment(settings))
+
+
+def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss: bool) -> str | None:
+    """The database's revision, if the schema has to go back from it for an earlier release to run; None if it may stay.
+
+    RefusedError when it has to and `allow_data_loss` does not say that it may, or when it cannot.
+    """
+    if release.revisions is None:
+        return None
+    current, _ = migrate.pending(settings, release)
+    reason = migrate.obstacle(settings, release, current)
+    if not reason:
+        return None
+    if not allow_data_loss:
+        raise RefusedError(
+            f"{reason} Roll back to a version that has it, or pass -e allow_data_loss=true: then the database is "
+            f"dumped and its schema taken back to {', '.join(release.heads)}, without the data that goes with that."
+        )
+    migrate.check_downgrade(settings, release)
+    return current
 
 
 def nothing_to_do(settings: Settings, request: Request) -> str:

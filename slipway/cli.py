@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
                 help="a dead owner, to take over from",
             )
     for name, function, text in (
-        ("migrate", phase, "bring the database to the open deploy's head"),
+        ("migrate", phase, "bring the database to the open deploy's head, or back to the open rollback's"),
         ("warm", phase, "start the new release in the idle slot and wait until it is ready"),
         ("switch", phase, "send traffic to the new release"),
         ("watch", phase, "watch the new release; a command of its own for several hosts, else part of settle"),
@@ -88,6 +88,11 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("--plan", action="store_true", help="only say where it would go")
     added.add_argument("--owner", default=_whoami(), help="who rolls back (default: %(default)s)")
     added.add_argument("--supersede", action="append", default=[], metavar="OWNER", help="as for stage")
+    added.add_argument(
+        "--allow-data-loss",
+        action="store_true",
+        help="dump the database and downgrade its schema, where the release cannot run on it",
+    )
     app_command("prune", prune, "delete releases beyond keep_releases, and what interrupted runs left")
     app_command("recover", recover, "finish or undo an interrupted deployment and start the live slot (runs at boot)")
     for added in (
@@ -193,8 +198,9 @@ def deploy(options: argparse.Namespace, report: Reporter) -> Result:
 
 def rollback(options: argparse.Namespace, report: Reporter) -> Result:
     engine = _engine(options, report)
+    request = Request(owner=options.owner, superseded=tuple(options.supersede))
     run = engine.plan_rollback if options.plan else engine.open_rollback if options.open else engine.rollback
-    return run(Request(owner=options.owner, superseded=tuple(options.supersede)), options.version)
+    return run(request, options.version, allow_data_loss=options.allow_data_loss)
 
 
 def phase(options: argparse.Namespace, report: Reporter) -> Result:
@@ -254,7 +260,10 @@ def bundle(options: argparse.Namespace, _: Reporter) -> Result:
 def compare(options: argparse.Namespace, _: Reporter) -> Result:
     source = git.open_source(options.repository, options.cache)
     commits = git.compare(source, options.old, options.new)
-    pending = [item.name for item in revisions.pending(git.migrations(source, options.new), options.revision or None)]
+    pending = [
+        f"{item.name}, for code from {item.oldest_compatible} on" if item.oldest_compatible else item.name
+        for item in revisions.pending(git.migrations(source, options.new), options.revision or None)
+    ]
     lines = [f"{sha[:12]} {subject}" for sha, subject in commits]
     return {
         "message": f"{len(commits)} commit(s), {len(pending)} pending migration(s)",

@@ -20,6 +20,7 @@ UNIT_DIRECTORY = Path("/etc/systemd/system")
 APP_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,21}[a-z0-9])?")
 
 ACCEPT = ("tags", "signed-tags", "commits")
+ON_INCOMPATIBLE = ("stop", "continue")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Settings:
     min_free_mb: int = 500
     min_free_inodes: int = 20_000
     migrate_timeout: int = 600
+    on_incompatible: str = "stop"
     warm_deadline: float = 60
     warm_answers: int = 3
     watch_seconds: float = 10
@@ -77,6 +79,11 @@ class Settings:
     @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
+
+    @property
+    def backups(self) -> Path:
+        """Dumps of the database, made before a schema is downgraded."""
+        return self.root / "backups"
 
     @property
     def deployment(self) -> Path:
@@ -147,8 +154,12 @@ def parse(values: Mapping[str, Any], source: str) -> Settings:
         elif item.default is MISSING and item.default_factory is MISSING:
             raise RefusedError(f"{source}: '{name}' is missing.")
     settings = Settings(**arguments)
-    if settings.accept not in ACCEPT:
-        raise RefusedError(f"{source}: 'accept' is '{settings.accept}', but must be one of {', '.join(ACCEPT)}.")
+    for name, value, choices in (
+        ("accept", settings.accept, ACCEPT),
+        ("on_incompatible", settings.on_incompatible, ON_INCOMPATIBLE),
+    ):
+        if value not in choices:
+            raise RefusedError(f"{source}: '{name}' is '{value}', but must be one of {', '.join(choices)}.")
     if settings.accept == "signed-tags" and not settings.allowed_signers:
         raise RefusedError(f"{source}: 'accept' is 'signed-tags', which needs 'allowed_signers'.")
     if settings.workers < 1:

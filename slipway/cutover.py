@@ -12,6 +12,7 @@ from slipway.manifest import Manifest
 from slipway.sockets import Traffic
 
 _DRAIN_INTERVAL = 0.1
+_PATIENCE = 5  # seconds that a release which serves has to give its ready answers
 
 
 def check_environment(settings: Settings) -> None:
@@ -59,6 +60,22 @@ def pass_gate(settings: Settings, slot: str, sha: str) -> float:
     return time.monotonic() - started
 
 
+def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
+    """Why a slot that takes traffic is not ready, each of its workers asked several times; "" when it is."""
+    started = time.monotonic()
+    # Its own number of workers: the settings may have changed since it was started.
+    gate = health.Gate(sha=sha, workers=len(systemd.workers(settings.app, slot)) or 1, answers=settings.warm_answers)
+    while True:
+        ask_in_turn(gate, settings, slots.socket(settings, slot))
+        if gate.is_open:
+            return ""
+        if gate.lost_worker:
+            return "a worker died meanwhile"
+        if time.monotonic() - started > _PATIENCE:
+            return gate.problem
+        health.wait_briefly(started)
+
+
 def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
     """A handful of questions between two looks at the unit; workers are picked by the kernel, so ask often."""
     for _ in range(settings.workers * settings.warm_answers):
@@ -80,13 +97,14 @@ def drain(settings: Settings, slot: str) -> tuple[float, Traffic]:
         time.sleep(_DRAIN_INTERVAL)
 
 
-def drain_and_stop(settings: Settings, slot: str) -> str:
-    """Drain a slot and stop it; a sentence that counts what was cut."""
+def drain_and_stop(settings: Settings, slot: str) -> tuple[str, int]:
+    """Drain a slot and stop it; a sentence that counts what was cut, and that count."""
     waited, left = drain(settings, slot)
     systemd.stop(settings.app, slot)
     if left.total:
-        return f"{slot} stopped at the deadline of {settings.drain_seconds:g} s, {left.total} connection(s) cut"
-    return f"{slot} drained in {waited:.1f} s"
+        deadline = f"{slot} stopped at the deadline of {settings.drain_seconds:g} s"
+        return f"{deadline}, {left.total} connection(s) cut", left.total
+    return f"{slot} drained in {waited:.1f} s", 0
 
 
 def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from slipway import files, versions
+from slipway.receipt import Receipt
 
 # How far a deployment came, in this order; and the one that is on its way back, from wherever it was.
 OPENED, STAGED, MIGRATED, WARM, SWITCHED, WATCHED = "opened", "staged", "migrated", "warm", "switched", "watched"
@@ -33,6 +34,8 @@ class Deployment:
     to_slot: str
     opened_at: str
     state: str = OPENED
+    schema_from: str | None = None  # the revision that a rollback takes the schema back from; mostly it stays
+    receipt: Receipt = field(default_factory=Receipt)
 
     @property
     def version(self) -> str:
@@ -69,8 +72,10 @@ def new_id() -> str:
 def load(path: Path) -> Deployment | None:
     """The open deployment; None when there is none."""
     value = files.read_json(path)
+    if value is None:
+        return None
     try:
-        return Deployment(**value) if value is not None else None
+        return Deployment(**{**value, "receipt": Receipt(**value.get("receipt", {}))})
     except TypeError:
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,12 @@ class Engine:
             deployment.advance(self.settings.deployment, opened, deployment.STAGED)
             return {"changed": True, "action": "deploy", "message": step.message, "release": opened.release}
 
-    def open_rollback(self, request: Request, version: str = "") -> Result:
+    def open_rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Result:
         """Open a rollback to an earlier release, rebuilding it if pruned.
 
         `version` is a tag or a commit; without one it is the release before the live one, or, when a rollback was
-        interrupted, the one that it was going to.
+        interrupted, the one that it was going to. RefusedError when the release cannot run on the database's schema,
+        unless `allow_data_loss` says that the schema may go back with it (see `migrate`).
         """
         version = version or self._interrupted_rollback()
         with self.session.exclusive(request) as (held, recovered):
@@ -74,20 +77,28 @@ class Engine:
             admission.check_signature(self.settings, target)
             cutover.check_environment(self.settings)
             known = manifest.read(self.settings.release(target.release))
+            schema_from = None
             if known is None:
                 stage.check_space(self.settings)
-            opened = self.session.open(held, "rollback", target)
+            else:
+                schema_from = admission.check_schema(self.settings, known, allow_data_loss)
+            opened = self.session.open(held, "rollback", target, schema_from)
             with self.session.phase(held, opened, "stage") as step:
                 made = stage.build(self.settings, opened.release, opened.tag, opened.sha)
+                if known is None:  # what it can run on is known only now
+                    opened = replace(opened, schema_from=admission.check_schema(self.settings, made, allow_data_loss))
                 step.skipped = known is not None
-                step.message = self._schema_note(made)
+                step.message = self._schema_note(made, opened)
             deployment.advance(self.settings.deployment, opened, deployment.STAGED)
             return {"changed": True, "message": step.message, **_identity(opened)}
 
-    def plan_rollback(self, request: Request, version: str = "") -> Result:
-        """Where `open_rollback` would go, without going there."""
+    def plan_rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Result:
+        """Where `open_rollback` would go, without going there; refuses what that would refuse."""
         target = admission.rollback_target(self.settings, request, version or self._interrupted_rollback())
-        message = f"{target.version} would be live again."
+        known = manifest.read(self.settings.release(target.release))
+        back = admission.check_schema(self.settings, known, allow_data_loss) if known is not None else None
+        schema = f", after a dump and a downgrade from {back}" if back is not None else ""
+        message = f"{target.version} would be live again{schema}."
         return {"changed": False, "message": message, "release": target.release}
 
     def _interrupted_rollback(self) -> str:
@@ -98,14 +109,23 @@ class Engine:
     # Phases of the open deployment
 
     def migrate(self, owner: str | None) -> Result:
-        """Bring the database to the release's head; skipped when it is there already."""
+        """Bring the database to the release's head; skipped when it is there already.
+
+        Of a rollback that may lose data, to a release that cannot run on the schema: dump it and take it back.
+        """
         with self.session.resume(owner, deployment.STAGED) as (held, opened):
+            release = self._manifest(opened)
             with self.session.phase(held, opened, "migrate") as step:
-                release = self._manifest(opened)
-                migrated, step.message = migrate.upgrade(self.settings, release)
-                step.skipped, step.detail = not migrated, {"heads": release.heads}
+                if opened.action == "rollback":
+                    step.skipped = opened.schema_from is None
+                    step.message = "the schema stays" if step.skipped else migrate.downgrade(self.settings, release)
+                else:
+                    step.detail = {"heads": release.heads}
+                    step.message = migrate.nothing_to_run(self.settings, release)
+                    step.skipped = bool(step.message)
+                    step.message = step.message or self._upgrade(opened, release)
             deployment.advance(self.settings.deployment, opened, deployment.MIGRATED)
-            return {"changed": migrated, "message": step.message, **_identity(opened)}
+            return {"changed": not step.skipped, "message": step.message, **_identity(opened)}
 
     def warm(self, owner: str | None) -> Result:
         """Start the release in the idle slot and pass the gate."""
@@ -118,7 +138,12 @@ class Engine:
     def switch(self, owner: str | None) -> Result:
         """Send traffic to the new release."""
         with self.session.resume(owner, deployment.WARM) as (held, opened):
-            with self.session.phase(held, opened, "switch") as step:
+            before = self.session.release_before(opened)
+            with (
+                self.session.phase(held, opened, "switch") as step,
+                # Before the first release there is nothing that could answer.
+                watch.witness(self.settings, [before.sha, opened.sha], opened.receipt) if before else nullcontext(),
+            ):
                 cutover.pass_gate(self.settings, opened.to_slot, opened.sha)  # it may have died since it was warm
                 slots.switch(self.settings, opened.to_slot)
                 step.message = f"{opened.to_slot} takes traffic: {opened.version}"
@@ -137,9 +162,8 @@ class Engine:
         with self.session.resume(owner, deployment.SWITCHED, deployment.WATCHED) as (held, opened):
             if opened.state == deployment.SWITCHED:
                 self._watch(held, opened)
-            seconds = self.session.finish(held, opened)
-            message = f"{opened.version} is live after {seconds:.1f} s of work on this host."
-            return {"changed": True, "message": message, "seconds": seconds, **_identity(opened)}
+            message = self.session.finish(held, opened)
+            return {"changed": True, "message": message, **_identity(opened)}
 
     def revert(self, owner: str | None) -> Result:
         """Undo the open deployment, from whatever phase it is in; nothing when none of `owner`'s is open."""
@@ -160,10 +184,14 @@ class Engine:
         self.migrate(request.owner)
         return self._cut_over(request.owner)
 
-    def rollback(self, request: Request, version: str = "") -> Result:
-        """A release that was live before takes traffic again; the schema stays as it is."""
-        opened = self.open_rollback(request, version)
-        return opened if opened["action"] == "nothing" else self._cut_over(request.owner)
+    def rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Result:
+        """A release that was live before takes traffic again; the schema stays as it is, unless data may be lost."""
+        opened = self.open_rollback(request, version, allow_data_loss=allow_data_loss)
+        if opened["action"] == "nothing":
+            return opened
+        if opened["downgrades"]:
+            self.migrate(request.owner)
+        return self._cut_over(request.owner)
 
     def recover(self) -> Result:
         """Finish or undo an interrupted deployment, and make sure that the live slot runs and the other does not."""
@@ -213,9 +241,32 @@ class Engine:
         self.switch(owner)
         return self.settle(owner)
 
+    def _upgrade(self, opened: Deployment, release: manifest.Manifest) -> str:
+        """Run the pending migrations, and see that the release which takes traffic bears them."""
+        live = self.session.release_before(opened)
+        if live is None or opened.from_slot is None:
+            return migrate.upgrade(self.settings, release)
+        stops = self.settings.on_incompatible == "stop"
+        head = release.heads[0] if release.heads else None
+        found = release.breaking(live, head)
+        if found is not None and stops:
+            raise FailedError(
+                f"{migrate.breaks(found, live)} It is live, and nothing was migrated. Deploy a version that has "
+                f"{found.oldest_compatible} and not yet {found.revision}, or set on_incompatible: continue."
+            )
+        was_ready = not cutover.why_not_ready(self.settings, opened.from_slot, live.sha)
+        done = migrate.upgrade(self.settings, release)
+        problem = cutover.why_not_ready(self.settings, opened.from_slot, live.sha) if was_ready else ""
+        if problem and stops:
+            raise FailedError(
+                f"The schema is at {head} now, and {live.version}, which takes traffic, is not ready on it: {problem}. "
+                f"Run deploy.yml again to bring {opened.version} in; on_incompatible: continue does so unasked."
+            )
+        return f"{done}; {live.version} is not ready on it ({problem}), going on at once" if problem else done
+
     def _watch(self, held: lock.Lock, opened: Deployment) -> str:
         with self.session.phase(held, opened, "watch") as step:
-            tally, reason = watch.watch(self.settings, opened.sha)
+            tally, reason = watch.watch(self.settings, opened.sha, opened.receipt)
             if reason:
                 raise FailedError(f"{opened.version} took traffic, but {reason}.")
             step.message = f"{tally.requests} requests, {tally.errors} server errors"
@@ -239,13 +290,14 @@ class Engine:
             raise FailedError(f"The release {opened.release} is not complete.")
         return found
 
-    def _schema_note(self, made: manifest.Manifest) -> str:
+    def _schema_note(self, made: manifest.Manifest, opened: Deployment) -> str:
         if made.revisions is None:
             return made.release
         current, _ = migrate.pending(self.settings, made)
         if made.knows(current):
             return made.release
-        return f"{made.release}; the schema stays at {current}, which is ahead of it"
+        how = "stays at" if opened.schema_from is None else "has to go back from"
+        return f"{made.release}; the schema {how} {current}, which is ahead of it"
 
 
 def _identity(opened: Deployment) -> Result:
@@ -256,4 +308,5 @@ def _identity(opened: Deployment) -> Result:
         "sha": opened.sha,
         "version": opened.version,
         "from": opened.from_release,
+        "downgrades": opened.schema_from is not None,
     }

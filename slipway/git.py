@@ -166,7 +166,9 @@ def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, st
 def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:
     """The alembic migrations that a commit carries, by revision."""
     # One line a declaration, "<sha>:<path>NUL<line>"; nothing is found where an app has no alembic.
-    found = source.git("grep", "-z", "-E", r"^(down_)?revision\b", sha, "--", "*versions/*.py", check=False)
+    found = source.git(
+        "grep", "-z", "-E", r"^((down_)?revision|oldest_compatible)\b", sha, "--", "*versions/*.py", check=False
+    )
     named = (line.partition("\0") for line in found.splitlines())
     return revisions.parse((name.removeprefix(f"{sha}:"), text) for name, _, text in named)
 

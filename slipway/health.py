@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +15,16 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Answer:
-    """What a health request came to. `status` is 0 when there was no HTTP answer; `pid` is the worker's."""
+    """What a health request came to, and after how many seconds.
+
+    `status` is 0 when there was no HTTP answer; `pid` is the worker's.
+    """
 
     status: int
     sha: str | None = None
     pid: int | None = None
     problem: str = ""
+    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -69,14 +73,16 @@ def ask_site(url: str, port: int, timeout: float = 5) -> Answer:
 
 
 def _ask(connection: http.client.HTTPConnection, path: str, host: str) -> Answer:
+    started = time.monotonic()
     try:
         connection.request("GET", path, headers={"Host": host, "User-Agent": "slipway", "Connection": "close"})
         response = connection.getresponse()
-        return read_answer(response.status, response.read(65536))
+        answer = read_answer(response.status, response.read(65536))
     except (OSError, http.client.HTTPException) as error:
-        return Answer(0, problem=f"{type(error).__name__}: {error}".rstrip(": "))
+        answer = Answer(0, problem=f"{type(error).__name__}: {error}".rstrip(": "))
     finally:
         connection.close()
+    return replace(answer, seconds=time.monotonic() - started)
 
 
 def read_answer(status: int, body: bytes) -> Answer:

@@ -15,10 +15,17 @@ COMPLETE = ".complete"
 
 @dataclass(frozen=True)
 class Revision:
-    """One alembic revision, as the release's own migration scripts declare it."""
+    """One alembic revision, as the release's own migration scripts declare it.
+
+    `oldest_compatible` is the oldest revision whose code still runs on the schema from this one on, where that is said.
+    """
 
     revision: str
     message: str
+    oldest_compatible: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.revision} {self.message}".strip()
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,11 @@ class Manifest:
     heads: list[str] = field(default_factory=list)
     revisions: list[Revision] | None = None
 
+    @property
+    def version(self) -> str:
+        """How people call the release: its tag, else the commit."""
+        return self.tag or self.sha[:12]
+
     def pending(self, current: str | None) -> list[Revision]:
         """Revisions of this release that a database at `current` has not seen (None: an empty database).
 
@@ -50,6 +62,16 @@ class Manifest:
         """Whether the database's revision is one that this release carries (or there is none yet)."""
         return current is None or any(item.revision == current for item in self.revisions or [])
 
+    def breaking(self, older: Manifest, current: str | None) -> Revision | None:
+        """The first revision up to `current`, one of ours, that the code of `older` cannot run on; None without one."""
+        names = [item.revision for item in self.revisions or []]
+        if older.revisions is None or current not in names:
+            return None
+        for item in (self.revisions or [])[: names.index(current) + 1]:
+            if not older.knows(item.revision) and item.oldest_compatible and not older.knows(item.oldest_compatible):
+                return item
+        return None
+
 
 def dump(manifest: Manifest) -> str:
     return json.dumps(asdict(manifest), indent=2) + "\n"
@@ -59,7 +81,7 @@ def load(value: dict[str, Any]) -> Manifest:
     """Build a Manifest from decoded JSON; TypeError or KeyError when it is none. Unknown keys are left out."""
     revisions = value.get("revisions")
     if revisions is not None:
-        revisions = [Revision(item["revision"], item["message"]) for item in revisions]
+        revisions = [Revision(item["revision"], item["message"], item.get("oldest_compatible")) for item in revisions]
     known = {item.name for item in fields(Manifest)}
     return Manifest(**{**{name: held for name, held in value.items() if name in known}, "revisions": revisions})
 

@@ -8,20 +8,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-_DECLARATION = re.compile(r"(down_revision|revision)\b[^=]*=(.+)")
+_DECLARATION = re.compile(r"(down_revision|revision|oldest_compatible)\b[^=]*=(.+)")
 
 
 @dataclass(frozen=True)
 class Script:
-    """One migration: its file's name, and the revisions that it follows on."""
+    """One migration: its file's name, the revisions that it follows on, and the oldest whose code bears it."""
 
     revision: str
     name: str
     follows: tuple[str, ...] = ()
+    oldest_compatible: str | None = None
 
 
 def parse(lines: Iterable[tuple[str, str]]) -> dict[str, Script]:
-    """Scripts by revision, from (path, line) pairs of the lines that begin with `revision` or `down_revision`."""
+    """Scripts by revision, from (path, line) pairs of the lines that declare something about one."""
     declared: dict[str, dict[str, object]] = {}
     for path, line in lines:
         if match := _DECLARATION.match(line):
@@ -31,7 +32,9 @@ def parse(lines: Iterable[tuple[str, str]]) -> dict[str, Script]:
         revision, down = values.get("revision"), values.get("down_revision")
         if isinstance(revision, str):
             follows = (down,) if isinstance(down, str) else tuple(down) if isinstance(down, tuple | list) else ()
-            found[revision] = Script(revision, PurePosixPath(path).name, follows)
+            oldest = values.get("oldest_compatible")
+            named = PurePosixPath(path).name
+            found[revision] = Script(revision, named, follows, oldest if isinstance(oldest, str) else None)
     return found
 
 

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from slipway import cutover, deployment, journal, lock, manifest, releases, slots, systemd
+from slipway import cutover, deployment, journal, lock, manifest, migrate, receipt, releases, slots, systemd, watch
 from slipway.config import Settings
 from slipway.deployment import Deployment, Request
 from slipway.errors import FailedError, RefusedError, SlipwayError
+from slipway.manifest import Manifest
 from slipway.output import Reporter
 
 # A phase of a run that died goes on in its unit; whoever takes over waits for it to end by itself.
@@ -128,7 +129,7 @@ class Session:
         self._write(opened, name, outcome, seconds, message, detail)
         self.report.phase(name, outcome, seconds, message)
 
-    def open(self, held: lock.Lock, action: str, request: Request) -> Deployment:
+    def open(self, held: lock.Lock, action: str, request: Request, schema_from: str | None = None) -> Deployment:
         live = slots.live_slot(self.settings)
         opened = Deployment(
             id=deployment.new_id(),
@@ -141,26 +142,28 @@ class Session:
             from_release=slots.live_release(self.settings),
             to_slot=slots.other(live),
             opened_at=journal.now(),
+            schema_from=schema_from,
         )
         held.renew(opened.owner, opened.id, "stage", opened.version, self.settings.lease_seconds)
         deployment.save(self.settings.deployment, opened)
         return opened
 
-    def finish(self, held: lock.Lock, opened: Deployment) -> float:
-        """After the switch: drain, close as succeeded, prune; seconds that all phases took."""
+    def finish(self, held: lock.Lock, opened: Deployment) -> str:
+        """After the switch: drain, close as succeeded, prune; the receipt in a sentence."""
         with self._phase_after_switch(opened, "drain") as step:
             if opened.from_slot is not None:
-                step.message = cutover.drain_and_stop(self.settings, opened.from_slot)
+                with watch.witness(self.settings, [opened.sha], opened.receipt):
+                    step.message, opened.receipt.cut = cutover.drain_and_stop(self.settings, opened.from_slot)
             else:
                 step.skipped, step.message = True, "no release was live before"
-        seconds = self._close(held, opened, "succeeded", f"{opened.version} is live")
+        message = self._close(held, opened, "succeeded", "")
         with self._phase_after_switch(opened, "prune") as step:
             gone = releases.prune(self.settings)
             step.skipped, step.message = (
                 not gone,
                 f"deleted {', '.join(gone)}" if gone else "nothing to delete",
             )
-        return seconds
+        return message
 
     @contextlib.contextmanager
     def _phase_after_switch(self, opened: Deployment, name: str) -> Iterator[Step]:
@@ -178,25 +181,39 @@ class Session:
         """Make the release that was live before serve alone, and close; a sentence that says what serves."""
         with contextlib.suppress(OSError):  # a full disk; without the note an interruption of this would go unnoticed
             deployment.advance(self.settings.deployment, opened, deployment.REVERTING)
-        message = cut = ""
+        message = cut = schema = ""
+        if opened.schema_from is not None:
+            schema = migrate.restore(self.settings, opened.schema_from)
         if slots.live_slot(self.settings) == opened.to_slot:
-            release = manifest.read(self.settings.release(opened.from_release)) if opened.from_release else None
+            release = self.release_before(opened)
             message = cutover.go_back(self.settings, opened.from_slot, release.sha if release else None)
             _, left = cutover.drain(self.settings, opened.to_slot)
-            cut = f" {left.total} connection(s) to {opened.version} were cut." if left.total else ""
+            opened.receipt.cut = left.total
+            cut = f"{left.total} connection(s) to {opened.version} were cut." if left.total else ""
         systemd.stop(self.settings.app, opened.to_slot)
-        self._close(held, opened, outcome, f"{reason}{cut}")
+        self._close(held, opened, outcome, f"{reason} {cut}".strip())
         serving = slots.live_release(self.settings)
-        return (f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()) + cut
+        serves = f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()
+        return " ".join(part for part in (schema, serves, cut) if part)
 
-    def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> float:
-        """Write the result line, end the lease; seconds that the deployment's phases took together."""
-        lines = journal.read(self.settings.journal)
-        seconds = round(sum(item.seconds for item in lines if item.deployment == opened.id), 3)
-        self._write(opened, journal.RESULT, outcome, seconds, message)
+    def release_before(self, opened: Deployment) -> Manifest | None:
+        """The release that was live when the deployment was opened."""
+        return manifest.read(self.settings.release(opened.from_release)) if opened.from_release else None
+
+    def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> str:
+        """Write the result line with its receipt, end the lease; `message`, or the receipt in a sentence for it."""
+        lines = [item for item in journal.read(self.settings.journal) if item.deployment == opened.id]
+        phases: dict[str, float] = {}
+        for item in lines:
+            phases[item.phase] = round(phases.get(item.phase, 0) + item.seconds, 3)
+        summary = opened.receipt.summary(phases)
+        before = self.release_before(opened)
+        message = message or receipt.sentence(summary, before.version if before else None, opened.version)
+        seconds = round(sum(phases.values()), 3)
+        self._write(opened, journal.RESULT, outcome, seconds, message, {"receipt": summary})
         deployment.close(self.settings.deployment)
         held.end_lease()
-        return seconds
+        return message
 
     def _write(
         self,

@@ -19,7 +19,14 @@ import json
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 script = ScriptDirectory.from_config(Config("alembic.ini"))
-revisions = [{"revision": r.revision, "message": (r.doc or "").strip()} for r in script.walk_revisions()]
+revisions = [
+    {
+        "revision": r.revision,
+        "message": (r.doc or "").strip(),
+        "oldest_compatible": getattr(r.module, "oldest_compatible", None),
+    }
+    for r in script.walk_revisions()
+]
 print(json.dumps({"heads": list(script.get_heads()), "revisions": revisions[::-1]}))
 """
 
@@ -138,9 +145,15 @@ def _describe(settings: Settings, name: str, tag: str | None, sha: str, release:
             raise FailedError("alembic cannot read the release's migrations.", process.tail(result.stderr))
         listed = json.loads(result.stdout)
         heads = listed["heads"]
-        revisions = [manifest.Revision(item["revision"], item["message"]) for item in listed["revisions"]]
+        revisions = [manifest.Revision(**item) for item in listed["revisions"]]
         if len(heads) > 1:
             raise FailedError(f"The migrations have {len(heads)} heads ({', '.join(heads)}); run `alembic merge`.")
+        names = {item.revision for item in revisions}
+        if wrong := [item for item in revisions if item.oldest_compatible and item.oldest_compatible not in names]:
+            raise FailedError(
+                f"Migration {wrong[0].revision} declares oldest_compatible = {wrong[0].oldest_compatible!r}, "
+                "which is no revision of this release."
+            )
     version = process.run([".venv/bin/python", "--version"], user=settings.build_user, directory=release)
     return manifest.Manifest(
         release=name,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slipway import deployment, journal, lock, manifest, migrate, process, releases, slots, systemd
+from slipway import deployment, journal, lock, manifest, migrate, process, receipt, releases, slots, systemd
 from slipway.config import Settings
 from slipway.errors import SlipwayError
 
@@ -51,6 +51,7 @@ def gather(settings: Settings) -> dict[str, Any]:
                 "at": item.at,
                 "owner": item.owner,
                 "message": item.message,
+                "receipt": item.detail.get("receipt"),
             }
             for item in journal.results(entries, LAST)
         ],
@@ -84,7 +85,7 @@ def _database(settings: Settings, release: manifest.Manifest | None) -> dict[str
         revision, waiting = migrate.pending(settings, release)
     except SlipwayError as error:
         return {"revision": None, "pending": [], "error": str(error)}
-    return {"revision": revision, "pending": waiting, "ahead": not release.knows(revision)}
+    return {"revision": revision, "pending": [str(item) for item in waiting], "ahead": not release.knows(revision)}
 
 
 def _certificate(settings: Settings) -> dict[str, Any] | None:
@@ -135,13 +136,18 @@ def render(found: dict[str, Any]) -> str:
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]
         text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
-        rows.append(("last", f"{text}, {_who(item['owner'])}"))
+        rows.append(("last", f"{text}{_count(item['receipt'])}, {_who(item['owner'])}"))
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
 
 
 def _when(time: str) -> str:
     """A time of the journal as people read it."""
     return f"{time[:10]} {time[11:19]} UTC"
+
+
+def _count(summary: dict[str, Any] | None) -> str:
+    """What a receipt counts, to go on a line; "" where there is none, or nothing was sent."""
+    return f", {receipt.count(summary)}" if summary and summary["sent"] else ""
 
 
 def _who(owner: str) -> str:
@@ -164,6 +170,7 @@ def list_releases(settings: Settings) -> list[dict[str, Any]]:
             "built_at": item.built_at,
             "deployed_at": order[name].at if name in order else None,
             "seconds": round(order[name].seconds, 1) if name in order else None,
+            "receipt": order[name].detail.get("receipt") if name in order else None,
             "live": name == live,
         }
         for name, item in sorted(present.items(), key=lambda pair: position.get(pair[0], -1), reverse=True)
@@ -175,8 +182,8 @@ def render_releases(found: Sequence[dict[str, Any]]) -> str:
         return "no releases"
     lines = []
     for item in found:
-        when = (
-            f"deployed {_when(item['deployed_at'])} in {item['seconds']:.1f} s" if item["deployed_at"] else "never live"
-        )
+        when = "never live"
+        if item["deployed_at"]:
+            when = f"deployed {_when(item['deployed_at'])} in {item['seconds']:.1f} s{_count(item['receipt'])}"
         lines.append(f"{'*' if item['live'] else ' '} {item['release']:<32} {when}  {item['subject']}")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from slipway import process
 from slipway.errors import FailedError
@@ -45,6 +46,15 @@ def parse_show(output: str) -> UnitState:
 def state(app: str, slot: str) -> UnitState:
     properties = "--property=ActiveState,SubState,NRestarts"
     return parse_show(process.run(["systemctl", "show", properties, f"{app}@{slot}.service"]).stdout)
+
+
+def workers(app: str, slot: str) -> set[int]:
+    """Process numbers of a slot's workers: the children of its main process, as they are now."""
+    main = process.run(["systemctl", "show", "--property=MainPID", "--value", f"{app}@{slot}.service"]).stdout.strip()
+    try:
+        return {int(number) for number in Path(f"/proc/{main}/task/{main}/children").read_text().split()}
+    except OSError:
+        return set()
 
 
 def start(app: str, slot: str) -> None:

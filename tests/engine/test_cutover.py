@@ -122,13 +122,16 @@ def test_a_variable_that_went_missing_is_named_before_the_slot_is_touched(hasty:
 
 def test_a_slot_is_stopped_when_its_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
     slot.traffic = iter([Traffic(2, 0), Traffic(0, 1), Traffic(0, 0)])
-    assert cutover.drain_and_stop(hasty, "blue").startswith("blue drained in 0.")
+    message, cut = cutover.drain_and_stop(hasty, "blue")
+    assert message.startswith("blue drained in 0.")
+    assert cut == 0
     assert slot.calls == ["look", "look", "look", "stop"]
 
 
 def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted(hasty: config.Settings, slot: Slot) -> None:
     slot.traffic = itertools.repeat(Traffic(established=2, queued=1), 100)
-    assert cutover.drain_and_stop(hasty, "blue") == "blue stopped at the deadline of 0.1 s, 3 connection(s) cut"
+    message, cut = cutover.drain_and_stop(hasty, "blue")
+    assert (message, cut) == ("blue stopped at the deadline of 0.1 s, 3 connection(s) cut", 3)
     assert slot.calls[-2:] == ["look", "stop"]
 
 

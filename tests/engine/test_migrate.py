@@ -5,29 +5,52 @@ from typing import Any
 
 import pytest
 
-from slipway import config, database, manifest, migrate
-from slipway.errors import FailedError
+from slipway import config, database, files, manifest, migrate
+from slipway.database import Item
+from slipway.errors import FailedError, RefusedError
 
 from .fakes import Programs, write_release
 
 
-def _release(name: str, *revisions: str) -> manifest.Manifest:
-    known = [manifest.Revision(item, f"step {item}") for item in revisions]
+def _release(name: str, *revisions: str, compatible: dict[str, str] | None = None) -> manifest.Manifest:
+    known = [manifest.Revision(item, f"step {item}", (compatible or {}).get(item)) for item in revisions]
     return manifest.Manifest(name, name, name * 20, "", "3.13", "", "", [revisions[-1]], known)
 
 
 At = Callable[..., None]
+TABLE = Item("table", "notes", "notes")
+
+
+class Catalogs:
+    """What the database holds, one look after the other; the last one stays."""
+
+    def __init__(self) -> None:
+        self.left: list[frozenset[Item]] = [frozenset({TABLE})]
+
+    def hold(self, *catalogs: set[Item]) -> None:
+        self.left = [frozenset(items) for items in catalogs]
+
+    def look(self, *_: Any) -> frozenset[Item]:
+        return self.left.pop(0) if len(self.left) > 1 else self.left[0]
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> At:
-    """Sets what the database answers, one question after the other."""
+def catalogs(monkeypatch: pytest.MonkeyPatch) -> Catalogs:
+    made = Catalogs()
+    monkeypatch.setattr(database, "catalog", made.look)
+    return made
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch, catalogs: Catalogs) -> At:
+    """Sets at which revision the database is, one question after the other; the last answer stays."""
+    assert catalogs.left
 
     def answer(*answers: str | FailedError | None) -> None:
         left = list(answers)
 
         def current_revision(*_: Any) -> str | None:
-            found = left.pop(0)
+            found = left.pop(0) if len(left) > 1 else left[0]
             if isinstance(found, FailedError):
                 raise found
             return found
@@ -38,16 +61,16 @@ def at(monkeypatch: pytest.MonkeyPatch) -> At:
 
 
 def test_pending_migrations_run_and_are_counted(settings: config.Settings, programs: Programs, at: At) -> None:
-    at("0001", "0003")
-    done = migrate.upgrade(settings, _release("v1", "0001", "0002", "0003"))
-    assert done == (True, "2 migration(s): 0001 to 0003")
+    at("0001", "0001", "0003")
+    release = _release("v1", "0001", "0002", "0003")
+    assert migrate.nothing_to_run(settings, release) == ""
+    assert migrate.upgrade(settings, release) == "2 migration(s): 0001 to 0003"
     assert programs.ran == [f"{settings.releases}/v1/.venv/bin/python -m alembic upgrade head"]
 
 
-def test_a_database_at_head_is_left_alone(settings: config.Settings, programs: Programs, at: At) -> None:
+def test_a_database_at_head_has_nothing_to_run(settings: config.Settings, at: At) -> None:
     at("0002")
-    assert migrate.upgrade(settings, _release("v1", "0001", "0002"))[0] is False
-    assert programs.ran == []
+    assert "at this release's head" in migrate.nothing_to_run(settings, _release("v1", "0001", "0002"))
 
 
 @pytest.mark.usefixtures("programs")
@@ -75,14 +98,140 @@ def test_a_migration_that_fails_shows_alembics_words_and_where_the_database_stan
     assert caught.value.detail == "Running upgrade 0001 -> 0002\nLockNotAvailable: lock timeout"
 
 
+def test_a_failed_migration_names_what_it_left_behind(
+    settings: config.Settings, programs: Programs, at: At, catalogs: Catalogs
+) -> None:
+    programs.answers["alembic"] = (1, "", "IntegrityError: duplicate key\n")
+    at("0001")
+    catalogs.hold(
+        {TABLE, Item("column", "notes", "notes.old text")},
+        {
+            TABLE,
+            Item("column", "notes", "notes.slug text"),
+            Item("index", "notes", "ix_slug", is_invalid=True),
+            Item("table", "tags", "tags"),
+            Item("column", "tags", "tags.id integer not null"),
+        },
+    )
+    with pytest.raises(FailedError) as caught:
+        migrate.upgrade(settings, _release("v1", "0001", "0002"))
+    parts = "index ix_slug (INVALID) is new; column notes.old text is gone; column notes.slug text is new"
+    left = f"What it has changed stays, a second run must bear it: {parts}; table tags is new."
+    assert left in str(caught.value)
+
+
+def test_invalid_indexes_are_dropped_and_named_before_the_next_attempt(
+    settings: config.Settings, programs: Programs, at: At, catalogs: Catalogs
+) -> None:
+    at("0001", "0002")
+    catalogs.hold({TABLE, Item("index", "notes", "ix_slug", is_invalid=True), Item("index", "notes", "ix_good")})
+    done = migrate.upgrade(settings, _release("v1", "0001", "0002"))
+    assert done == "1 migration(s): 0001 to 0002; dropped before, as invalid: index ix_slug"
+    drop, upgrade = programs.ran
+    assert drop.endswith("DROP INDEX CONCURRENTLY IF EXISTS ix_slug")
+    assert upgrade.endswith("alembic upgrade head")
+
+
+def test_a_runner_that_was_killed_is_said_to_have_been(settings: config.Settings, programs: Programs, at: At) -> None:
+    programs.answers["alembic"] = (-9, "Running upgrade 0001 -> 0002\n", "")
+    at("0001")
+    with pytest.raises(FailedError) as caught:
+        migrate.upgrade(settings, _release("v1", "0001", "0002"))
+    assert caught.value.detail.endswith("alembic was ended by signal 9")
+
+
 def test_a_release_on_the_host_tells_that_the_schema_went_through_an_older_ones_head(
-    settings: config.Settings, programs: Programs, at: At
+    settings: config.Settings, at: At
 ) -> None:
     older = _release("v1", "0001", "0002")
     write_release(settings, older)
-    at("0003", "0003")
+    at("0003")
     with pytest.raises(FailedError, match=r"at 0003, which v1 does not know.*Rebase its migrations on 0003"):
-        migrate.upgrade(settings, older)
+        migrate.nothing_to_run(settings, older)
     write_release(settings, _release("v2", "0001", "0002", "0003"))
-    assert migrate.upgrade(settings, older) == (False, "the database is at 0003, ahead of this release")
-    assert programs.ran == []
+    assert migrate.nothing_to_run(settings, older) == "the database is at 0003, ahead of this release"
+
+
+# Which code a schema suits
+
+
+@pytest.mark.parametrize(
+    ("older", "current", "stops"),
+    [
+        (["0001"], "0003", True),  # ends before the revision that 0003 wants
+        (["0001", "0002"], "0003", False),
+        (["0001"], "0002", False),  # what would stop it has not run
+        (["0001", "0002", "0003"], "0003", False),
+        (["0001"], "0009", False),  # nobody here knows that revision
+    ],
+)
+def test_a_migration_says_which_code_still_runs_on_the_schema(
+    settings: config.Settings, older: list[str], current: str, stops: bool
+) -> None:
+    write_release(settings, _release("v3", "0001", "0002", "0003", compatible={"0003": "0002"}))
+    reason = migrate.obstacle(settings, _release("v1", *older), current)
+    assert bool(reason) is stops
+    if stops:
+        assert reason == (
+            "v1 cannot run on the schema from migration 0003 step 0003 on: that wants code which has 0002, "
+            "and v1 ends at 0001."
+        )
+
+
+@pytest.fixture
+def contracted(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> manifest.Manifest:
+    """The release v1. v3 is live and has brought the database to 0003, which wants code that has 0002."""
+    write_release(settings, _release("v3", "0001", "0002", "0003", compatible={"0003": "0002"}))
+    files.link_atomically(settings.slot("blue") / "release", "../../releases/v3")
+    files.link_atomically(settings.live, "slots/blue")
+    monkeypatch.setattr(database, "size", lambda *_: 1)
+    return _release("v1", "0001")
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_downgrade_dumps_first_and_runs_with_the_release_that_has_the_migrations(
+    settings: config.Settings,
+    programs: Programs,
+    at: At,
+    contracted: manifest.Manifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "dump", lambda *_: programs.ran.append(f"dump {_[2].name}"))
+    at("0003")
+    done = migrate.downgrade(settings, contracted)
+    dump, alembic = programs.ran
+    assert dump.startswith("dump logbook-0003-")
+    assert alembic == f"{settings.releases}/v3/.venv/bin/python -m alembic downgrade 0001"
+    assert done.startswith(f"the schema went back from 0003 to 0001; what it held before is in {settings.backups}/")
+    assert settings.backups.stat().st_mode & 0o777 == 0o700
+
+
+def test_without_a_dump_there_is_no_downgrade(
+    settings: config.Settings, programs: Programs, at: At, contracted: manifest.Manifest
+) -> None:
+    programs.answers["pg_dump"] = (1, "", "pg_dump: error: permission denied\n")
+    at("0003")
+    with pytest.raises(FailedError, match="could not be dumped"):
+        migrate.downgrade(settings, contracted)
+    assert not any("alembic" in line for line in programs.ran)
+    assert list(settings.backups.iterdir()) == []
+
+
+def test_a_downgrade_without_room_for_its_dump_is_refused(
+    settings: config.Settings, at: At, contracted: manifest.Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "size", lambda *_: 2**60)
+    at("0003")
+    with pytest.raises(RefusedError, match="too little for a dump"):
+        migrate.check_downgrade(settings, contracted)
+
+
+def test_a_schema_is_brought_forward_again_only_where_it_went_back(
+    settings: config.Settings, programs: Programs, at: At, contracted: manifest.Manifest
+) -> None:
+    assert contracted
+    at("0003")
+    assert migrate.restore(settings, "0003") == ""
+    at("0001")
+    assert "at 0003 again" in migrate.restore(settings, "0003")
+    assert programs.ran == [f"{settings.releases}/v3/.venv/bin/python -m alembic upgrade 0003"]

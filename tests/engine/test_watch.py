@@ -8,6 +8,7 @@ import pytest
 
 from slipway import config, health, watch
 from slipway.health import Answer
+from slipway.receipt import Receipt
 
 SHA = "a" * 40
 
@@ -25,19 +26,20 @@ def test_the_budget_is_a_share_of_enough_requests(requests: int, errors: int, go
     assert bool(tally.over_budget(max_error_ratio=0.05, min_requests=20)) is goes
 
 
-def test_three_lost_probes_in_a_row_are_enough_and_a_good_one_between_is_not() -> None:
+def test_a_second_without_a_good_probe_is_enough_and_a_good_one_begins_anew() -> None:
     tally = watch.Tally()
-    for answer in [Answer(502), Answer(502), Answer(200, sha=SHA), Answer(502), Answer(502)]:
-        tally.probe(answer, SHA)
+    late = Answer(502, seconds=0.5)
+    for answer in [late, Answer(200, sha=SHA), late]:
+        tally.probe(answer, [SHA])
     assert tally.over_budget(0.05, 20) == ""
-    tally.probe(Answer(502), SHA)
-    assert "HTTP 502" in tally.over_budget(0.05, 20)
+    tally.probe(late, [SHA])
+    assert "failed for 1.1 s (HTTP 502)" in tally.over_budget(0.05, 20)
+    assert (tally.probes, tally.failed_probes, tally.milliseconds) == (4, 3, [500, 0, 500, 500])
 
 
 def test_an_answer_from_another_commit_is_a_lost_probe() -> None:
     tally = watch.Tally()
-    for _ in range(3):
-        tally.probe(Answer(200, sha="b" * 40), SHA)
+    tally.probe(Answer(200, sha="b" * 40, seconds=1), [SHA])
     assert "bbbbbbbbbbbb" in tally.over_budget(0.05, 20)
 
 
@@ -60,6 +62,18 @@ def test_tail_gives_whole_lines_once_and_follows_a_rotation(tmp_path: Path) -> N
     assert tail.lines() == []
     path.write_text("three\n")
     assert tail.lines() == ["three"]
+
+
+def test_a_tail_goes_on_where_another_has_seen_the_last_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.write_text("before\n")
+    first = watch.Tail(path)
+    with path.open("a") as file:
+        file.write("one\ntw")
+        file.flush()
+        assert first.lines() == ["one"]
+        file.write("o\nthree\n")
+    assert watch.Tail(path, first.mark).lines() == ["two", "three"]
 
 
 def test_tail_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -95,24 +109,44 @@ def test_a_quiet_watch_ends_after_its_time_and_counts_what_it_saw(
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 200)
     started = time.monotonic()
-    tally, reason = watch.watch(watched, SHA)
+    receipt = Receipt()
+    tally, reason = watch.watch(watched, SHA, receipt)
     assert 0.3 <= time.monotonic() - started < 2
     assert reason == ""
     assert (tally.requests, tally.errors, tally.failed_probes) == (tally.probes * 10, 0, 0)
     assert tally.probes > 1
+    assert (receipt.sent, receipt.failed) == (tally.probes * 11, 0)
 
 
 def test_a_watch_ends_at_once_when_its_clients_get_errors(
     watched: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 500)
-    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA)
+    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, Receipt())
     assert reason == "20 of 20 requests were answered with a server error"
 
 
 def test_a_watch_ends_at_once_when_its_probes_are_lost(
     watched: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _answer_and_log(monkeypatch, watched, Answer(0, problem="timed out"), 200)
-    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA)
-    assert reason == "3 health requests through nginx failed in a row (timed out)"
+    _answer_and_log(monkeypatch, watched, Answer(0, problem="timed out", seconds=0.5), 200)
+    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, Receipt())
+    assert reason == "health requests through nginx failed for 1.0 s (timed out)"
+
+
+def test_what_a_cutover_is_accompanied_by_goes_on_one_receipt_without_a_gap(
+    watched: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA, seconds=0.002), 200)
+    receipt = Receipt()
+    with watch.witness(watched, [SHA], receipt):
+        time.sleep(0.1)
+    with Path(watched.access_log).open("a") as file:
+        file.write(f"{_line(503)}\n")  # between two phases, when nobody watches
+    with watch.witness(watched, ["b" * 40], receipt):
+        time.sleep(0.1)
+    assert receipt.probes > 2
+    assert receipt.requests == receipt.probes * 10 + 1
+    assert receipt.errors == 1
+    assert 0 < receipt.failed_probes < receipt.probes
+    assert set(receipt.milliseconds) == {2.0}
