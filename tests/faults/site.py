@@ -28,6 +28,7 @@ VARIANTS = HERE / "variants"
 SETTINGS = "/etc/slipway/logbook.toml"
 JOURNAL = "/srv/logbook/journal.jsonl"
 UNIT = "slipway-logbook.service"
+NEVER_SUCCEED = {"raises_half_way"}
 WORKERS = 2
 
 
@@ -52,6 +53,11 @@ class Version(NamedTuple):
         return f"{self.tag}-{self.sha[:12]}"
 
     @property
+    def migration(self) -> str:
+        """The revision that came with it, if one did."""
+        return f"r{int(self.tag[1:].partition('.')[0]):03}"
+
+    @property
     def chosen(self) -> tuple[str, str]:
         """The arguments of a playbook that ask for it."""
         return "-e", f"version={self.tag}"
@@ -66,12 +72,11 @@ class Site(Controller):
         variant: str = "",
         *,
         migration: str = "",
-        keep: bool | None = None,
         files: Mapping[str, str] | None = None,
     ) -> Version:
         """Tag the next version: with a behaviour from variants/, with one more migration from variants/migrations/.
 
-        `keep` is whether later versions have that migration as well: by default when it is one of those that succeed.
+        Later versions have that migration as well, unless it is one that never succeeds.
         """
         series = self.state / "migrations"
         series.mkdir(parents=True, exist_ok=True)
@@ -96,7 +101,7 @@ class Site(Controller):
             head = max([path.stem for path in series.iterdir()], default="0001")
             text = (VARIANTS / f"migrations/{migration}.py").read_text()
             script.write_text(text.replace("REVISION", script.stem).replace("HEAD", head))
-            if migration in ("adds_a_table", "naps", "needs_the_table") if keep is None else keep:
+            if migration not in NEVER_SUCCEED:
                 shutil.copy2(script, series)
         for name, content in (files or {}).items():
             (tree / name).write_text(content)
@@ -105,6 +110,11 @@ class Site(Controller):
         scratch.git(tree, "commit", "--quiet", "--allow-empty", "--message", f"{tag} {variant} {migration}".strip())
         scratch.git(tree, "tag", "--annotate", tag, "--message", tag)
         return Version(tag, scratch.git(tree, "rev-parse", "HEAD"))
+
+    def forget(self, *versions: Version) -> None:
+        """Let later versions be without the migrations of these: the schema went back from them."""
+        for version in versions:
+            (self.state / f"migrations/{version.migration}.py").unlink()
 
     # What is there
 

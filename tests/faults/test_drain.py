@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from tests.controller import flat
 
 from .conftest import Steady
 from .site import Site, wait_for
@@ -80,6 +83,8 @@ def test_a_request_beyond_the_deadline_is_cut_and_counted(
     record_property("note", drained["message"])
     assert answer is None or answer.status_code >= 500, "it was not cut"
     assert "stopped at the deadline of 2 s, 1 connection(s) cut" in drained["message"]
+    assert site.phase(new, "result")["detail"]["receipt"]["cut"] == 1
+    assert re.search(r"\b1 of \d+ requests failed", flat(run.output)), run.output[-2000:]
     assert load.failures == []
     assert load.releases == [old.sha, new.sha]
 

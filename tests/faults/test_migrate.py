@@ -88,7 +88,7 @@ def test_the_statement_of_a_runner_that_is_killed_ends_within_5_s(
             assert run.end() != 0
         assert site.live() == old
         assert site.revision() == revision
-        assert not site.has_table(f"added_r{int(new.tag[1:].partition('.')[0]):03}")
+        assert not site.has_table(f"added_{new.migration}")
         assert site.left_behind() == []
         site.deploy(new)
         assert site.live() == new
