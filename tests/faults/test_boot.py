@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -89,6 +90,41 @@ def wait_for_moment(site: Site, moment: str, then: str = "true") -> None:
         end=$(($(date +%s) + 90)); until {MOMENTS[moment]}; do test $(date +%s) -lt $end || exit 1; sleep 0.002; done
         {then}"""
     )
+
+
+# Prints what the kernel says has happened to the name `live`: 64 it was moved away, 128 something was moved to it,
+# 256 it was made, 512 it was deleted.
+WITNESS = """
+import ctypes, os, struct
+libc = ctypes.CDLL(None)
+watch = libc.inotify_init1(0)
+libc.inotify_add_watch(watch, b"/srv/logbook", 64 | 128 | 256 | 512)
+print("watching", flush=True)
+while True:
+    data = os.read(watch, 65536)
+    while data:
+        _, mask, _, length = struct.unpack("iIII", data[:16])
+        if data[16 : 16 + length].rstrip(bytes(1)) == b"live":
+            print(mask, flush=True)
+        data = data[16 + length :]
+"""
+
+
+@pytest.mark.row(32, "switch", "inotify watches the link: there is no moment without one")
+def test_the_link_is_replaced_by_one_rename(site: Site, steady: Steady) -> None:
+    old = site.live()
+    command = ["docker", "exec", site.host.name, "python3", "-c", WITNESS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as witness:
+        assert witness.stdout is not None
+        assert witness.stdout.readline() == "watching\n"
+        with steady() as load:
+            site.next_run()
+            site.play("rollback.yml", *old.chosen)
+            assert site.live() == old
+        site.host.exec("pkill", "-f", "inotify_init1")
+        events = witness.stdout.read().split()
+    assert events == ["128", "128"]
+    assert load.failures == []
 
 
 @pytest.mark.parametrize(
