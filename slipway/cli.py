@@ -1,4 +1,4 @@
-"""The command line. One function a command; each returns the fields of its result."""
+"""The command line: what can be typed, and where it runs. What each command does is in `commands`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slipway import config, git, lock, revisions, status, systemd, zipapp
-from slipway.deployment import Request
-from slipway.engine import Engine
+from slipway import config, lock, systemd
 from slipway.errors import FailedError, LockedError, RefusedError, SlipwayError
 from slipway.output import Reporter
 
@@ -27,8 +25,6 @@ exit codes:
 # Phases that touch a running service outlive whoever asked for them: they run in a transient unit.
 DETACHED = {"migrate", "warm", "switch", "watch", "settle", "revert", "deploy", "rollback"}
 
-Result = dict[str, Any]
-
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, with help for each command."""
@@ -42,28 +38,28 @@ def parser() -> argparse.ArgumentParser:
     shared.add_argument("--json", action="store_true", help="one JSON object a line, the last one the result")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, function: Callable[..., Result], text: str) -> argparse.ArgumentParser:
+    def command(name: str, function: str, text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, parents=[shared])
         added.set_defaults(function=function)
         return added
 
-    def app_command(name: str, function: Callable[..., Result], text: str) -> argparse.ArgumentParser:
+    def app_command(name: str, function: str, text: str) -> argparse.ArgumentParser:
         added = command(name, function, text)
         added.add_argument("app", help="name of the app, as in /etc/slipway/<app>.toml")
         return added
 
     owner_help = "who is asking; a phase of somebody else's deployment is refused"
     for name, function, text in (
-        ("plan", plan, "say what a deploy would do, and do nothing"),
-        ("stage", stage, "open a deploy: build the release beside the live one"),
-        ("deploy", deploy, "all phases of a deploy, on this host alone"),
+        ("plan", "plan", "say what a deploy would do, and do nothing"),
+        ("stage", "stage", "open a deploy: build the release beside the live one"),
+        ("deploy", "deploy", "all phases of a deploy, on this host alone"),
     ):
         added = app_command(name, function, text)
         added.add_argument("--sha", required=True, help="the commit, in full")
         added.add_argument("--tag", help="the tag that named it")
         added.add_argument("--force", action="store_true", help="also when the tag has moved, or the release is live")
         if name != "plan":
-            added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag")
+            added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag; - reads it")
             added.add_argument("--owner", default=_whoami(), help="who deploys (default: %(default)s)")
             added.add_argument(
                 "--supersede",
@@ -73,15 +69,15 @@ def parser() -> argparse.ArgumentParser:
                 help="a dead owner, to take over from",
             )
     for name, function, text in (
-        ("migrate", phase, "bring the database to the open deploy's head, or back to the open rollback's"),
-        ("warm", phase, "start the new release in the idle slot and wait until it is ready"),
-        ("switch", phase, "send traffic to the new release"),
-        ("watch", phase, "watch the new release; a command of its own for several hosts, else part of settle"),
-        ("settle", phase, "watch the new release, drain and stop the old slot, prune"),
-        ("revert", phase, "undo the open deployment; the old release serves"),
+        ("migrate", "phase", "bring the database to the open deploy's head, or back to the open rollback's"),
+        ("warm", "phase", "start the new release in the idle slot and wait until it is ready"),
+        ("switch", "phase", "send traffic to the new release"),
+        ("watch", "phase", "watch the new release; a command of its own for several hosts, else part of settle"),
+        ("settle", "phase", "watch the new release, drain and stop the old slot, prune"),
+        ("revert", "phase", "undo the open deployment; the old release serves"),
     ):
         app_command(name, function, text).add_argument("--owner", help=owner_help)
-    added = app_command("rollback", rollback, "return to the release before the live one, or to one that is named")
+    added = app_command("rollback", "rollback", "return to the release before the live one, or to one that is named")
     added.add_argument("version", nargs="?", default="", help="a tag or a commit (7 digits or more) that was live here")
     mode = added.add_mutually_exclusive_group()
     mode.add_argument("--open", action="store_true", help="only open it; warm, switch and settle follow as commands")
@@ -93,27 +89,27 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="dump the database and downgrade its schema, where the release cannot run on it",
     )
-    app_command("prune", prune, "delete releases beyond keep_releases, and what interrupted runs left")
-    app_command("recover", recover, "finish or undo an interrupted deployment and start the live slot (runs at boot)")
+    app_command("prune", "prune", "delete releases beyond keep_releases, and what interrupted runs left")
+    app_command("recover", "recover", "finish or undo an interrupted deployment and start the live slot (runs at boot)")
     for added in (
-        command("status", show_status, "what is live, database, certificate, disk, last deployments"),
-        command("releases", show_releases, "releases on this host"),
+        command("status", "show_status", "what is live, database, certificate, disk, last deployments"),
+        command("releases", "show_releases", "releases on this host"),
     ):
         added.add_argument("app", nargs="?", help="default: every app of this host")
 
-    added = command("resolve", resolve, "on the controller: which commit a version is")
+    added = command("resolve", "resolve", "on the controller: which commit a version is")
     added.add_argument("repository", help="path or URL of a git repository")
     added.add_argument(
         "version", nargs="?", help="a tag, or a commit where the environment accepts one; default: newest"
     )
     added.add_argument("--accept", choices=config.ACCEPT, default="tags")
-    added = command("bundle", bundle, "on the controller: write a commit and its tag to a git bundle")
+    added = command("bundle", "bundle", "on the controller: write a commit and its tag to a git bundle")
     added.add_argument("repository")
     added.add_argument("--sha", required=True)
     added.add_argument("--tag")
     added.add_argument("--have", action="append", default=[], metavar="SHA", help="a commit that the host has")
     added.add_argument("--output", type=Path, required=True)
-    added = command("compare", compare, "on the controller: commits between two, and migrations that are pending")
+    added = command("compare", "compare", "on the controller: commits between two, and migrations that are pending")
     added.add_argument("repository")
     added.add_argument("--from", dest="old", help="the live commit")
     added.add_argument("--to", dest="new", required=True)
@@ -122,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
         commands.choices[name].add_argument(
             "--cache", type=Path, default=Path(".cache/repositories"), help="where URLs are mirrored"
         )
-    added = command("build", build, "on the controller: write this program as one file")
+    added = command("build", "build", "on the controller: write this program as one file")
     added.add_argument("--output", type=Path, required=True)
     return root
 
@@ -134,7 +130,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if _must_detach(options):
             return _detach(options, arguments)
-        values = options.function(options, report)
+        # Late: what only hands a phase to its unit, and waits for it, needs none of this.
+        from slipway import commands
+
+        run: Callable[[argparse.Namespace, Reporter], dict[str, Any]] = getattr(commands, options.function)
+        values = run(options, report)
     except SlipwayError as error:
         holder = {"holder": error.holder} if isinstance(error, LockedError) else {}
         report.result(error.outcome, str(error), detail=error.detail, changed=False, **holder)
@@ -168,112 +168,3 @@ def _detach(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _whoami() -> str:
     return os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
-
-
-def _engine(options: argparse.Namespace, report: Reporter) -> Engine:
-    return Engine(config.load(options.app), report)
-
-
-def _request(options: argparse.Namespace) -> Request:
-    return Request(
-        sha=options.sha,
-        tag=options.tag,
-        owner=getattr(options, "owner", "root"),
-        force=options.force,
-        superseded=tuple(getattr(options, "supersede", ())),
-    )
-
-
-def plan(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).plan(_request(options))
-
-
-def stage(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).stage(_request(options), options.bundle)
-
-
-def deploy(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).deploy(_request(options), options.bundle)
-
-
-def rollback(options: argparse.Namespace, report: Reporter) -> Result:
-    engine = _engine(options, report)
-    request = Request(owner=options.owner, superseded=tuple(options.supersede))
-    run = engine.plan_rollback if options.plan else engine.open_rollback if options.open else engine.rollback
-    return run(request, options.version, allow_data_loss=options.allow_data_loss)
-
-
-def phase(options: argparse.Namespace, report: Reporter) -> Result:
-    run: Callable[[str | None], Result] = getattr(_engine(options, report), options.command)
-    return run(options.owner)
-
-
-def prune(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).prune()
-
-
-def recover(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).recover()
-
-
-def show_status(options: argparse.Namespace, _: Reporter) -> Result:
-    found = [status.gather(settings) for settings in _selected(options.app)]
-    text = "\n\n".join(status.render(item) for item in found) or "no app on this host"
-    return {"message": f"{len(found)} app(s)", "text": text, "apps": found, "changed": False}
-
-
-def show_releases(options: argparse.Namespace, _: Reporter) -> Result:
-    found = {settings.app: status.list_releases(settings) for settings in _selected(options.app)}
-    text = "\n\n".join(f"{app}:\n{status.render_releases(items)}" for app, items in found.items())
-    return {
-        "message": f"{len(found)} app(s)",
-        "text": text or "no app on this host",
-        "apps": found,
-        "changed": False,
-    }
-
-
-def _selected(app: str | None) -> list[config.Settings]:
-    return [config.load(name) for name in ([app] if app else config.installed())]
-
-
-def resolve(options: argparse.Namespace, _: Reporter) -> Result:
-    source = git.open_source(options.repository, options.cache)
-    commit = git.resolve(source, options.version or None, options.accept)
-    return {
-        "message": f"{commit.tag or 'commit'} is {commit.sha[:12]} ({commit.subject})",
-        "changed": False,
-        "tag": commit.tag,
-        "sha": commit.sha,
-        "subject": commit.subject,
-        "repository": str(source.path),
-    }
-
-
-def bundle(options: argparse.Namespace, _: Reporter) -> Result:
-    source = git.open_source(options.repository, options.cache)
-    git.bundle(source, options.sha, options.tag, options.have, options.output)
-    size = options.output.stat().st_size
-    return {"message": f"{options.output} ({size} bytes)", "changed": True, "bytes": size}
-
-
-def compare(options: argparse.Namespace, _: Reporter) -> Result:
-    source = git.open_source(options.repository, options.cache)
-    commits = git.compare(source, options.old, options.new)
-    pending = [
-        f"{item.name}, for code from {item.oldest_compatible} on" if item.oldest_compatible else item.name
-        for item in revisions.pending(git.migrations(source, options.new), options.revision or None)
-    ]
-    lines = [f"{sha[:12]} {subject}" for sha, subject in commits]
-    return {
-        "message": f"{len(commits)} commit(s), {len(pending)} pending migration(s)",
-        "text": "\n".join([*lines, *(f"migration {name}" for name in pending)]),
-        "changed": False,
-        "commits": [{"sha": sha, "subject": subject} for sha, subject in commits],
-        "migrations": pending,
-    }
-
-
-def build(options: argparse.Namespace, _: Reporter) -> Result:
-    changed = zipapp.write(options.output)
-    return {"message": f"{options.output}", "changed": changed}

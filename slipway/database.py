@@ -127,6 +127,7 @@ def dump(settings: Settings, environment: Mapping[str, str], target: Path) -> No
             result = _run(settings, environment, command, timeout=settings.migrate_timeout)
             if result.returncode != 0:
                 raise FailedError("The database could not be dumped.", process.tail(result.stderr))
+        partial.chmod(0o600)
         partial.rename(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -41,12 +41,13 @@ class Engine:
 
     def stage(self, request: Request, bundle: Path | None) -> Result:
         """Open a deploy and build its release; `changed` is False when it is live already and nothing differs."""
-        with self.session.exclusive(request) as (held, recovered):
+        sent = stage.incoming(self.settings, bundle) if bundle is not None else nullcontext()
+        with sent as received, self.session.exclusive(request) as (held, recovered):
             admission.check_request(self.settings, request)
             if reason := admission.nothing_to_do(self.settings, request):
                 return {"changed": bool(recovered), "action": "nothing", "message": reason, "release": request.release}
             admission.check_host(self.settings)
-            self._obtain(request, bundle)
+            self._obtain(request, received)
             opened = self.session.open(held, "deploy", request)
             with self.session.phase(held, opened, "stage") as step:
                 already = manifest.read(self.settings.release(opened.release)) is not None
@@ -273,13 +274,9 @@ class Engine:
         return step.message
 
     def _obtain(self, request: Request, bundle: Path | None) -> None:
-        """The commit, and its tag as it may be deployed, in the host's mirror; the bundle is used up."""
-        if bundle is not None:
-            try:
-                if admission.needs_bundle(self.settings, request):
-                    stage.receive(self.settings, bundle, request.sha)
-            finally:
-                bundle.unlink(missing_ok=True)
+        """The commit, and its tag as it may be deployed, in the host's mirror."""
+        if bundle is not None and admission.needs_bundle(self.settings, request):
+            stage.receive(self.settings, bundle, request.sha)
         if not admission.has_commit(self.settings, request):
             raise RefusedError(f"{request.version} ({request.sha[:12]}) is not on this host; pass it with --bundle.")
         admission.check_signature(self.settings, request)

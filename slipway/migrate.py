@@ -27,13 +27,15 @@ def nothing_to_run(settings: Settings, release: Manifest) -> str:
     """Why the release has no migration to run; "" when it has.
 
     FailedError when the database is at a revision that the release does not know, unless its own head was reached
-    before that.
+    before that and nothing says that its code cannot run there.
     """
     if release.revisions is None:
         return "the app has no alembic"
     current, waiting = pending(settings, release)
     if not release.knows(current):
         _check_ahead(settings, release, str(current))
+        if reason := obstacle(settings, release, current):
+            raise FailedError(reason)
         return f"the database is at {current}, ahead of this release"
     return "" if waiting else "the database is at this release's head"
 

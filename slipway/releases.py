@@ -11,7 +11,7 @@ from slipway import files, journal, manifest, slots
 from slipway.config import Settings
 
 PARTIAL = ".partial"
-BUNDLES = "incoming-*.bundle"  # what a controller sends; the run that sent it takes it away
+BUNDLES = "incoming-*.bundle"  # what was sent; gone with the command that reads it, unless that was killed
 _FORGOTTEN = 3600  # seconds after which nobody comes for it any more
 
 

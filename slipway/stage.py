@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from slipway import files, git, journal, manifest, process, releases, slots
 from slipway.config import Settings
 from slipway.errors import FailedError, RefusedError
+
+STANDARD_INPUT = Path("-")
 
 # Asks the release's own alembic for its revisions; runs inside of its virtualenv, without its env.py.
 _LIST_REVISIONS = """
@@ -53,17 +58,30 @@ def check_space(settings: Settings) -> None:
         )
 
 
+@contextlib.contextmanager
+def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
+    """A copy of a bundle (`-` is standard input) that the build user can read; it is gone afterwards.
+
+    All of it is read before anything else: whoever sends it must not be left with a pipe that nobody reads.
+    """
+    if bundle != STANDARD_INPUT and not bundle.is_file():
+        raise RefusedError(f"There is no bundle at {bundle}.")
+    settings.root.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=settings.root, prefix="incoming-", suffix=".bundle") as copy:
+        if bundle == STANDARD_INPUT:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        else:
+            with bundle.open("rb") as file:
+                shutil.copyfileobj(file, copy)
+        copy.flush()
+        shutil.chown(copy.name, settings.build_user, settings.build_user)
+        yield Path(copy.name)
+
+
 def receive(settings: Settings, bundle: Path, sha: str) -> None:
     """Take a commit from a bundle into the mirror; FailedError when the bundle is torn or lacks the commit."""
-    if not bundle.is_file():
-        raise RefusedError(f"There is no bundle at {bundle}.")
     mirror = repository(settings)
-    with tempfile.TemporaryDirectory(prefix="slipway-") as directory:
-        copy = Path(directory) / "bundle"  # the build user cannot read root's upload
-        shutil.copyfile(bundle, copy)
-        for path in (Path(directory), copy):
-            shutil.chown(path, settings.build_user, settings.build_user)
-        mirror.git("fetch", "--quiet", "--no-write-fetch-head", str(copy), "+refs/*:refs/*")
+    mirror.git("fetch", "--quiet", "--no-write-fetch-head", str(bundle), "+refs/*:refs/*")
     if not mirror.has(sha):
         raise FailedError(f"The bundle does not hold commit {sha[:12]}.")
 
@@ -122,17 +140,37 @@ def _install(settings: Settings, release: Path) -> None:
         **settings.build_env,
     }
     uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
-    sync = ["sync", "--frozen", "--no-default-groups", "--no-editable", "--compile-bytecode"]
-    for arguments in (["venv", "--relocatable", ".venv"], sync):
-        result = process.run([*uv, *arguments], user=settings.build_user, environment=environment, directory=release)
+    donor = _same_packages(settings, release)
+    if donor is not None:
+        # By hard links, as uv itself takes them from its cache; uv then finds everything in place, bytecode and all.
+        begin = ["cp", "--archive", "--link", str(donor / ".venv"), ".venv"]
+    else:
+        begin = [*uv, "venv", "--relocatable", ".venv"]
+    sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable", "--compile-bytecode"]
+    for command in (begin, sync):
+        result = process.run(command, user=settings.build_user, environment=environment, directory=release)
         if result.returncode != 0:
-            raise FailedError(f"uv {arguments[0]} failed.", process.tail(result.stderr))
+            what = "uv sync" if command is sync else "The virtualenv"
+            raise FailedError(f"{what} failed.", process.tail(result.stderr))
     # The service cannot write below its release, so its own modules are compiled here as well, and nothing that uv
     # or an archive left open to everybody (such as .venv/.lock) stays so.
     compile_all = [".venv/bin/python", "-m", "compileall", "-q", "-x", r"/\.venv/", "."]
     close = ["find", ".", "-perm", "/022", "-not", "-type", "l", "-exec", "chmod", "go-w", "{}", "+"]
     for command in (compile_all, close):
         process.run(command, user=settings.build_user, directory=release)
+
+
+def _same_packages(settings: Settings, release: Path) -> Path | None:
+    """A release on this host with the very same lock file, and so with the same packages."""
+    digest = _digest(release)
+    for name, other in releases.complete(settings).items():
+        if other.lock_sha256 == digest and (settings.release(name) / ".venv").is_dir():
+            return settings.release(name)
+    return None
+
+
+def _digest(release: Path) -> str:
+    return hashlib.sha256((release / "uv.lock").read_bytes()).hexdigest()
 
 
 def _describe(settings: Settings, name: str, tag: str | None, sha: str, release: Path) -> manifest.Manifest:
@@ -161,7 +199,7 @@ def _describe(settings: Settings, name: str, tag: str | None, sha: str, release:
         sha=sha,
         subject=repository(settings).subject(sha),
         python=version.stdout.split()[-1] if version.stdout else "",
-        lock_sha256=hashlib.sha256((release / "uv.lock").read_bytes()).hexdigest(),
+        lock_sha256=_digest(release),
         built_at=journal.now(),
         heads=heads,
         revisions=revisions,

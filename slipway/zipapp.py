@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import zipfile
 from pathlib import Path
 
 SHEBANG = b"#!/usr/bin/python3 -I\n"
 
-_MAIN = "import sys\nfrom slipway.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+# Python keeps the bytecode of files, but not of what it reads from a zip: to compile it anew would cost each command
+# a tenth of a second. So root unpacks it, into memory, on a host where it has run before; elsewhere it runs as it is.
+_MAIN = """\
+import os, pathlib, sys
+unpacked = pathlib.Path("/run/slipway/program/{digest}")
+if os.geteuid() == 0 and unpacked.parents[1].is_dir() and not unpacked.is_dir():
+    import shutil, zipfile
+
+    partial = unpacked.with_suffix(f".{{os.getpid()}}")
+    try:
+        zipfile.ZipFile(sys.path[0]).extractall(partial)
+        partial.rename(unpacked)
+    except OSError:  # no room, or another run was quicker
+        shutil.rmtree(partial, ignore_errors=True)
+if unpacked.is_dir():
+    sys.path.insert(0, str(unpacked))
+from slipway.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows; a build's time must not change its bytes
 
 
 def build(package: Path) -> bytes:
     """The executable file's content, from the directory of the package."""
     buffer = io.BytesIO()
+    sources = {f"{package.name}/{path.name}": path.read_text() for path in sorted(package.glob("*.py"))}
+    digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        _add(archive, "__main__.py", _MAIN)
-        for source in sorted(package.glob("*.py")):
-            _add(archive, f"{package.name}/{source.name}", source.read_text())
+        for name, content in {"__main__.py": _MAIN.format(digest=digest), **sources}.items():
+            _add(archive, name, content)
     return SHEBANG + buffer.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,19 @@ def test_options_become_a_command_line(options: dict[str, object], expected: lis
 def test_events_are_read_among_other_output() -> None:
     output = 'Warning: x\n{"event":"phase","phase":"warm"}\n[1]\n{"no":"event"}\n{"event":"result"}\n'
     assert [event["event"] for event in plugin.read_events(output)] == ["phase", "result"]
+
+
+def test_a_command_on_the_controller_runs_from_the_projects_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, events, _ = plugin.run_here(["resolve", "--json", "--accept", "commits", ".", "HEAD"])
+    assert code == 0
+    assert len(plugin.final_event(events)["sha"]) == 40
+    assert Path.cwd() == tmp_path
+    code, events, errors = plugin.run_here(["resolve"])
+    assert (code, events) == (2, [])
+    assert "arguments are required" in errors
 
 
 def test_a_run_of_this_machine_that_has_ended_is_dead() -> None:

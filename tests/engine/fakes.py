@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slipway import admission, config, cutover, database, journal, manifest, slots, stage, systemd, watch
+from slipway import admission, config, cutover, database, journal, manifest, migrate, slots, stage, systemd, watch
 from slipway.deployment import Request
 from slipway.engine import Engine
 from slipway.errors import FailedError
@@ -26,11 +26,13 @@ class Host:
     def __init__(self, settings: config.Settings) -> None:
         self.settings = settings
         self.running: set[str] = set()
+        self.not_ready = ""  # why the release that takes traffic is not ready, once the database was migrated
         self.bad_gate: set[str] = set()
         self.watch_reason = ""
         self.left = Traffic(0, 0)
         self.revision: str | None = "0001"
-        self.heads = ["0001"]
+        self.heads = ["0001"]  # of the next release that is built, whose history is all of `history` up to it
+        self.history = [manifest.Revision("0001", "")]
         self.has_commit = True
         self.calls: list[str] = []
         self.stream = io.StringIO()
@@ -41,6 +43,11 @@ class Host:
             monkeypatch.setattr(systemd, name, getattr(self, name))
         monkeypatch.setattr(cutover, "pass_gate", self.pass_gate)
         monkeypatch.setattr(cutover, "drain", self.drain)
+        monkeypatch.setattr(cutover, "why_not_ready", self.why_not_ready)
+        monkeypatch.setattr(migrate, "upgrade", self.upgrade)
+        monkeypatch.setattr(migrate, "downgrade", self.downgrade)
+        monkeypatch.setattr(migrate, "restore", self.restore)
+        monkeypatch.setattr(database, "size", lambda *_: 1)
         monkeypatch.setattr(stage, "build", self.build)
         monkeypatch.setattr(stage, "check_space", lambda _: None)
         monkeypatch.setattr(watch, "watch", self.watch)
@@ -66,13 +73,32 @@ class Host:
         self.calls.append(f"gate {slot}")
         return 0.1
 
+    def why_not_ready(self, _: config.Settings, slot: str, __: str) -> str:
+        self.calls.append(f"ask {slot}")
+        return self.not_ready if "upgrade" in self.calls else ""
+
+    def upgrade(self, _: config.Settings, release: manifest.Manifest) -> str:
+        self.calls.append("upgrade")
+        self.revision = release.heads[0]
+        return f"to {self.revision}"
+
+    def restore(self, *_: object) -> str:
+        self.calls.append("restore")
+        return ""
+
+    def downgrade(self, _: config.Settings, release: manifest.Manifest) -> str:
+        self.calls.append("downgrade")
+        self.revision = release.heads[0]
+        return f"back to {self.revision}"
+
     def drain(self, _: config.Settings, slot: str) -> tuple[float, Traffic]:
         self.calls.append(f"drain {slot}")
         return 0.1, self.left
 
     def build(self, settings: config.Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
-        revisions = [manifest.Revision(head, "") for head in self.heads]
-        made = manifest.Manifest(name, tag, sha, "", "3.13", "", "", self.heads, revisions)
+        names = [item.revision for item in self.history]
+        known = self.history[: names.index(self.heads[0]) + 1] if self.heads[0] in names else []
+        made = manifest.Manifest(name, tag, sha, "", "3.13", "", "", list(self.heads), known)
         write_release(settings, made)
         return made
 

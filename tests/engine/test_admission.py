@@ -68,7 +68,7 @@ def test_an_unsigned_tag_is_refused_before_anything_is_open_and_its_bundle_is_go
     sent = bundle(request)
     with pytest.raises(RefusedError, match=r"'v1' is not signed by anyone in .*Sign it with `git tag -s`"):
         host.engine.stage(request, sent)
-    assert not sent.exists()
+    assert list(signed.root.glob("incoming-*")) == []
     assert deployment.load(signed.deployment) is None
 
 

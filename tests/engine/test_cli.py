@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from typing import Any
 
 import pytest
 
-from slipway import cli, config, lock, systemd
+from slipway import cli, commands, config, lock, systemd
 from slipway.engine import Engine
 from slipway.errors import FailedError
 
@@ -60,6 +61,13 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
+def test_every_command_is_one_that_there_is() -> None:
+    actions = [item for item in cli.parser()._actions if isinstance(item, argparse._SubParsersAction)]
+    named = {command.get_default("function") for command in actions[0].choices.values()}
+    assert len(named) > 10
+    assert all(callable(getattr(commands, name)) for name in named)
+
+
 def test_an_app_that_is_not_here_is_refused_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prune", "no-such-app", "--json"]) == 3
     result = _result(capsys)
@@ -89,7 +97,7 @@ def test_an_app_that_is_being_deployed_is_locked_with_4_and_names_the_holder(
 def test_an_error_becomes_one_sentence_and_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int, message: str
 ) -> None:
-    def fail(_: Engine) -> cli.Result:
+    def fail(_: Engine) -> dict[str, Any]:
         raise error
 
     monkeypatch.setattr(Engine, "prune", fail)

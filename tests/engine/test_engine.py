@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from slipway import deployment, git, journal, lock, releases, slots, stage
+from slipway import cutover, deployment, git, journal, lock, manifest, releases, slots, stage, watch
 from slipway.deployment import Request
-from slipway.errors import FailedError, RefusedError
+from slipway.engine import Engine
+from slipway.errors import FailedError, LockedError, RefusedError
 from slipway.output import Reporter
+from slipway.receipt import Receipt
+from slipway.sockets import Traffic
 
 from .fakes import V1, V2, V3, Host, deployed, request, switched
 
@@ -165,7 +170,7 @@ def test_a_missing_secret_is_named_before_anything_changes(host: Host) -> None:
 
 
 def test_a_full_file_system_refuses_before_anything_is_sent_or_opened(
-    host: Host, monkeypatch: pytest.MonkeyPatch
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: object) -> None:
         raise RefusedError("12 MB free")
@@ -174,29 +179,44 @@ def test_a_full_file_system_refuses_before_anything_is_sent_or_opened(
     monkeypatch.setattr(stage, "receive", lambda *_: pytest.fail("the bundle was received"))
     host.has_commit = False
     with pytest.raises(RefusedError, match="12 MB free"):
-        host.engine.stage(request(V1), Path("bundle"))
+        host.engine.stage(request(V1), _sent(tmp_path))
     assert journal.read(host.settings.journal) == []
 
 
-def test_a_bundle_is_used_up_also_when_it_is_torn(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def torn(*_: object) -> None:
+def _sent(directory: Path) -> Path:
+    bundle = directory / "bundle"
+    bundle.write_text("no bundle at all")
+    return bundle
+
+
+def test_what_was_sent_is_gone_also_when_it_is_torn(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(_: object, bundle: Path, __: str) -> None:
+        assert bundle.read_text() == "no bundle at all"
         raise FailedError("git fetch failed")
 
     monkeypatch.setattr(stage, "receive", torn)
     host.has_commit = False
-    bundle = tmp_path / "bundle"
-    bundle.touch()
     with pytest.raises(FailedError, match="git fetch failed"):
-        host.engine.stage(request(V1), bundle)
-    assert not bundle.exists()
+        host.engine.stage(request(V1), _sent(tmp_path))
+    assert list(host.settings.root.glob("incoming-*")) == []
     assert deployment.load(host.settings.deployment) is None
 
 
-def test_a_bundle_with_what_the_host_has_is_not_read(host: Host, tmp_path: Path) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.write_text("no bundle at all")
-    assert host.engine.stage(request(V1), bundle)["changed"]
-    assert not bundle.exists()
+def test_a_bundle_with_what_the_host_has_is_not_used(host: Host, tmp_path: Path) -> None:
+    assert host.engine.stage(request(V1), _sent(tmp_path))["changed"]
+
+
+def test_a_bundle_is_read_from_standard_input_before_anybody_is_told_to_wait(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = io.BytesIO(b"no bundle at all")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=sent))
+    host.settings.lock.parent.mkdir()
+    with lock.hold(host.settings.lock, "logbook"), pytest.raises(LockedError):
+        host.engine.stage(request(V1), stage.STANDARD_INPUT)
+    assert sent.read() == b""
 
 
 def test_a_commit_that_nobody_sent_is_refused_with_the_option(host: Host) -> None:
@@ -248,3 +268,151 @@ def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
             raise BrokenPipeError
 
     Reporter(as_json=True, stream=Gone()).result("ok", "done")
+
+
+# Old code on the new schema
+
+
+@pytest.fixture
+def expanding(host: Host) -> Host:
+    """v1 is live at 0001; what is built next brings 0002."""
+    deployed(host, V1)
+    host.history = [manifest.Revision("0001", ""), manifest.Revision("0002", "add notes")]
+    host.heads = ["0002"]
+    host.calls.clear()
+    return host
+
+
+def test_the_live_release_is_asked_before_and_after_a_migration(expanding: Host) -> None:
+    deployed(expanding, V2)
+    assert expanding.calls[:4] == ["ask blue", "upgrade", "ask blue", "start green"]
+
+
+def test_a_live_release_that_cannot_bear_the_new_schema_stops_the_deploy_and_the_next_run_goes_on(
+    expanding: Host,
+) -> None:
+    expanding.not_ready = "HTTP 503: no column name"
+    sentence = r"schema is at 0002 now, and v1, which takes traffic, is not ready on it: HTTP 503: no column name\. "
+    with pytest.raises(FailedError, match=f"{sentence}Run deploy.yml again to bring v2 in"):
+        deployed(expanding, V2)
+    assert expanding.live() == "v1-111111111111"
+    assert expanding.running == {"blue"}
+    deployed(expanding, V2)
+    assert expanding.live() == "v2-222222222222"
+
+
+def test_where_it_is_told_to_the_deploy_goes_on_at_once_and_says_so(expanding: Host) -> None:
+    expanding.engine = Engine(replace(expanding.settings, on_incompatible="continue"), expanding.engine.session.report)
+    expanding.not_ready = "HTTP 503: no column name"
+    deployed(expanding, V2)
+    assert expanding.live() == "v2-222222222222"
+    migrated = next(item for item in journal.read(expanding.settings.journal) if item.message.startswith("to 0002"))
+    assert migrated.message == "to 0002; v1 is not ready on it (HTTP 503: no column name), going on at once"
+
+
+def test_a_release_that_was_not_ready_before_is_no_reason_to_stop(
+    expanding: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cutover, "why_not_ready", lambda *_: "it crashed long ago")
+    deployed(expanding, V2)
+    assert expanding.live() == "v2-222222222222"
+
+
+@pytest.fixture
+def contracting(expanding: Host) -> Host:
+    """As above, and 0002 wants code that knows it."""
+    expanding.history[1] = replace(expanding.history[1], oldest_compatible="0002")
+    return expanding
+
+
+def test_a_migration_that_the_live_release_cannot_run_on_is_not_run(contracting: Host) -> None:
+    with pytest.raises(
+        FailedError, match=r"It is live, and nothing was migrated\. .* or set on_incompatible: continue"
+    ):
+        deployed(contracting, V2)
+    assert "upgrade" not in contracting.calls
+    contracting.engine = Engine(
+        replace(contracting.settings, on_incompatible="continue"), contracting.engine.session.report
+    )
+    deployed(contracting, V2)
+    assert contracting.revision == "0002"
+
+
+@pytest.fixture
+def contracted(contracting: Host) -> Host:
+    """v2 is live, on a schema that v1 cannot run on."""
+    allowing = replace(contracting.settings, on_incompatible="continue")
+    contracting.engine = Engine(allowing, contracting.engine.session.report)
+    deployed(contracting, V2)
+    contracting.calls.clear()
+    return contracting
+
+
+def test_a_rollback_to_code_that_cannot_run_on_the_schema_is_refused_before_anything_is_open(contracted: Host) -> None:
+    for attempt in (contracted.engine.plan_rollback, contracted.engine.open_rollback):
+        with pytest.raises(RefusedError, match=r"v1 cannot run on the schema .*pass -e allow_data_loss=true"):
+            attempt(Request(owner="alice"))
+    assert contracted.calls == []
+    assert deployment.load(contracted.settings.deployment) is None
+
+
+def test_a_pruned_release_is_refused_when_it_was_built_again_and_nothing_else_happened(contracted: Host) -> None:
+    releases.delete(contracted.settings.release("v1-111111111111"))
+    contracted.heads = ["0001"]
+    with pytest.raises(FailedError, match=r"v1 cannot run on the schema .*v2-222222222222 serves as before"):
+        contracted.engine.rollback(Request(owner="alice"))
+    assert contracted.calls == []
+
+
+def test_deploying_such_code_is_refused_as_well(contracted: Host) -> None:
+    contracted.heads = ["0001"]
+    with pytest.raises(FailedError, match="v1 cannot run on the schema"):
+        deployed(contracted, V1)
+    assert contracted.live() == "v2-222222222222"
+
+
+def test_where_data_may_be_lost_the_schema_goes_back_before_the_release_is_started(contracted: Host) -> None:
+    plan = contracted.engine.plan_rollback(Request(owner="alice"), allow_data_loss=True)
+    assert plan["message"] == "v1 would be live again, after a dump and a downgrade from 0002."
+    contracted.engine.rollback(Request(owner="alice"), allow_data_loss=True)
+    assert contracted.calls[:2] == ["downgrade", "start blue"]
+    assert contracted.live() == "v1-111111111111"
+
+
+def test_a_rollback_that_fails_after_the_downgrade_brings_the_schema_forward_again(contracted: Host) -> None:
+    contracted.bad_gate.add(V1[1])
+    with pytest.raises(FailedError, match="v2-222222222222 serves as before"):
+        contracted.engine.rollback(Request(owner="alice"), allow_data_loss=True)
+    assert contracted.calls[:3] == ["downgrade", "start blue", "restore"]
+
+
+def test_a_rollback_that_need_not_lose_data_does_not(expanding: Host) -> None:
+    deployed(expanding, V2)
+    expanding.calls.clear()
+    expanding.engine.rollback(Request(owner="alice"), allow_data_loss=True)
+    assert "downgrade" not in expanding.calls
+
+
+# The receipt
+
+
+def test_a_deploy_ends_with_its_receipt_in_a_sentence_and_in_the_journal(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(host, V1)
+
+    def watched(_: object, __: str, receipt: Receipt) -> tuple[watch.Tally, str]:
+        receipt.requests, receipt.errors, receipt.probes = 400, 1, 12
+        receipt.milliseconds = [2.0] * 11 + [9.0]
+        return watch.Tally(), ""
+
+    monkeypatch.setattr(watch, "watch", watched)
+    host.left = Traffic(2, 0)
+    message = host.engine.deploy(request(V2), None)["message"]
+    assert message.startswith("v1 → v2 in 0.")
+    assert message.endswith(" s, 3 of 412 requests failed (p50 2 ms, p99 9 ms).")
+    closing = journal.results(journal.read(host.settings.journal), 1)[0]
+    assert closing.message == message
+    written = closing.detail["receipt"]
+    assert (written["sent"], written["failed"], written["cut"], written["p99_ms"]) == (412, 3, 2, 9.0)
+    assert list(written["phases"]) == ["stage", "migrate", "warm", "switch", "watch", "drain"]

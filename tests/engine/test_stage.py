@@ -83,5 +83,8 @@ def test_a_torn_bundle_leaves_the_mirror_as_it_was(
 
 
 def test_a_bundle_that_is_not_there_is_named(settings: config.Settings, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"There is no bundle at .*/none"):
-        stage.receive(settings, tmp_path / "none", "f" * 40)
+    with (
+        pytest.raises(RefusedError, match=r"There is no bundle at .*/none"),
+        stage.incoming(settings, tmp_path / "none"),
+    ):
+        pass

@@ -5,14 +5,15 @@ Its options are documented in library/slipway.py.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import io
 import json
 import multiprocessing
 import os
 import re
 import shlex
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,22 @@ def read_events(output: str) -> list[dict[str, Any]]:
     return events
 
 
+def run_here(line: list[str]) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, events and errors of a command that runs in this process: to start another takes longer than most."""
+    sys.path.insert(0, str(PROJECT))
+    from slipway.cli import main  # whoever loads this plugin need not have it on the path
+
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.chdir(PROJECT), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            code = main(line)
+        except SystemExit as usage:  # of argparse
+            code = int(usage.code or 0)
+        finally:
+            sys.path.remove(str(PROJECT))
+    return code, read_events(output.getvalue()), errors.getvalue()
+
+
 def final_event(events: list[dict[str, Any]]) -> dict[str, Any]:
     """The result; empty when the engine ended before it had one (what a phase said before that is no result)."""
     return next((event for event in reversed(events) if event["event"] == "result"), {})
@@ -125,7 +142,7 @@ def _without_result(code: int, errors: str) -> str:
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
     """See library/slipway.py."""
 
-    _VALID_ARGS = frozenset({"command", "app", "arguments", "options", "where"})
+    _VALID_ARGS = frozenset({"command", "app", "arguments", "options", "send", "where"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -140,12 +157,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         if command in OWNED and not reads:
             options["owner"] = owner()
 
-        code, events, errors = self._execute(command_line(command, arguments, options), where)
+        sent = Path(given["send"]).read_bytes() if given.get("send") else b"\n"
+        code, events, errors = self._execute(command_line(command, arguments, options), where, sent)
         final = final_event(events)
         if final.get("outcome") == "locked" and is_dead(final.get("holder", "")):
             # The run that held the lease ended without its result, killed perhaps: its deployment is ours to end.
             options["supersede"] = final["holder"]
-            code, events, errors = self._execute(command_line(command, arguments, options), where)
+            code, events, errors = self._execute(command_line(command, arguments, options), where, sent)
             final = final_event(events)
         result |= {key: value for key, value in final.items() if key not in ("event", "detail", "text")}
         result["phases"] = [event for event in events if event["event"] == "phase"]
@@ -163,13 +181,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             result["detail"] = str(final["detail"]).splitlines()
         return result
 
-    def _execute(self, line: list[str], where: str) -> tuple[int, list[dict[str, Any]], str]:
+    def _execute(self, line: list[str], where: str, sent: bytes) -> tuple[int, list[dict[str, Any]], str]:
         if where == "controller":
-            program = [sys.executable, "-m", "slipway", *line]
-            done = subprocess.run(program, cwd=PROJECT, capture_output=True, text=True, check=False)
-            return done.returncode, read_events(done.stdout), done.stderr
+            return run_here(line)
         if where != "host":
             raise AnsibleActionFail(f"where is '{where}', but must be host or controller")
         # Something on its standard input keeps ssh from opening a terminal, whose loss would hang up the engine.
-        answer = self._low_level_execute_command(shlex.join([PROGRAM, *line]), in_data=b"\n")
+        answer = self._low_level_execute_command(shlex.join([PROGRAM, *line]), in_data=sent)
         return answer["rc"], read_events(answer["stdout"]), answer["stderr"] or answer["stdout"]

@@ -23,6 +23,9 @@ options:
   options:
     description: Options by their long names; true is a bare flag, a list repeats, empty and false are left out.
     type: dict
+  send:
+    description: A file on the controller that the command reads from its standard input; empty is none.
+    type: path
   where:
     description: Where to run it.
     type: str
