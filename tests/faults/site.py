@@ -72,11 +72,13 @@ class Site(Controller):
         variant: str = "",
         *,
         migration: str = "",
+        packages: str = "",
         files: Mapping[str, str] | None = None,
     ) -> Version:
         """Tag the next version: with a behaviour from variants/, with one more migration from variants/migrations/.
 
-        Later versions have that migration as well, unless it is one that never succeeds.
+        Later versions have that migration as well, unless it is one that never succeeds. `packages` are a word in the
+        lock file: one that no other version has makes its packages be installed anew, and not taken over.
         """
         series = self.state / "migrations"
         series.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,9 @@ class Site(Controller):
                 shutil.copy2(script, series)
         for name, content in (files or {}).items():
             (tree / name).write_text(content)
+        if packages:
+            with (tree / "uv.lock").open("a") as lock:
+                lock.write(f"\n# {packages} {number}\n")
         tag = f"v{number}.0.0"
         scratch.git(tree, "add", "--all", "--force")
         scratch.git(tree, "commit", "--quiet", "--allow-empty", "--message", f"{tag} {variant} {migration}".strip())

@@ -179,7 +179,7 @@ IMPATIENT = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o
     [
         pytest.param(task, variables, marks=pytest.mark.row(2, phase, f"packets to the SSH port drop ({patience})"))
         for task, variables, phase, patience in (
-            ("Bundle | Send", IMPATIENT, "bundle", "ServerAliveInterval=1"),
+            ("Bundle", IMPATIENT, "bundle", "ServerAliveInterval=1"),
             ("Stage", IMPATIENT, "stage", "ServerAliveInterval=1"),
             ("Migrate", IMPATIENT, "migrate", "ServerAliveInterval=1"),
             ("Warm", {}, "warm", "as ansible.cfg has it"),
