@@ -23,7 +23,7 @@ exit codes:
 """
 
 # Phases that touch a running service outlive whoever asked for them: they run in a transient unit.
-DETACHED = {"migrate", "warm", "switch", "watch", "settle", "revert", "deploy", "rollback"}
+DETACHED = {"migrate", "warm", "switch", "cut-over", "watch", "settle", "revert", "deploy", "rollback"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("migrate", "phase", "bring the database to the open deploy's head, or back to the open rollback's"),
         ("warm", "phase", "start the new release in the idle slot and wait until it is ready"),
+        ("cut-over", "phase", "warm, switch and settle in a row; of several hosts each phase is a command of its own"),
         ("switch", "phase", "send traffic to the new release"),
         ("watch", "phase", "watch the new release; a command of its own for several hosts, else part of settle"),
         ("settle", "phase", "watch the new release, drain and stop the old slot, prune"),

@@ -48,7 +48,7 @@ def rollback(options: argparse.Namespace, report: Reporter) -> Result:
 
 
 def phase(options: argparse.Namespace, report: Reporter) -> Result:
-    run: Callable[[str | None], Result] = getattr(_engine(options, report), options.command)
+    run: Callable[[str | None], Result] = getattr(_engine(options, report), options.command.replace("-", "_"))
     return run(options.owner)
 
 

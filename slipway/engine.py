@@ -175,7 +175,16 @@ class Engine:
             message = self.session.undo(held, opened, "reverted", "undone by request")
             return {"changed": True, "message": message, **_identity(opened)}
 
-    # Commands that are whole
+    # Several phases in a row
+
+    def cut_over(self, owner: str | None) -> Result:
+        """Warm, switch and settle, on this host alone; undone before the switch when nobody waits for it any more."""
+        self.warm(owner)
+        if not self.session.report.is_heard:
+            undone = self.revert(owner)["message"]
+            raise FailedError(f"Whoever asked for the switch had gone before it. {undone}")
+        self.switch(owner)
+        return self.settle(owner)
 
     def deploy(self, request: Request, bundle: Path | None) -> Result:
         """All phases in a row, on this host alone."""
@@ -183,7 +192,7 @@ class Engine:
         if opened["action"] == "nothing":
             return opened
         self.migrate(request.owner)
-        return self._cut_over(request.owner)
+        return self.cut_over(request.owner)
 
     def rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Result:
         """A release that was live before takes traffic again; the schema stays as it is, unless data may be lost."""
@@ -192,7 +201,7 @@ class Engine:
             return opened
         if opened["downgrades"]:
             self.migrate(request.owner)
-        return self._cut_over(request.owner)
+        return self.cut_over(request.owner)
 
     def recover(self) -> Result:
         """Finish or undo an interrupted deployment, and make sure that the live slot runs and the other does not."""
@@ -236,11 +245,6 @@ class Engine:
         }
 
     # Inside
-
-    def _cut_over(self, owner: str) -> Result:
-        self.warm(owner)
-        self.switch(owner)
-        return self.settle(owner)
 
     def _upgrade(self, opened: Deployment, release: manifest.Manifest) -> str:
         """Run the pending migrations, and see that the release which takes traffic bears them."""

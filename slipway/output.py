@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from typing import Any, TextIO
@@ -15,6 +14,7 @@ class Reporter:
 
     def __init__(self, as_json: bool, stream: TextIO | None = None) -> None:
         self.as_json = as_json
+        self.is_heard = True  # until nobody reads any more
         self._stream = stream or sys.stdout
 
     def phase(self, name: str, outcome: str, seconds: float, message: str) -> None:
@@ -34,5 +34,7 @@ class Reporter:
         self._write(event, shown)
 
     def _write(self, event: dict[str, Any], text: str) -> None:
-        with contextlib.suppress(BrokenPipeError):
+        try:
             print(json.dumps(event) if self.as_json else text, file=self._stream, flush=True)
+        except BrokenPipeError:
+            self.is_heard = False

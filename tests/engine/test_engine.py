@@ -267,7 +267,19 @@ def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
         def write(self, _: str) -> int:
             raise BrokenPipeError
 
-    Reporter(as_json=True, stream=Gone()).result("ok", "done")
+    report = Reporter(as_json=True, stream=Gone())
+    report.result("ok", "done")
+    assert not report.is_heard
+
+
+def test_nothing_is_switched_when_nobody_waits_for_it_any_more(host: Host) -> None:
+    deployed(host, V1)
+    host.engine.session.report.is_heard = False
+    with pytest.raises(FailedError, match=r"had gone before it\. v1-111111111111 serves as before"):
+        host.engine.deploy(request(V2), None)
+    assert host.live() == "v1-111111111111"
+    assert host.running == {"blue"}
+    assert host.results()[-1] == ("deploy", "v2", "reverted")
 
 
 # Old code on the new schema

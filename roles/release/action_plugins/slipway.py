@@ -24,7 +24,7 @@ from ansible.plugins.action import ActionBase
 PROJECT = Path(__file__).resolve().parents[3]
 PROGRAM = "/usr/local/bin/slipway"
 READ_ONLY = {"plan", "resolve", "compare", "status", "releases"}
-OWNED = {"stage", "migrate", "warm", "switch", "watch", "settle", "revert", "rollback"}
+OWNED = {"stage", "migrate", "warm", "switch", "cut-over", "watch", "settle", "revert", "rollback"}
 NOT_FOUND = 127
 
 
