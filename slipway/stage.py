@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -69,6 +70,7 @@ def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
         raise RefusedError(f"There is no bundle at {bundle}.")
     settings.root.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=settings.root, prefix="incoming-", suffix=".bundle") as copy:
+        fcntl.flock(copy, fcntl.LOCK_EX)  # for as long as we live: prune leaves it alone meanwhile
         if bundle == STANDARD_INPUT:
             shutil.copyfileobj(sys.stdin.buffer, copy)
         else:

@@ -140,7 +140,7 @@ def test_an_engine_that_is_killed_around_the_rename_leaves_one_release_and_the_n
     old, new = site.live(), site.version()
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
-        run.until("Warm")
+        run.until("Cut over |")
         wait_for_moment(site, moment, "systemctl kill --signal=KILL slipway-logbook.service")
         run.end()
         assert site.live() in (old, new)
@@ -173,7 +173,7 @@ def test_a_host_that_goes_away_around_the_rename_comes_back_with_one_release(
     old, new = site.live(), site.version()
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
-        run.until("Warm")
+        run.until("Cut over |")
         wait_for_moment(site, moment)
         began = time.monotonic()
         end(site)

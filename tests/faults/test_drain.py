@@ -73,7 +73,7 @@ def test_a_request_beyond_the_deadline_is_cut_and_counted(
     with steady() as load:
         with site.settings(drain_seconds=2):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Switch")
+            run.until("Cut over |")
             request = Request(site, 60)
             assert run.end() == 0, run.output[-3000:]
         answer = request.end()
@@ -109,7 +109,7 @@ def test_a_websocket_is_closed_at_the_deadline_with_a_close_frame(
     with steady() as load:
         with site.settings(drain_seconds=2):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Switch")
+            run.until("Cut over |")
             thread = threading.Thread(target=talk)
             thread.start()
             assert run.end() == 0, run.output[-3000:]

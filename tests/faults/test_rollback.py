@@ -86,7 +86,7 @@ def test_a_prune_that_is_killed_deletes_neither_the_live_release_nor_the_one_bef
             site.deploy(version)
         with site.settings(keep_releases=2):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Switch")
+            run.until("Cut over |")
             # As soon as the first release has stopped being one: most of its files are still there.
             site.sh(
                 f"""total=$(ls {RELEASES}/*/.complete | wc -l); end=$(($(date +%s) + 60))

@@ -1,4 +1,4 @@
-"""A migration whose index cannot be built while there are two naps of the same length."""
+"""A migration whose index cannot be built while there are twins, in a table that the tests have made."""
 
 from alembic import op
 
@@ -8,7 +8,7 @@ down_revision = "HEAD"
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
-        op.execute(f"CREATE UNIQUE INDEX CONCURRENTLY ux_{revision} ON nap (seconds)")
+        op.execute(f"CREATE UNIQUE INDEX CONCURRENTLY ux_{revision} ON twins_{revision} (id)")
 
 
 def downgrade() -> None:
