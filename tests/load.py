@@ -65,9 +65,16 @@ class Load:
     LIMIT = 60_000  # requests of each client, whatever happens
 
     def __init__(
-        self, controller: Controller, calls: Sequence[Call], http2: Sequence[bool] = (False,), pause: float = 0.02
+        self,
+        controller: Controller,
+        calls: Sequence[Call],
+        http2: Sequence[bool] = (False,),
+        pause: float = 0.02,
+        *,
+        verify: bool = True,
     ) -> None:
         self._controller = controller
+        self._trust = {} if verify else {"verify": False}
         self._pause = pause
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -92,7 +99,7 @@ class Load:
         stream: list[str] = []
         if call.names is not None:
             self.outcome.streams[f"{call.method} {call.path} HTTP/{2 if http2 else 1.1}"] = stream
-        with self._controller.client(timeout=20, http2=http2) as client:
+        with self._controller.client(timeout=20, http2=http2, **self._trust) as client:
             for number in itertools.takewhile(lambda _: not self._stop.wait(self._pause), range(self.LIMIT)):
                 answer = self._send(client, call, number)
                 if answer is None or call.names is None:
