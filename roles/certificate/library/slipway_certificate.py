@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -147,9 +146,9 @@ def _settled(module: AnsibleModule, directory: Path) -> bool:
         path = Path(name)
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             return False
-    asked = ["systemctl", "show", f"slipway-certificate@{directory.name}.timer", "--value"]
     properties = [f"--property={name}" for name in ("ActiveState", "UnitFileState", "NeedDaemonReload")]
-    shown = subprocess.run([*asked, *properties], capture_output=True, text=True, check=False).stdout.split()
+    timer = f"slipway-certificate@{directory.name}.timer"
+    shown = module.run_command(["systemctl", "show", timer, "--value", *properties])[1].split()
     return sorted(shown) == ["active", "enabled", "no"] and module.get_bin_path("certbot") is not None
 
 
@@ -158,13 +157,15 @@ def requested(module: AnsibleModule) -> dict[str, Any]:
     directory = Path(module.params["directory"])
     name, unit = directory.name, f"slipway-certificate@{directory.name}.service"
     if not (directory / "acme.json").exists():
-        return {"changed": module.check_mode, "msg": f"The certificate of {name} is requested when its settings are there."}
+        return {
+            "changed": module.check_mode,
+            "msg": f"The certificate of {name} is requested when its settings are there.",
+        }
     settings = certificates.acme_settings(directory)
     due = certificates.is_wanted(directory, settings)
     if module.check_mode or not (due or (directory / "unloaded").exists()):
         return {"changed": due, "msg": f"The certificate of {name} {'is due' if due else 'can stay'}."}
-    done = subprocess.run(["systemctl", "start", unit], capture_output=True, text=True, check=False)
-    if done.returncode == 0:
+    if module.run_command(["systemctl", "start", unit])[0] == 0:
         return {"changed": True, "msg": f"The certificate of {name} was issued by {settings.directory}."}
     failure = directory / "failure"
     why = failure.read_text().strip() if failure.exists() else f"{unit} failed, see `journalctl -u {unit}`."

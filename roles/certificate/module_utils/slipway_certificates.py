@@ -303,8 +303,8 @@ def _make_authority(authority: Path, host: str) -> Certificate:
 def _issued_by(authority: Path, pair: Pair) -> bool:
     if not (authority / "ca.crt").exists():
         return False
-    verify = ["openssl", "verify", "-no_check_time", "-no-CApath", "-no-CAstore", "-CAfile", authority / "ca.crt"]
-    return _run(*verify, stdin=pair.chain).returncode == 0
+    only_it = ["-no-CApath", "-no-CAstore", "-CAfile", str(authority / "ca.crt")]
+    return _run("openssl", "verify", "-no_check_time", *only_it, stdin=pair.chain).returncode == 0
 
 
 def _key(work: Path) -> Path:
@@ -374,15 +374,11 @@ def request(name: str, settings: Acme) -> Pair:
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _workspace(state) as scratch:
         work = Path(scratch)
-        contact = ["--email", settings.email] if settings.email else ["--register-unsafely-without-email"]
-        # A request of our own leaves certbot nothing to keep but the account: no state that a killed run could spoil.
-        done = _run(
-            "certbot", "certonly", "--non-interactive", "--agree-tos", *contact, "--server", settings.directory,
-            "--webroot", "--webroot-path", settings.webroot, "--csr", _request(work, settings.domains),
-            "--cert-path", work / "cert.pem", "--chain-path", work / "chain.pem",
-            "--fullchain-path", work / "fullchain.pem", "--config-dir", state / "certbot",
-            "--work-dir", work / "certbot", "--logs-dir", state / "log", "--max-log-backups", 20,
-        )  # fmt: skip
+        asked = _request(work, settings.domains)
+        done = _certbot(settings, state, work, asked)
+        if done.returncode != 0 and "error:accountDoesNotExist" in _log(state):
+            shutil.rmtree(state / "certbot")  # the authority has forgotten us: an account is nothing but a key
+            done = _certbot(settings, state, work, asked)
         if done.returncode != 0:
             raise CertificateError(f"{settings.directory} did not issue: {reason(done.stderr)}.")
         pair = Pair((work / "fullchain.pem").read_text(), (work / "key.pem").read_text(), settings.directory)
@@ -393,6 +389,23 @@ def request(name: str, settings: Acme) -> Pair:
     return pair
 
 
+def _certbot(settings: Acme, state: Path, work: Path, request: Path) -> subprocess.CompletedProcess[str]:
+    """Ask for a certificate by a request of our own, so that certbot keeps no state but the account."""
+    contact = ["--email", settings.email] if settings.email else ["--register-unsafely-without-email"]
+    return _run(
+        "certbot", "certonly", "--non-interactive", "--agree-tos", *contact, "--server", settings.directory,
+        "--webroot", "--webroot-path", settings.webroot, "--csr", request, "--cert-path", work / "cert.pem",
+        "--chain-path", work / "chain.pem", "--fullchain-path", work / "fullchain.pem",
+        "--config-dir", state / "certbot", "--work-dir", work, "--logs-dir", state / "log", "--max-log-backups", 20,
+    )  # fmt: skip
+
+
+def _log(state: Path) -> str:
+    """What certbot has logged of its last run."""
+    path = state / "log/letsencrypt.log"
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
 def reason(errors: str) -> str:
     """Why certbot failed, from its standard error: what the authority says of a domain, else its last own line."""
     details = re.findall(r"^\s*Domain:\s*(\S+)\n(?:\s*Type:.*\n)?\s*Detail:\s*(.+)$", errors, re.MULTILINE)
@@ -400,7 +413,7 @@ def reason(errors: str) -> str:
         return "; ".join(f"{domain}: {detail.strip().rstrip('.')}" for domain, detail in dict(details).items())
     noise = r"Ask for help|See the logfile|Saving debug log|Some challenges have failed|An unexpected error"
     lines = [line.strip() for line in errors.splitlines() if line.strip() and not re.match(noise, line.strip())]
-    return lines[-1].rstrip(".")[:400] if lines else "certbot gave no reason"
+    return re.sub(r"^[\w.]+(Error|Exception): ", "", lines[-1]).rstrip(".")[:400] if lines else "certbot gave no reason"
 
 
 def _reload_nginx() -> None:
