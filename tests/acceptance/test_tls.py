@@ -42,8 +42,8 @@ class Pebble:
         self._shell(
             "DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends pebble "
             f"&& mkdir -p {self.HOME} && cp /etc/hosts {self.HOME}/ && echo 127.0.0.1 {DOMAIN} >> /etc/hosts "
-            f"&& openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=pebble -addext subjectAltName=IP:127.0.0.1 "
-            f"-keyout {self.HOME}/key.pem -out {self.HOME}/cert.pem"
+            "&& openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=pebble "
+            f"-addext subjectAltName=IP:127.0.0.1 -keyout {self.HOME}/key.pem -out {self.HOME}/cert.pem"
         )
         return self.host.exec("cat", f"{self.HOME}/cert.pem")
 
@@ -135,7 +135,7 @@ def renew(controller: Controller) -> str:
 
 
 class Handshakes:
-    """A client that connects anew for each request, in a `with`: a reload closes connections that are kept, and idle."""
+    """A client that connects anew for each request, in a `with`: what is kept and idle is closed by any reload."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
@@ -158,11 +158,13 @@ class Handshakes:
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
         while not self._stop.wait(0.01):
             try:
-                with socket.create_connection(("127.0.0.1", HTTPS_PORT), timeout=10) as plain:
-                    connection = trust.wrap_socket(plain, server_hostname=DOMAIN)
+                with (
+                    socket.create_connection(("127.0.0.1", HTTPS_PORT), timeout=10) as plain,
+                    trust.wrap_socket(plain, server_hostname=DOMAIN) as connection,
+                ):
                     shown = connection.getpeercert(binary_form=True) or b""
                     connection.sendall(f"GET /health/ready HTTP/1.0\r\nHost: {DOMAIN}\r\n\r\n".encode())
-                    answer = connection.makefile("rb").readline()
+                    answer = connection.recv(100)
             except OSError as error:
                 self.failures.append(repr(error))
                 continue
@@ -193,16 +195,15 @@ def flat(output: str) -> str:
 def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Controller) -> None:
     serving.host.exec(
         "sh", "-c",
-        f"cd {PLACE} && openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=old -addext subjectAltName=DNS:{DOMAIN} "
+        f"cd {PLACE} && openssl req -x509 -CA ../ca/ca.crt -CAkey ../ca/ca.key -newkey rsa:2048 -nodes -subj /CN=old "
         "-not_before 20200101000000Z -not_after 20200201000000Z -keyout new.key -out new.pem "
         "&& cat new.key > privkey.pem && cat new.pem > fullchain.pem && rm new.* && systemctl reload nginx",
     )  # fmt: skip
     scratch.git(serving.repository, "tag", "--force", "-a", "v8.0.0", "-m", "again", "v2.0.0^{commit}")
     serving.play("deploy.yml", "-e", "version=v8.0.0")
     assert serving.status()["live"]["tag"] == "v8.0.0"
-    assert "expired on 2020-02-01" in serving.play("status.yml")
-    found = serving.status()["certificate"]
-    assert (found["days_left"] < -2000, found["issuer"]) == (True, "old")
+    assert "expired on 2020-02-01, self-signed" in serving.play("status.yml")
+    assert serving.status()["certificate"]["days_left"] < -2000
 
 
 @pytest.mark.parametrize(

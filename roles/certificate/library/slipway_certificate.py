@@ -197,6 +197,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if module.check_mode and module.get_bin_path("openssl") is None:
+        # A fresh host: the run proper installs it before it comes here.
+        settled = module.params["provider"] != "acme"
+        module.exit_json(changed=True, msg="Without openssl nothing can be judged yet.", settled=settled, authority="")
     try:
         result = requested(module) if module.params["state"] == "requested" else present(module)
     except certificates.CertificateError as error:
