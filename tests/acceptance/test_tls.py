@@ -26,7 +26,7 @@ DIRECTORY = "https://127.0.0.1:14000/dir"
 PLACE = "/etc/ssl/slipway/logbook"
 RENEWAL = "slipway-certificate@logbook"
 ROOT = "u.urlopen('https://127.0.0.1:15000/roots/0', context=ssl._create_unverified_context())"
-SHORT, LONG = 30, 90 * 86400  # seconds that certificates of pebble are valid; one is due when a third is left
+SHORT, LONG = 18, 90 * 86400  # seconds that certificates of pebble are valid; one is due when a third is left
 
 
 class Pebble:
