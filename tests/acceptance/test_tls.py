@@ -26,6 +26,10 @@ DIRECTORY = "https://127.0.0.1:14000/dir"
 PLACE = "/etc/ssl/slipway/logbook"
 RENEWAL = "slipway-certificate@logbook"
 ROOT = "u.urlopen('https://127.0.0.1:15000/roots/0', context=ssl._create_unverified_context())"
+# Needs the openssl of Debian 13, which the host of these tests runs.
+EXPIRED = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=old -not_before 20200101000000Z -not_after 20200201000000Z"
+)
 SHORT, LONG = 18, 90 * 86400  # seconds that certificates of pebble are valid; one is due when a third is left
 
 
@@ -195,8 +199,7 @@ def flat(output: str) -> str:
 def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Controller) -> None:
     serving.host.exec(
         "sh", "-c",
-        f"cd {PLACE} && openssl req -x509 -CA ../ca/ca.crt -CAkey ../ca/ca.key -newkey rsa:2048 -nodes -subj /CN=old "
-        "-not_before 20200101000000Z -not_after 20200201000000Z -keyout new.key -out new.pem "
+        f"cd {PLACE} && {EXPIRED} -CA ../ca/ca.crt -CAkey ../ca/ca.key -keyout new.key -out new.pem "
         "&& cat new.key > privkey.pem && cat new.pem > fullchain.pem && rm new.* && systemctl reload nginx",
     )  # fmt: skip
     scratch.git(serving.repository, "tag", "--force", "-a", "v8.0.0", "-m", "again", "v2.0.0^{commit}")
@@ -211,6 +214,7 @@ def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Cont
     [
         (("good.pem", "other.key"), "refused: its key belongs to another certificate. The one in place stays."),
         (("other.pem", "other.key"), "refused: it does not cover 127.0.0.1, localhost. The one in place stays."),
+        (("old.pem", "old.pem"), "refused: it expired on 2020-02-01. The one in place stays."),
         (
             ("none.pem", "other.key"),
             "apps.logbook.tls.certificate is '{state}/none.pem', and no file of the controller",
@@ -222,6 +226,8 @@ def test_37_files_that_do_not_belong_together_are_not_installed(
 ) -> None:
     make_pair(serving.state, "good", "IP:127.0.0.1,DNS:localhost")
     make_pair(serving.state, "other", "DNS:other.example")
+    old = serving.host.exec("sh", "-c", f"{EXPIRED} -addext subjectAltName=IP:127.0.0.1,DNS:localhost -keyout -")
+    (serving.state / "old.pem").write_text(old)
     before = served()["der"]
     certificate, key = (str(serving.state / name) for name in pair)
     serving.declare(tls={"provider": "files", "certificate": certificate, "key": key})
