@@ -3,6 +3,7 @@ tests/acceptance/test_certificates.py."""
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -141,6 +142,15 @@ def test_a_new_pair_takes_the_place_of_the_old_one_whole(authority: Path, direct
         assert certificates.load(directory) == pair
     assert len(list(directory.glob("pair-*"))) == 1
     assert sorted(path.name for path in directory.glob(".*")) == []
+
+
+def test_keys_that_a_killed_run_has_left_go_with_the_next(authority: Path, directory: Path) -> None:
+    for name, age in (("old", 2), ("new", 0)):
+        (left := directory / f".work-{name}").mkdir(parents=True)
+        then = datetime.now(UTC).timestamp() - age * 3600
+        os.utime(left, (then, then))
+    certificates.install(directory, signed(authority))
+    assert [path.name for path in directory.glob(".*")] == [".work-new"]
 
 
 @pytest.mark.parametrize("plain", [True, False])

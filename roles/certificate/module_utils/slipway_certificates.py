@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from pathlib import Path
 ROOT = Path("/etc/ssl/slipway")
 STATE = Path("/var/lib/slipway/certificates")
 AUTHORITY_DAYS = 3650
+LONGEST_RUN = 3600  # seconds
 SELF_SIGNED = "self_signed"
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----\n.+?\n-----END CERTIFICATE-----\n?", re.DOTALL)
 
@@ -207,7 +209,10 @@ def _replace(path: Path, content: str, mode: int) -> None:
 
 
 def _workspace(beside: Path) -> tempfile.TemporaryDirectory[str]:
-    """A directory for root alone, on the file system of its result."""
+    """A directory for root alone, on the file system of its result; what killed runs have left of theirs goes."""
+    for left in beside.glob(".work-*"):
+        if time.time() - left.stat().st_mtime > LONGEST_RUN:
+            shutil.rmtree(left, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=".work-", dir=beside)
 
 
