@@ -10,7 +10,7 @@ export UV_SYSTEM_CERTS := true
 export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs/cgroup)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance bench
+.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance faults bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,7 +32,7 @@ dev: .venv/.installed ## the app on SQLite at http://127.0.0.1:8000, reloading
 
 test: ## everything that must pass, and how long each part took
 	@started=$$(date +%s); times=; \
-	for part in lint unit acceptance molecule; do \
+	for part in lint unit acceptance faults molecule; do \
 		printf '\n==> make %s\n' $$part; before=$$(date +%s); \
 		$(MAKE) --no-print-directory $$part || exit 1; \
 		times="$$times$$(printf '%-12s%5d s' $$part $$(($$(date +%s) - before)))\n"; \
@@ -47,10 +47,13 @@ lint: .venv/.installed ## style, types, playbooks
 
 unit: .venv/.installed ## engine, app, templates, contracts; no host
 	@$(PYTHON) -m hosts.postgresql
-	$(BIN)/pytest --ignore tests/acceptance
+	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
 	$(BIN)/pytest tests/acceptance
+
+faults: .venv/.installed ## every fault of docs/faults.md on a real host, under traffic
+	$(BIN)/pytest tests/faults
 
 molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12
 	@$(PYTHON) -m hosts images

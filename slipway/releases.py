@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from slipway.config import Settings
 
 PARTIAL = ".partial"
 BUNDLES = "incoming-*.bundle"  # what was sent; gone with the command that reads it, unless that was killed
-_FORGOTTEN = 3600  # seconds after which nobody comes for it any more
 
 
 def complete(settings: Settings) -> dict[str, manifest.Manifest]:
@@ -43,6 +42,18 @@ def incomplete(settings: Settings) -> list[Path]:
     return sorted(p for p in settings.releases.iterdir() if p.is_dir() and not (p / manifest.COMPLETE).exists())
 
 
+def _is_read(bundle: Path) -> bool:
+    """Whether a command is still at work on a bundle: it holds a lock on it, as nobody can after it was killed."""
+    try:
+        with bundle.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass  # gone by itself
+    return False
+
+
 def delete(path: Path) -> None:
     """Remove a release; it stops being one before its first file goes, so a crash leaves no half release."""
     (path / manifest.COMPLETE).unlink(missing_ok=True)
@@ -67,7 +78,7 @@ def prune(settings: Settings, target: str | None = None) -> list[str]:
         delete(path)
         doomed.append(path.name)
     for path in settings.root.glob(BUNDLES):
-        if time.time() - path.stat().st_mtime > _FORGOTTEN:
-            path.unlink()
+        if not _is_read(path):
+            path.unlink(missing_ok=True)
             doomed.append(path.name)
     return doomed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -43,17 +44,18 @@ def repository(settings: Settings) -> git.Repository:
 
 def check_space(settings: Settings) -> None:
     """RefusedError when the file system of the releases has too little space or too few inodes left."""
-    usage = os.statvfs(settings.root)
+    place = settings.releases  # they may have a file system of their own
+    usage = os.statvfs(place)
     free_mb = usage.f_bavail * usage.f_frsize // 2**20
     if free_mb < settings.min_free_mb:
         raise RefusedError(
-            f"{settings.root} has {free_mb} MB free, but a release wants {settings.min_free_mb} MB "
+            f"{place} has {free_mb} MB free, but a release wants {settings.min_free_mb} MB "
             f"('min_free_mb'). Free some, or lower keep_releases and run `slipway prune {settings.app}`."
         )
     # Some file systems (btrfs) have no fixed number of inodes and say 0.
     if usage.f_files and usage.f_favail < settings.min_free_inodes:
         raise RefusedError(
-            f"{settings.root} has {usage.f_favail} inodes free, but a release wants {settings.min_free_inodes} "
+            f"{place} has {usage.f_favail} inodes free, but a release wants {settings.min_free_inodes} "
             f"('min_free_inodes'). Lower keep_releases and run `slipway prune {settings.app}`."
         )
 
@@ -68,6 +70,7 @@ def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
         raise RefusedError(f"There is no bundle at {bundle}.")
     settings.root.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=settings.root, prefix="incoming-", suffix=".bundle") as copy:
+        fcntl.flock(copy, fcntl.LOCK_EX)  # for as long as we live: prune leaves it alone meanwhile
         if bundle == STANDARD_INPUT:
             shutil.copyfileobj(sys.stdin.buffer, copy)
         else:

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from hosts import scratch
+from tests.controller import SECRET
 
-from .conftest import HTTP_PORT, HTTPS_PORT, SECRET, Controller
-from .load import Load
+from .conftest import HTTP_PORT, HTTPS_PORT, Controller, Load
 
 
 def changed(output: str) -> int:

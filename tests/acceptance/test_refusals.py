@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hosts import scratch
+from tests.controller import flat
 
 from .conftest import Controller
 
@@ -105,8 +106,3 @@ def test_a_tag_that_moved_is_refused_unless_forced(controller: Controller) -> No
     assert controller.ready()["release"] == live
     controller.play("deploy.yml", "-e", "version=v1.0.0", "-e", "force=true")
     assert controller.ready()["sha"] == controller.sha("v2.0.0")
-
-
-def flat(output: str) -> str:
-    """The output with its line breaks and indentation folded, as sentences read."""
-    return " ".join(output.split())

@@ -69,3 +69,24 @@ def test_only_a_result_is_a_result() -> None:
 @pytest.mark.parametrize("other", ["", "root", "alice@elsewhere (pid 999999)", "x (pid 1"])
 def test_anybody_else_counts_as_alive(other: str) -> None:
     assert not plugin.is_dead(other)
+
+
+_ORPHAN = """
+import multiprocessing, os, time
+from roles.release.action_plugins import slipway as plugin
+
+def work(run):
+    while os.getppid() == run:
+        time.sleep(0.01)
+    print(run, plugin.owner(), flush=True)
+
+multiprocessing.get_context("fork").Process(target=work, args=(os.getpid(),)).start()
+os._exit(0)
+"""
+
+
+def test_a_worker_whose_run_was_killed_names_that_and_not_whoever_adopted_it() -> None:
+    done = subprocess.run([sys.executable, "-c", _ORPHAN], capture_output=True, text=True, check=True)
+    run, owner = done.stdout.strip().split(" ", 1)
+    assert f"(pid {run}" in owner
+    assert plugin.is_dead(owner)

@@ -1,5 +1,4 @@
-import os
-import time
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway import config, files, journal, manifest, releases
+from slipway import config, files, journal, manifest, releases, stage
 
 from .conftest import entry
 from .fakes import write_release
@@ -57,13 +56,16 @@ def test_prune_keeps_what_an_idle_slot_is_set_up_for(settings: config.Settings) 
     assert releases.prune(replace(settings, keep_releases=1)) == ["v2"]
 
 
-def test_prune_deletes_a_bundle_only_when_nobody_comes_for_it_any_more(settings: config.Settings) -> None:
-    for name, age in (("fresh", 60), ("forgotten", 2 * 3600)):
-        bundle = settings.root / f"incoming-{name}.bundle"
-        bundle.touch()
-        os.utime(bundle, (time.time() - age,) * 2)
-    assert releases.prune(settings) == ["incoming-forgotten.bundle"]
-    assert [path.name for path in settings.root.glob("*.bundle")] == ["incoming-fresh.bundle"]
+def test_prune_deletes_a_bundle_only_when_no_command_reads_it_any_more(
+    settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "chown", lambda *_: None)
+    (settings.root / "incoming-forgotten.bundle").touch()
+    sent = settings.root / "sent"
+    sent.write_text("bundle")
+    with stage.incoming(settings, sent) as read:
+        assert releases.prune(settings) == ["incoming-forgotten.bundle"]
+        assert read.read_text() == "bundle"
 
 
 def test_a_release_stops_being_one_before_its_files_go(

@@ -40,7 +40,7 @@ def test_too_little_space_is_refused_with_both_numbers(
     settings: config.Settings, monkeypatch: pytest.MonkeyPatch, megabytes: int, inodes: int, sentence: str
 ) -> None:
     usage = SimpleNamespace(f_bavail=megabytes, f_frsize=2**20, f_files=10_000, f_favail=inodes)
-    monkeypatch.setattr(os, "statvfs", lambda _: usage)
+    monkeypatch.setattr(os, "statvfs", {settings.releases: usage}.__getitem__)  # where they are, which may be elsewhere
     with pytest.raises(RefusedError, match=sentence):
         stage.check_space(replace(settings, min_free_mb=100, min_free_inodes=1000))
 

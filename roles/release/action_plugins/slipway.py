@@ -9,6 +9,7 @@ import contextlib
 import getpass
 import io
 import json
+import multiprocessing
 import os
 import re
 import shlex
@@ -28,11 +29,11 @@ NOT_FOUND = 127
 
 
 def owner(pid: int | None = None) -> str:
-    """Who deploys: a person, a machine and the run (the ansible-playbook process, the parent of this one).
+    """Who deploys: a person, a machine and the run (the ansible-playbook process, which started this worker).
 
     Where there is /proc, the run also says when its process started and in which namespace its number counts.
     """
-    pid = os.getppid() if pid is None else pid
+    pid = _run() if pid is None else pid
     found = _process(pid)
     run = f"pid {pid}, run {found[1]}-{_namespace()}" if found else f"pid {pid}"
     return f"{_person()} ({run})"
@@ -54,6 +55,12 @@ def is_dead(other: str) -> bool:
 
 def _person() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _run() -> int:
+    """The process that started this worker, as it was then: the kernel names another one once that was killed."""
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent is not None and parent.pid is not None else os.getppid()
 
 
 def _process(pid: int) -> tuple[str, str] | None:

@@ -1,0 +1,307 @@
+"""The host of the fault tests, the versions that are deployed to it, and the ways in which things are made to fail."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from hosts import scratch
+from hosts.engine import HostError
+from tests.controller import Controller
+from tests.load import Call
+
+HERE = Path(__file__).parent
+APP = HERE / "app"
+VARIANTS = HERE / "variants"
+SETTINGS = "/etc/slipway/logbook.toml"
+JOURNAL = "/srv/logbook/journal.jsonl"
+UNIT = "slipway-logbook.service"
+NEVER_SUCCEED = {"raises_half_way"}
+WORKERS = 2
+
+
+def _release(answer: httpx.Response) -> str:
+    return answer.headers["x-release"]
+
+
+CALLS = [
+    Call("GET", "/", 200, names=_release),
+    Call("POST", "/", 201, body=lambda number: {"number": number}, names=_release),
+]
+
+
+class Version(NamedTuple):
+    """A tag of the app, and its commit."""
+
+    tag: str
+    sha: str
+
+    @property
+    def release(self) -> str:
+        return f"{self.tag}-{self.sha[:12]}"
+
+    @property
+    def migration(self) -> str:
+        """The revision that came with it, if one did."""
+        return f"r{int(self.tag[1:].partition('.')[0]):03}"
+
+    @property
+    def chosen(self) -> tuple[str, str]:
+        """The arguments of a playbook that ask for it."""
+        return "-e", f"version={self.tag}"
+
+
+@dataclass
+class Site(Controller):
+    """One host with one app on it. Every version has the migrations of all good ones before it."""
+
+    def version(
+        self,
+        variant: str = "",
+        *,
+        migration: str = "",
+        packages: str = "",
+        files: Mapping[str, str] | None = None,
+    ) -> Version:
+        """Tag the next version: with a behaviour from variants/, with one more migration from variants/migrations/.
+
+        Later versions have that migration as well, unless it is one that never succeeds. `packages` are a word in the
+        lock file: one that no other version has makes its packages be installed anew, and not taken over.
+        """
+        series = self.state / "migrations"
+        series.mkdir(parents=True, exist_ok=True)
+        tree = self.repository
+        if not (tree / ".git").is_dir():
+            tree.mkdir(parents=True, exist_ok=True)
+            scratch.git(tree, "init", "--quiet", "--initial-branch=main")
+        for entry in tree.iterdir():
+            if entry.name != ".git":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        shutil.copytree(APP, tree, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".venv"))
+        # How migrations are run is the project's own.
+        shutil.copy2(scratch.PROJECT / "alembic.ini", tree)
+        for name in ("env.py", "script.py.mako"):
+            shutil.copy2(scratch.PROJECT / "app/migrations" / name, tree / "app/migrations")
+        shutil.copytree(series, tree / "app/migrations/versions", dirs_exist_ok=True)
+        if variant:
+            shutil.copy2(VARIANTS / f"{variant}.py", tree / "app/behaviour.py")
+        number = len(scratch.git(tree, "tag").split()) + 1
+        if migration:
+            script = tree / f"app/migrations/versions/r{number:03}.py"
+            head = max([path.stem for path in series.iterdir()], default="0001")
+            text = (VARIANTS / f"migrations/{migration}.py").read_text()
+            script.write_text(text.replace("REVISION", script.stem).replace("HEAD", head))
+            if migration not in NEVER_SUCCEED:
+                shutil.copy2(script, series)
+        for name, content in (files or {}).items():
+            (tree / name).write_text(content)
+        if packages:
+            with (tree / "uv.lock").open("a") as lock:
+                lock.write(f"\n# {packages} {number}\n")
+        tag = f"v{number}.0.0"
+        scratch.git(tree, "add", "--all", "--force")
+        scratch.git(tree, "commit", "--quiet", "--allow-empty", "--message", f"{tag} {variant} {migration}".strip())
+        scratch.git(tree, "tag", "--annotate", tag, "--message", tag)
+        return Version(tag, scratch.git(tree, "rev-parse", "HEAD"))
+
+    def forget(self, *versions: Version) -> None:
+        """Let later versions be without the migrations of these: the schema went back from them."""
+        for version in versions:
+            (self.state / f"migrations/{version.migration}.py").unlink()
+
+    # What is there
+
+    def live(self) -> Version:
+        """What answers from outside, which has to be what the host says is live."""
+        found = self.ready()
+        live = self.status()["live"]
+        assert (live["tag"], live["sha"]) == (found["release"], found["sha"]), f"{live} is live, {found} answered"
+        return Version(found["release"], found["sha"])
+
+    def wait_until_ready(self, seconds: float) -> float:
+        """Ask until the site answers; how long that took, in seconds."""
+        return wait_for(self._is_ready, seconds)
+
+    def _is_ready(self) -> bool:
+        try:
+            return bool(self.ready())
+        except (httpx.HTTPError, AssertionError):
+            return False
+
+    def left_behind(self) -> list[str]:
+        """What no finished run leaves on the host: half releases, bundles, what is open or runs."""
+        found = self.sh(
+            """cd /srv/logbook
+            ls -d releases/*.partial incoming-* .live.new .deployment.json.* deployment.json 2>/dev/null
+            for release in releases/*/; do test -e "$release/.complete" || echo "$release"; done
+            idle=$(test "$(readlink live)" = slots/blue && echo green || echo blue)
+            systemctl list-units --all --plain --no-legend "logbook@$idle.*" "slipway-logbook.service" \
+                | grep -v ' inactive '
+            pgrep -a -u logbook_migrate; pgrep -a -u logbook_build; true"""
+        )
+        return found.splitlines()
+
+    def phase(self, version: Version, name: str) -> dict[str, Any]:
+        """The newest line of the journal about a phase of a version."""
+        return [line for line in self.journal() if line["tag"] == version.tag and line["phase"] == name][-1]
+
+    def sh(self, script: str) -> str:
+        return self.host.exec("sh", "-c", script)
+
+    def sql(self, statement: str) -> str:
+        """What PostgreSQL's superuser is answered."""
+        psql = ["psql", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-tA", "-d", "logbook", "-c", statement]
+        return self.host.exec("runuser", "-u", "postgres", "--", *psql)
+
+    def revision(self) -> str:
+        return self.sql("SELECT version_num FROM alembic_version")
+
+    def has_table(self, name: str) -> bool:
+        return self.sql(f"SELECT to_regclass('{name}') IS NOT NULL") == "t"
+
+    # What runs
+
+    def deploy(self, version: Version, *arguments: str) -> str:
+        return self.play("deploy.yml", *version.chosen, *arguments)
+
+    def fails(self, version: Version, *arguments: str) -> str:
+        """The output of a deploy that has to fail."""
+        return self.play("deploy.yml", *version.chosen, *arguments, check=False)
+
+    def next_run(self) -> None:
+        """The next deploy, of the other good version, goes through without a manual step and leaves nothing behind."""
+        version = self.good[0] if self.live() != self.good[0] else self.good[1]
+        self.deploy(version)
+        assert self.live() == version
+        assert self.left_behind() == []
+
+    @property
+    def good(self) -> tuple[Version, Version]:
+        """Two versions with nothing wrong with them, always there to be deployed."""
+        return Version("v1.0.0", self.sha("v1.0.0")), Version("v2.0.0", self.sha("v2.0.0"))
+
+    @contextlib.contextmanager
+    def settings(self, **values: Any) -> Iterator[None]:
+        """The engine's settings with such values, for a while: they are read anew at each command."""
+        before = self.host.exec("cat", SETTINGS)
+        text = before
+        for name, value in values.pop("build_env", {}).items():
+            text += f"\n{name} = {json.dumps(value)}"
+        for name, value in values.items():
+            text, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {json.dumps(value)}", text)
+            assert count == 1, f"{SETTINGS} has no {name}"
+        self.write(SETTINGS, text + "\n")
+        try:
+            yield
+        finally:
+            self.write(SETTINGS, before + "\n")
+
+    @contextlib.contextmanager
+    def naps(self, seconds: int) -> Iterator[None]:
+        """Migrations that nap take so long, for a while."""
+        self.sql(f"UPDATE nap SET seconds = {seconds:d}")  # noqa: S608  # a number
+        try:
+            yield
+        finally:
+            wait_for(lambda: self.host.is_running() and not self._fails(self.sql, "UPDATE nap SET seconds = 0"), 30)
+
+    @staticmethod
+    def _fails(work: Callable[[str], object], argument: str) -> bool:
+        try:
+            work(argument)
+        except HostError:
+            return True
+        return False
+
+    def write(self, path: str, text: str) -> None:
+        self.host.exec("sh", "-c", f"cat > {path}", stdin=text)
+
+    def run(self, playbook: str, *arguments: str, **variables: str) -> Run:
+        """A playbook that runs on, and whose output is read as it comes."""
+        # Every task says that it begins, also those that turn out to have nothing to do.
+        shown = {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", "PYTHONUNBUFFERED": "1", **variables}
+        return Run(self.start(playbook, *arguments, **shown))
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[Iterator[dict[str, Any]]]:
+        """The lines of the host's journal, as they are written from now on."""
+        command = ["docker", "exec", self.host.name, "tail", "-n", "0", "-F", JOURNAL]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as tail:
+            assert tail.stdout is not None
+            time.sleep(0.3)  # tail has to be there before what it is to see
+            try:
+                yield (json.loads(line) for line in tail.stdout)
+            finally:
+                tail.terminate()
+
+    def wait_for_phase(self, name: str, seconds: float = 60) -> None:
+        """Until the host says that a deployment is in that phase."""
+        wait_for(lambda: (self.lease() or {}).get("phase") == name, seconds)
+
+    def lease(self) -> dict[str, Any] | None:
+        text = self.host.exec("cat", "/run/slipway/logbook.lock", check=False)
+        found: dict[str, Any] | None = json.loads(text) if text else None
+        return found
+
+    def kill_engine(self) -> None:
+        """SIGKILL all of the transient unit in which a phase is at work."""
+        self.host.exec("systemctl", "kill", "--signal=KILL", UNIT)
+
+
+class Run:
+    """A playbook under way."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.output = ""
+
+    def tasks(self) -> Iterator[str]:
+        """The name of each task as it begins."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.output += line
+            if match := re.match(r"TASK \[(.+?)\] \**$", line):
+                yield match[1]
+
+    def until(self, task: str) -> None:
+        """Read on until a task begins whose name begins like that."""
+        assert any(name.startswith(task) or f": {task}" in name for name in self.tasks()), self.output[-3000:]
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        rest, _ = self._process.communicate()
+        self.output += rest
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL ansible-playbook and every process that it has started, at once."""
+        started = [self._process.pid]
+        for pid in started:  # grows while it is gone through
+            command = ["ps", "-o", "pid=", "--ppid", str(pid)]
+            listed = subprocess.run(command, capture_output=True, text=True, check=False)
+            started += [int(child) for child in listed.stdout.split()]
+        for pid in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.end()
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, interval: float = 0.05) -> float:
+    """Ask until `condition` holds; how long that took. An AssertionError when it does not within `seconds`."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"waited {seconds:g} s in vain"
+        time.sleep(interval)
+    return time.monotonic() - started

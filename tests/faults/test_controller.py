@@ -1,0 +1,211 @@
+"""The controller dies, or cannot reach the host, at any moment: one release serves, and the next run converges."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from hosts.engine import run as run_here
+from tests.load import Outcome
+
+from .conftest import Steady
+from .site import Site, Version
+
+Command = tuple[str, ...]
+Next = Callable[[], tuple[Command, Version]]
+
+
+def deploys(site: Site) -> Next:
+    """Each deploy is of a new version with a migration that is pending."""
+
+    def following() -> tuple[Command, Version]:
+        version = site.version(migration="adds_a_table")
+        return ("deploy.yml", *version.chosen), version
+
+    return following
+
+
+def rollbacks(site: Site) -> Next:
+    """Each rollback is to the other good version: what one leaves is where the next begins."""
+
+    def following() -> tuple[Command, Version]:
+        version = site.good[1] if site.live() == site.good[0] else site.good[0]
+        return ("rollback.yml", *version.chosen), version
+
+    return following
+
+
+class Deaths:
+    """Kills runs, each followed by the same command again, and collects what is not as it should be then."""
+
+    def __init__(self, site: Site, following: Next) -> None:
+        self.site = site
+        self.following = following
+        self.versions = [site.live()]
+        self.problems: list[str] = []
+
+    def undisturbed(self) -> list[str]:
+        """The names of the tasks of a run that nobody kills."""
+        command, version = self.following()
+        run = self.site.run(*command)
+        tasks = list(run.tasks())
+        assert run.end() == 0, run.output[-3000:]
+        self.versions.append(version)
+        return tasks
+
+    def at_tasks(self, names: Sequence[str]) -> None:
+        """Killed at each of these tasks, then run again.
+
+        Those before the host is asked for the first time are checks on the controller; one run follows on all of them.
+        """
+        asked = next(number for number, name in enumerate(names) if "Ask the host" in name or "Open |" in name)
+        command, version = self.following()
+        for number, name in enumerate(names):
+            run = self.site.run(*command)
+            for reached, _ in enumerate(run.tasks()):
+                if reached == number:
+                    break
+            run.kill()
+            if number < asked:
+                continue
+            self._again(f"killed at task {number}, {name}", command, version)
+            if number + 1 < len(names):
+                command, version = self.following()
+
+    def at_phase(self, name: str) -> None:
+        """Killed as soon as the journal says that a phase has ended."""
+        command, version = self.following()
+        with self.site.following() as lines:
+            run = self.site.run(*command)
+            for line in lines:
+                if (line["tag"], line["phase"]) == (version.tag, name):
+                    break
+            run.kill()
+        self._again(f"killed after phase {name}", command, version)
+
+    def _again(self, when: str, command: Command, version: Version) -> None:
+        """What serves now is the old release or the new one, and the same command again makes it the new one."""
+        found = self.site.ready()["sha"]
+        if found not in (self.versions[-1].sha, version.sha):
+            self.problems.append(f"{when}: {found} serves")
+        try:
+            self.site.play(*command)
+        except AssertionError as error:
+            self.problems.append(f"{when}: the second run failed: {error}")
+        if self.site.live() != version:
+            self.problems.append(f"{when}: {self.site.live()} is live after the second run")
+        if left := self.site.left_behind():
+            self.problems.append(f"{when}: {left} left behind")
+        if (outcome := self.site.phase(version, "result")["outcome"]) != "succeeded":
+            self.problems.append(f"{when}: the journal says that it {outcome}")
+        self.versions.append(version)
+
+    def check(self, load: Outcome) -> None:
+        assert self.problems == []
+        assert load.failures == []
+        # In this order and each of them once: never two at the same time, never back.
+        assert load.releases == [version.sha for version in self.versions]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(deploys, marks=pytest.mark.row(1, "any", "SIGKILL to Ansible at every task of a deploy")),
+        pytest.param(rollbacks, marks=pytest.mark.row(46, "rollback", "SIGKILL to Ansible at every task")),
+    ],
+)
+def test_a_controller_that_is_killed_at_any_task_leaves_one_release_and_the_next_run_converges(
+    site: Site, steady: Steady, record_property: Callable[[str, object], None], what: Callable[[Site], Next]
+) -> None:
+    deaths = Deaths(site, what(site))
+    with steady() as load:
+        tasks = deaths.undisturbed()
+        deaths.at_tasks(tasks)
+    record_property("note", f"{len(tasks)} tasks")
+    assert len(tasks) > 10, "or they were not seen"
+    deaths.check(load)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(deploys, marks=pytest.mark.row(1, "any", "SIGKILL to Ansible after every phase of a deploy")),
+        pytest.param(rollbacks, marks=pytest.mark.row(46, "rollback", "SIGKILL to Ansible after every phase")),
+    ],
+)
+def test_a_controller_that_is_killed_after_any_phase_leaves_one_release_and_the_next_run_converges(
+    site: Site, steady: Steady, record_property: Callable[[str, object], None], what: Callable[[Site], Next]
+) -> None:
+    deaths = Deaths(site, what(site))
+    with steady() as load:
+        before = len(site.journal())
+        deaths.undisturbed()
+        phases = [line["phase"] for line in site.journal()[before:]]
+        for name in phases:
+            deaths.at_phase(name)
+    record_property("note", f"{len(phases)} phases")
+    assert {"warm", "switch", "drain", "result"} < set(phases)
+    deaths.check(load)
+
+
+@contextmanager
+def unreachable(site: Site) -> Iterator[None]:
+    """The host drops every packet from and to its SSH server."""
+    process = run_here("docker", "inspect", "--format", "{{.State.Pid}}", site.host.name)
+    rules: Sequence[Sequence[str]] = (("INPUT", "--dport"), ("OUTPUT", "--sport"))
+
+    def change(flag: str) -> None:
+        for chain, port in rules:
+            rule = ["iptables", flag, chain, "--protocol", "tcp", port, "22", "--jump", "DROP"]
+            subprocess.run(["nsenter", "--target", process, "--net", *rule], check=True, capture_output=True)
+
+    change("--insert")
+    try:
+        yield
+    finally:
+        change("--delete")
+
+
+# Two patiences with a silent connection: a short one, and the one that ansible.cfg has.
+IMPATIENT = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=1"}
+
+
+@pytest.mark.parametrize(
+    ("task", "phase", "variables"),
+    [
+        pytest.param(
+            task, phase, variables, marks=pytest.mark.row(2, name, f"packets to the SSH port drop ({patience})")
+        )
+        for task, phase, name, variables, patience in (
+            ("Bundle", "", "bundle", IMPATIENT, "ServerAliveInterval=1"),
+            ("Stage", "", "stage", IMPATIENT, "ServerAliveInterval=1"),
+            ("Migrate", "", "migrate", {}, "as ansible.cfg has it"),
+            ("Cut over |", "", "warm", IMPATIENT, "ServerAliveInterval=1"),
+            ("Cut over |", "watch", "watch", IMPATIENT, "ServerAliveInterval=1"),
+        )
+    ],
+)
+def test_a_host_that_cannot_be_reached_any_more_serves_on_and_the_next_run_converges(
+    site: Site, steady: Steady, task: str, phase: str, variables: dict[str, str]
+) -> None:
+    old, new = site.live(), site.version(migration="adds_a_table")
+    with steady() as load:
+        run = site.run("deploy.yml", *new.chosen, **variables)
+        run.until(task)
+        if phase:
+            site.wait_for_phase(phase)
+        started = time.monotonic()
+        with unreachable(site):
+            assert run.end() != 0, run.output[-3000:]
+        assert time.monotonic() - started < 90
+        assert site.ready()["sha"] in (old.sha, new.sha)
+        site.deploy(new)
+        assert site.live() == new
+        assert site.left_behind() == []
+    assert "unreachable=1" in run.output
+    assert load.failures == []
+    assert load.releases == [old.sha, new.sha]

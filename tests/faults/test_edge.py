@@ -1,0 +1,72 @@
+"""Nginx and its certificates: what is wrong with them is refused or reported, and keeps nobody from deploying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.controller import flat
+
+from .conftest import Steady
+from .site import Site
+
+CERTIFICATES = "/etc/ssl/slipway/logbook"
+
+
+@pytest.mark.row(34, "nginx", "the new configuration is invalid")
+def test_a_configuration_that_nginx_refuses_is_not_installed(site: Site, steady: Steady) -> None:
+    old = site.live()
+    digest = ["sha256sum", "/etc/nginx/nginx.conf"]
+    before = site.host.exec(*digest)
+    with steady() as load:
+        with site.declared(client_max_body_size="lots"):
+            output = site.play("site.yml", check=False)
+        assert site.host.exec(*digest) == before
+        site.host.exec("nginx", "-t")
+        assert site.live() == old
+        site.next_run()
+    assert "directive invalid value" in flat(output), output
+    assert load.failures == []
+
+
+@contextmanager
+def expired(site: Site) -> Iterator[None]:
+    """Nginx shows a certificate of the host's own authority whose time is over."""
+    site.sh(
+        f"""cp -a {CERTIFICATES} /root/certificates && cd {CERTIFICATES}
+        openssl req -x509 -CA ../ca/ca.crt -CAkey ../ca/ca.key -newkey rsa:2048 -nodes -subj /CN=old \
+            -addext subjectAltName=IP:127.0.0.1 -not_before 20200101000000Z -not_after 20200201000000Z \
+            -keyout /root/old.key -out /root/old.pem 2>/dev/null
+        cat /root/old.key > privkey.pem && cat /root/old.pem > fullchain.pem && systemctl reload nginx"""
+    )
+    try:
+        yield
+    finally:
+        site.sh(
+            f"""cd {CERTIFICATES} && cat /root/certificates/privkey.pem > privkey.pem
+            cat /root/certificates/fullchain.pem > fullchain.pem && rm -r /root/certificates /root/old.*
+            systemctl reload nginx"""
+        )
+
+
+@pytest.mark.row(35, "tls", "the certificate has expired (the steady client takes it all the same)")
+def test_with_an_expired_certificate_deploys_work_and_it_is_reported(site: Site, steady: Steady) -> None:
+    old, new = site.live(), site.version()
+    with expired(site):
+        with pytest.raises(httpx.ConnectError, match="expired"):
+            site.ready()
+        with steady(verify=False) as load:
+            site.deploy(new)
+            status = site.status()
+            shown = site.play("status.yml")
+            assert site.left_behind() == []
+    assert status["live"]["tag"] == new.tag
+    assert status["certificate"]["days_left"] < -2000
+    assert "2020-02-01" in shown
+    assert site.live() == new
+    site.next_run()
+    assert load.failures == []
+    assert load.releases == [old.sha, new.sha]

@@ -1,0 +1,3 @@
+"""A release that does not even load."""
+
+raise RuntimeError("the variant crashes at import")
