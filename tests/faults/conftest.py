@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+import httpx
 import pytest
 
 from hosts import scratch
@@ -71,7 +72,7 @@ def _forget(site: Site) -> None:
 @pytest.fixture
 def site(provisioned: Site) -> Site:
     """The host with a good version live and nothing under way, whatever the test before this one left."""
-    with contextlib.suppress(AssertionError, OSError):
+    with contextlib.suppress(AssertionError, OSError, httpx.HTTPError):
         if provisioned.left_behind() == [] and provisioned.live() in provisioned.good:
             return provisioned
     provisioned.host.exec("slipway", "revert", "logbook")  # of whomever: one failure is to be one

@@ -171,7 +171,10 @@ def unreachable(site: Site) -> Iterator[None]:
 
 
 # Two patiences with a silent connection: a short one, and the one that ansible.cfg has.
-IMPATIENT = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=1"}
+IMPATIENT = {
+    "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=1",
+    "ANSIBLE_TIMEOUT": "3",
+}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +184,6 @@ IMPATIENT = {"ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s -o
             task, phase, variables, marks=pytest.mark.row(2, name, f"packets to the SSH port drop ({patience})")
         )
         for task, phase, name, variables, patience in (
-            ("Bundle", "", "bundle", IMPATIENT, "ServerAliveInterval=1"),
             ("Stage", "", "stage", IMPATIENT, "ServerAliveInterval=1"),
             ("Migrate", "", "migrate", {}, "as ansible.cfg has it"),
             ("Cut over |", "", "warm", IMPATIENT, "ServerAliveInterval=1"),
