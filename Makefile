@@ -10,7 +10,7 @@ export UV_SYSTEM_CERTS := true
 export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs/cgroup)
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance faults
+.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance faults bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -59,9 +59,14 @@ molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12
 	@$(PYTHON) -m hosts images
 	$(BIN)/molecule test
 
+bench: .venv/.installed ## what a deploy costs beside a script that does the same; or parts of it: make bench PARTS="deploy site"
+	@$(PYTHON) -m bench $(PARTS)
+
 .venv/.installed: $(UV) pyproject.toml uv.lock
 	@echo "==> virtualenv"
 	@$(UV) sync --frozen --quiet
+	@# Where Python may not write it (containers often forbid it), Ansible would be compiled anew at each start: 0.4 s.
+	@$(PYTHON) -m compileall -q -j 0 -x ansible_collections .venv/lib
 	@touch $@
 
 # uv comes from its wheel, pinned by hash, into a virtualenv of its own.

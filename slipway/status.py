@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from slipway.config import Settings
 from slipway.errors import SlipwayError
 
 LAST = 5
+OWN_AUTHORITY = "Slipway on "  # how the name of the authority begins that each host has for itself
 
 
 def gather(settings: Settings) -> dict[str, Any]:
@@ -91,17 +93,42 @@ def _database(settings: Settings, release: manifest.Manifest | None) -> dict[str
 def _certificate(settings: Settings) -> dict[str, Any] | None:
     if not settings.certificate:
         return None
-    result = process.run(["openssl", "x509", "-noout", "-enddate", "-in", settings.certificate])
+    asked = ["-noout", "-enddate", "-issuer", "-nameopt", "RFC2253,-esc_msb,utf8"]
+    result = process.run(["openssl", "x509", *asked, "-in", settings.certificate])
     if result.returncode != 0:
         return {"expires": None, "days_left": None, "error": f"{settings.certificate} cannot be read"}
     expires = parse_end_date(result.stdout)
-    return {"expires": expires.isoformat(), "days_left": (expires - datetime.now(UTC)).days}
+    issuer = parse_issuer(result.stdout)
+    return {
+        "expires": expires.isoformat(),
+        "days_left": (expires - datetime.now(UTC)).days,
+        "issuer": issuer,
+        "self_signed": issuer.startswith(OWN_AUTHORITY),
+        "failure": _failure(Path(settings.certificate).with_name("failure")),
+    }
+
+
+def _failure(path: Path) -> str | None:
+    """Why the last renewal failed, as whoever renews has left it beside the certificate."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
 
 
 def parse_end_date(output: str) -> datetime:
     """Read `openssl x509 -enddate`: notAfter=Nov 24 11:25:01 2027 GMT."""
-    text = output.strip().removeprefix("notAfter=").removesuffix(" GMT")
-    return datetime.strptime(text, "%b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    text = re.search(r"^notAfter=(.+) GMT$", output, re.MULTILINE)
+    if text is None:
+        raise ValueError(f"openssl printed no end date: {output!r}")
+    return datetime.strptime(text[1], "%b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+
+
+def parse_issuer(output: str) -> str:
+    """Read `openssl x509 -issuer -nameopt RFC2253`: issuer=CN=R11,O=Let's Encrypt,C=US; its name, or all of it."""
+    issuer = re.search(r"^issuer=(.*)$", output, re.MULTILINE)
+    name = re.search(r"(?:^|,)CN=((?:\\.|[^,\\])+)", issuer[1]) if issuer else None
+    return name[1] if name else issuer[1] if issuer else ""
 
 
 def _disk(path: Path) -> dict[str, Any]:
@@ -130,14 +157,21 @@ def render(found: dict[str, Any]) -> str:
         waiting = ", ahead of this release"
     rows.append(("database", database.get("error") or f"at {database['revision'] or 'no revision'}{waiting}"))
     if certificate:
-        expiry = f"expires {(certificate['expires'] or '')[:10]} ({certificate['days_left']} days left)"
-        rows.append(("tls", certificate.get("error") or expiry))
+        rows.append(("tls", certificate.get("error") or _validity(certificate)))
     rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]
         text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
         rows.append(("last", f"{text}{_count(item['receipt'])}, {_who(item['owner'])}"))
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
+
+
+def _validity(certificate: dict[str, Any]) -> str:
+    """Until when a certificate is good, whose it is, and why it was not renewed."""
+    day, left = certificate["expires"][:10], certificate["days_left"]
+    text = f"expired on {day}" if left < 0 else f"expires {day} ({left} days left)"
+    text += ", self-signed" if certificate["self_signed"] else f", issued by {certificate['issuer']}"
+    return text + (f"; not renewed: {certificate['failure']}" if certificate["failure"] else "")
 
 
 def _when(time: str) -> str:

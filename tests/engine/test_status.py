@@ -72,10 +72,46 @@ def test_a_database_that_does_not_answer_hides_nothing_else(host: Host, monkeypa
     assert "unit active" in shown
 
 
-def test_a_certificate_is_shown_with_the_days_that_are_left(host: Host, programs: Programs) -> None:
+@pytest.mark.parametrize(
+    ("issuer", "name"),
+    [
+        ("CN=R11,O=Let's Encrypt,C=US", "R11"),
+        ("C=US,O=Let's Encrypt,CN=R11", "R11"),
+        (r"CN=Acme\, Inc. CA", r"Acme\, Inc. CA"),
+        ("OU=without a name", "OU=without a name"),
+    ],
+)
+def test_the_issuer_of_a_certificate_is_read(issuer: str, name: str) -> None:
+    assert status.parse_issuer(f"notAfter=Nov 24 11:25:01 2027 GMT\nissuer={issuer}\n") == name
+
+
+def _certified(host: Host, programs: Programs, year: int, issuer: str) -> None:
+    host.settings = replace(host.settings, certificate=str(host.settings.root / "fullchain.pem"))
+    programs.answers["openssl"] = (0, f"notAfter=Nov 24 11:25:01 {year} GMT\nissuer={issuer}\n", "")
+
+
+def test_a_certificate_is_shown_with_the_days_that_are_left_and_its_issuer(host: Host, programs: Programs) -> None:
+    _certified(host, programs, 2101, "CN=R11,O=Let's Encrypt,C=US")
+    shown = "\n".join(_shown(host))
+    assert re.search(r"^tls expires 2101-11-24 \(\d+ days left\), issued by R11$", shown, re.MULTILINE), shown
+
+
+def test_an_expired_certificate_is_said_to_be(host: Host, programs: Programs) -> None:
+    _certified(host, programs, 2001, "CN=Slipway on web-1")
+    assert "tls expired on 2001-11-24, self-signed" in _shown(host)
+    found = status.gather(host.settings)["certificate"]
+    assert found["days_left"] < 0
+    assert found["self_signed"]
+
+
+def test_why_a_certificate_was_not_renewed_is_shown(host: Host, programs: Programs) -> None:
+    _certified(host, programs, 2001, "CN=R11")
+    (host.settings.root / "failure").write_text("The authority is down.\n")
+    assert "tls expired on 2001-11-24, issued by R11; not renewed: The authority is down." in _shown(host)
+
+
+def test_a_certificate_that_cannot_be_read_is_named(host: Host, programs: Programs) -> None:
     host.settings = replace(host.settings, certificate="/etc/nginx/logbook.pem")
-    programs.answers["openssl"] = (0, "notAfter=Nov 24 11:25:01 2001 GMT\n", "")
-    assert any(line.startswith("tls expires 2001-11-24 (-") for line in _shown(host))
     programs.answers["openssl"] = (1, "", "no such file")
     assert "tls /etc/nginx/logbook.pem cannot be read" in _shown(host)
 

@@ -27,7 +27,7 @@ def render(version: str = "1.26.3", sites: list[dict[str, Any]] | None = None, *
     variables = {
         **yaml.safe_load((ROLE / "defaults/main.yml").read_text()),
         **{name: trust_as_template(value) for name, value in internal.items()},
-        "__nginx_version_output": {"stderr": f"nginx version: nginx/{version}"},
+        "__nginx_found": {"stdout": f"nginx version: nginx/{version}"},
         "ansible_managed": "Ansible managed",
         "nginx_sites": sites if sites is not None else [SITE],
         **changes,

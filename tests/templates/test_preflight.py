@@ -50,7 +50,7 @@ def test_a_host_that_cannot_work_is_told_why(facts: dict[str, str], sentence: st
 
 def is_domain(name: str) -> bool:
     internal = yaml.safe_load((ROLES / "certificate/vars/main.yml").read_text())
-    variables = {key: trust_as_template(value) for key, value in internal.items()}
+    variables = {key: trust_as_template(value) for key, value in internal.items() if "pattern" in key}
     found: bool = evaluate("{{ name is match(__certificate_domain_pattern) }}", name=name, **variables)
     return found
 
@@ -71,3 +71,14 @@ def test_names_and_addresses_are_domains(name: str) -> None:
 )  # fmt: skip
 def test_anything_else_is_none(name: str) -> None:
     assert not is_domain(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "private"),
+    [("logbook.example.com", False), ("10.0.0.1", True), ("2001:db8::1", True), ("localhost", True),
+     ("a.LocalHost", True), ("localhost.example.com", False), ("notlocalhost", False)],
+)  # fmt: skip
+def test_no_authority_of_the_internet_is_asked_for_what_is_private(name: str, private: bool) -> None:
+    internal = yaml.safe_load((ROLES / "certificate/vars/main.yml").read_text())
+    pattern = internal["__certificate_private_pattern"]
+    assert evaluate("{{ name is search(pattern) }}", name=name, pattern=pattern) is private

@@ -1,0 +1,206 @@
+"""The parts of the benchmark. Each measures its own pairs and says what it found."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+from bench import fleet, load
+from bench.figures import Figure, percentile, slope
+from bench.stand import NAMES, STATE, Stand
+from hosts.engine import HostError, run, say
+
+REPEATS = 5
+CUTOVERS = 100
+REQUESTS = 100_000
+CONNECTIONS, WAIT_MS = 16, 40  # up to 400 requests a second: a load, and no test of endurance
+LOAD_SECONDS = 1500  # at most, whatever happens
+RATE_REQUESTS = 10_000
+
+
+def deploys(stand: Stand) -> list[Figure]:
+    """(a) and (c): a deploy with a pending migration and with none, each a version that was never built."""
+    figures = []
+    for migration, target in ((True, 1.5), (False, 1.3)):
+        kind = "with a migration" if migration else "without one"
+        whole: dict[str, list[float]] = {app: [] for app in NAMES}
+        answered: dict[str, list[float]] = {app: [] for app in NAMES}
+        for turn in range(REPEATS):
+            tag = stand.version(migration=migration)
+            for app in _in_turns(turn):
+                timed = stand.deploy(app, tag)
+                whole[app].append(timed.seconds)
+                answered[app].append(timed.answered or timed.seconds)
+                say(f"  deploy {kind}, {app}: {timed.seconds:.2f} s, answers after {answered[app][-1]:.2f} s")
+        figures += [
+            Figure(f"deploy {kind}", "s", whole["logbook"], whole["baseline"], target),
+            Figure(f"  until it answers, {kind}", "s", answered["logbook"], answered["baseline"]),
+        ]
+    return figures + _phases(stand)
+
+
+def _phases(stand: Stand) -> list[Figure]:
+    """What the engine spent on each phase of the deploys that have just been measured."""
+    journal = stand.journal()
+    measured = list(dict.fromkeys(line["deployment"] for line in journal))[-2 * REPEATS :]
+    seconds: dict[str, list[float]] = {}
+    for line in journal:
+        if line["deployment"] in measured and line["phase"] != "result" and line["outcome"] != "skipped":
+            seconds.setdefault(line["phase"], []).append(line["seconds"])
+    return [Figure(f"  phase {name}", "s", values) for name, values in seconds.items()]
+
+
+def rollbacks(stand: Stand) -> list[Figure]:
+    """(b) and (c): to the version before, and back to the newer one, in turns."""
+    tags = [stand.version(migration=False) for _ in range(2)]
+    for tag in tags:
+        for app in NAMES:
+            stand.deploy(app, tag)
+    whole: dict[str, list[float]] = {app: [] for app in NAMES}
+    answered: dict[str, list[float]] = {app: [] for app in NAMES}
+    for turn in range(REPEATS + 1):
+        for app in _in_turns(turn):
+            timed = stand.roll_back(app, tags[turn % 2])
+            whole[app].append(timed.seconds)
+            answered[app].append(timed.answered or timed.seconds)
+            say(f"  rollback, {app}: {timed.seconds:.2f} s, answers after {answered[app][-1]:.2f} s")
+    return [
+        Figure("rollback", "s", whole["logbook"], whole["baseline"], 1.5),
+        Figure("  until it answers", "s", answered["logbook"], answered["baseline"]),
+    ]
+
+
+def site(stand: Stand) -> list[Figure]:
+    """(d): site.yml with nothing to do, for the one app and its neighbour."""
+    seconds = []
+    for _ in range(REPEATS):
+        timed = stand.play("site.yml")
+        if "changed=0" not in timed.output:
+            raise HostError(f"site.yml had something to do:\n{timed.output[-2000:]}")
+        seconds.append(timed.seconds)
+        say(f"  site.yml: {timed.seconds:.2f} s")
+    return [Figure("site.yml with nothing to do (two apps)", "s", seconds, target=20)]
+
+
+def cutovers(stand: Stand) -> list[Figure]:
+    """(e): deploys and rollbacks of releases that are built, by the engine over SSH, under a steady load of POST.
+
+    wrk counts what failed. When a request ended, and how long it took, comes from Nginx's access log; when a cutover
+    was, from the engine's journal.
+    """
+    tags = [stand.version(migration=False) for _ in range(2)]
+    for tag in tags:
+        stand.deploy("logbook", tag)
+    newest = f"--sha {stand.sha(tags[1])} --tag {tags[1]}"
+    _engine(stand, "rollback logbook")
+    known = len(stand.journal())
+    log = "/var/log/nginx/logbook.access.log"
+    stand.host.exec("truncate", "--size=0", log)
+    run("docker", "cp", "--quiet", Path(__file__).with_name("post.lua"), f"{stand.host.name}:/srv/post.lua")
+    url = f"https://{NAMES['logbook']}/"
+    wrk = (f"echo $$ > /run/wrk.pid; exec wrk --threads 1 --connections {CONNECTIONS} --duration {LOAD_SECONDS}s "
+           f"--timeout 20s --script /srv/post.lua {url} -- {WAIT_MS}")  # fmt: skip
+    command = ["docker", "exec", stand.host.name, "sh", "-c", wrk]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        try:
+            time.sleep(2)
+            for done in range(1, CUTOVERS + 1):
+                _engine(stand, f"deploy logbook {newest}" if done % 2 else "rollback logbook")
+                # Each cutover gets its share of the requests, and there is time that no cutover is in.
+                time.sleep(1)
+                while (sent := _lines(stand, log)) < REQUESTS * done / CUTOVERS and running.poll() is None:
+                    time.sleep(0.5)
+                if done % 10 == 0:
+                    say(f"  {done} cutovers, {sent:,} requests")
+                if running.poll() is not None:
+                    break
+        finally:
+            stand.host.exec("sh", "-c", "kill -INT $(cat /run/wrk.pid)", check=False)
+            report = running.communicate()[0]
+    (STATE / "wrk.log").write_text(report)
+    counted = load.read_wrk(report)
+    requests = load.read_access_log(stand.host.exec("cat", log).splitlines())
+    journal = stand.journal()[known:]
+    during, otherwise = load.split(requests, load.windows(journal, "switch", "drain"))
+    _, without_deploys = load.split(requests, load.windows(journal, "warm", "drain"))
+    return [
+        Figure(
+            "cutovers under load", "", [len(load.windows(journal, "switch", "drain"))], target=CUTOVERS, at_least=True
+        ),
+        Figure("  requests (POST)", "", [counted.requests], target=REQUESTS, at_least=True),
+        Figure("  failed", "", [counted.failed], target=0),
+        Figure("  p50 in a cutover, outside", "ms", [percentile(during, 50)], [percentile(otherwise, 50)]),
+        Figure("  p99 in a cutover, outside", "ms", [percentile(during, 99)], [percentile(otherwise, 99)], 3),
+        Figure(
+            "  p99 in a cutover, with no deploy at all",
+            "ms",
+            [percentile(during, 99)],
+            [percentile(without_deploys, 99)],
+        ),
+    ]
+
+
+def _engine(stand: Stand, command: str) -> None:
+    words = stand.ssh("sudo", "slipway", *command.split())
+    done = subprocess.run(words, cwd=STATE, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise HostError(f"'slipway {command}' failed:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def _lines(stand: Stand, path: str) -> int:
+    return int(stand.host.exec("wc", "--lines", path).split()[0])
+
+
+def rates(stand: Stand) -> list[Figure]:
+    """(f): requests a second through Nginx with TLS, and of Gunicorn's bare socket; h2load asks both, over HTTP/1.1."""
+    figures = []
+    for name, path in (("a small answer", "/health/live"), ("one with a query", "/api/v1/services?limit=1")):
+        through: list[float] = []
+        bare: list[float] = []
+        ask = f"h2load --h1 --requests {RATE_REQUESTS} --clients {CONNECTIONS}"
+        for turn in range(REPEATS):
+            for where in (through, bare) if turn % 2 else (bare, through):
+                to = f"'https://127.0.0.1{path}'" if where is through else (
+                    f"--base-uri unix:/srv/logbook/live/http.sock 'http://127.0.0.1{path}'")  # fmt: skip
+                where.append(load.read_h2load(stand.host.exec("sh", "-c", f"{ask} {to}")))
+            say(f"  {name}: {through[-1]:,.0f} a second through nginx and TLS, {bare[-1]:,.0f} bare")
+        figures.append(Figure(f"requests a second, {name}; bare socket", "/s", through, bare))
+    return figures
+
+
+def hosts(stand: Stand) -> list[Figure]:
+    """(g): a version that was never built, to 1, 2, 4 and 8 hosts; they are containers that share this machine."""
+    figures, points = [], []
+    with fleet.copies(stand, max(fleet.SIZES) - 1):
+        names = [stand.host.name, *stand.others]
+        for turn in range(REPEATS):
+            for size in fleet.SIZES:
+                tag = stand.version(migration=False)
+                limit = ",".join(names[:size])
+                timed = stand.play("deploy.yml", "-e", "app=logbook", "-e", f"version={tag}", limit=limit)
+                points.append((size, timed))
+                say(f"  turn {turn + 1}, {size} hosts: {timed.seconds:.1f} s, {timed.cpu:.2f} s of the controller")
+    for size in fleet.SIZES:
+        own = [timed for number, timed in points if number == size]
+        figures += [
+            Figure(f"deploy to {size} {'host' if size == 1 else 'hosts'}", "s", [timed.seconds for timed in own]),
+            Figure("  processor time of the controller", "s", [timed.cpu for timed in own]),
+        ]
+    more = slope([(size, timed.cpu) for size, timed in points])
+    return [*figures, Figure("processor time of the controller for one more host", "s", [more], target=1)]
+
+
+def _in_turns(turn: int) -> list[str]:
+    """Both apps, each first as often as the other."""
+    return list(NAMES) if turn % 2 == 0 else list(reversed(NAMES))
+
+
+PARTS = {
+    "deploy": deploys,
+    "rollback": rollbacks,
+    "site": site,
+    "cutovers": cutovers,
+    "rates": rates,
+    "hosts": hosts,
+}

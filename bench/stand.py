@@ -1,0 +1,244 @@
+"""The stand: a host with two apps from one repository, `logbook` for Slipway and `baseline` for the script."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from hosts import scratch
+from hosts.engine import HostError, run
+from hosts.host import USER, Host, make_key
+
+STATE = scratch.PROJECT / ".cache/bench"
+SCRIPT = Path(__file__).with_name("script.sh")
+SSH_PORT, HTTPS_PORT = 23022, 23443
+POLL_SECONDS = 0.02
+ORIGIN = "/srv/baseline-origin.git"
+# A name of its own for each, so that both are reached through the same Nginx.
+NAMES = {"logbook": "127.0.0.1", "baseline": "localhost"}
+
+MIGRATION = '''"""A table more, as the benchmark wants something to migrate."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{before}"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table("{table}", sa.Column("id", sa.BigInteger(), nullable=False))
+
+
+def downgrade() -> None:
+    op.drop_table("{table}")
+'''
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A command that ran: seconds to its end, seconds of processor time with its children, seconds to the first answer
+    of the new version from outside (None where nobody looked), and what it printed."""
+
+    seconds: float
+    cpu: float
+    answered: float | None
+    output: str
+
+
+@dataclass
+class Stand:
+    """The host, the repository and the inventory. `others` are further hosts for logbook alone, by port of SSH."""
+
+    host: Host = field(default_factory=lambda: Host("slipway-bench", "13", {SSH_PORT: 22, HTTPS_PORT: 443}))
+    others: dict[str, int] = field(default_factory=dict)
+    versions: int = 0
+    revision: str = "0001"
+
+    @property
+    def repository(self) -> Path:
+        return STATE / "repository"
+
+    def set_up(self) -> None:
+        """A fresh host with both apps, provisioned, and live with the same first version."""
+        self.host.down()
+        shutil.rmtree(STATE, ignore_errors=True)
+        STATE.mkdir(parents=True)
+        public_key = make_key(STATE / "key")
+        self.host.up()
+        self.host.allow(public_key)
+        self.declare()
+        self.play("site.yml")
+        self.trust()
+        # Where the script fetches from, as cheaply as can be; of the user that does, as git wants it.
+        self.host.exec("install", "--directory", "--owner=baseline_build", ORIGIN)
+        self._as_builder("git", "init", "--quiet", "--bare", ORIGIN)
+        scratch.update(self.repository)
+        first = self.version(migration=False)
+        for app in NAMES:
+            self.deploy(app, first)
+
+    def declare(self) -> None:
+        """Write the inventory and the known hosts."""
+        names = {self.host.name: SSH_PORT, **self.others}
+        app = {
+            "repository": str(self.repository),
+            "https_port": HTTPS_PORT,
+            "watch_seconds": 0,  # the script does not watch either; see docs/performance.md
+            "env": {"SECRET_KEY": "of-the-benchmark-0123456789abcdefghijklmnopqrstuvwxyz"},
+        }
+        variables = {
+            "ansible_host": "127.0.0.1",
+            "ansible_user": USER,
+            "ansible_ssh_private_key_file": str(STATE / "key"),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE / 'known_hosts'}",
+            "apps": {name: {**app, "domains": [domain]} for name, domain in NAMES.items()},
+            "host_ca_certificates": [name for name in ["/etc/ssl/certs/ca-certificates.crt"] if Path(name).exists()],
+            "host_packages": ["curl", "nghttp2-client", "wrk"],  # what the script asks with, and the load generators
+            "certificate_ca_fetch_to": f"{STATE}/{{{{ inventory_hostname }}}}.crt",
+            "postgresql_shared_buffers_percent": 1,  # up to eight hosts share this machine
+        }
+        hosts = {name: {"ansible_port": port} for name, port in names.items()}
+        (STATE / "inventory.yml").write_text(yaml.safe_dump({"local": {"hosts": hosts, "vars": variables}}))
+        # The other hosts are copies of the first one, keys and all.
+        (STATE / "known_hosts").write_text("".join(self.host.known_host_line(port) for port in names.values()))
+
+    def trust(self) -> None:
+        """Take the host's authority for the client outside."""
+        shutil.copy(STATE / f"{self.host.name}.crt", STATE / "ca.crt")
+
+    # Versions
+
+    def version(self, *, migration: bool) -> str:
+        """Tag one more version, with a migration that is pending or with none; on the host's origin as well."""
+        self.versions += 1
+        tag = f"v1.{self.versions}.0"
+        (self.repository / "app/version.txt").write_text(f"{tag}\n")
+        if migration:
+            revision, table = f"{1000 + self.versions}", f"bench_{self.versions}"
+            text = MIGRATION.format(revision=revision, before=self.revision, table=table)
+            (self.repository / f"app/migrations/versions/{revision}_{table}.py").write_text(text)
+            self.revision = revision
+        scratch.git(self.repository, "add", "--all")
+        scratch.git(self.repository, "commit", "--quiet", "--message", tag)
+        scratch.git(self.repository, "tag", "--annotate", tag, "--message", tag)
+        # By hand, a push by the developer: outside of what is measured.
+        bundle = STATE / "tag.bundle"
+        scratch.git(self.repository, "bundle", "create", "--quiet", str(bundle), tag)
+        run("docker", "cp", "--quiet", bundle, f"{self.host.name}:/srv/{tag}.bundle")
+        self._as_builder("git", "-C", ORIGIN, "fetch", "--quiet", f"/srv/{tag}.bundle", "+refs/*:refs/*")
+        self.host.exec("rm", f"/srv/{tag}.bundle")
+        return tag
+
+    def sha(self, tag: str) -> str:
+        return scratch.git(self.repository, "rev-parse", f"{tag}^{{commit}}")
+
+    def _as_builder(self, *command: str) -> None:
+        self.host.exec("runuser", "--user", "baseline_build", "--", *command)
+
+    # What is measured
+
+    def deploy(self, app: str, tag: str) -> Timed:
+        """Deploy a version, the app's own way."""
+        if app == "baseline":
+            return self.script("deploy", tag, expected=tag)
+        return self.play("deploy.yml", "-e", "app=logbook", "-e", f"version={tag}", expected=tag)
+
+    def roll_back(self, app: str, tag: str) -> Timed:
+        """Return to a version, the app's own way."""
+        if app == "baseline":
+            return self.script("rollback", expected=tag)
+        return self.play("rollback.yml", "-e", "app=logbook", "-e", f"version={tag}", expected=tag)
+
+    def play(self, playbook: str, *arguments: str, limit: str = "", expected: str | None = None) -> Timed:
+        """Run a playbook as a person would, from the repository's root."""
+        program = Path(sys.executable).with_name("ansible-playbook")
+        limit = limit or self.host.name
+        command = [str(program), "-i", str(STATE / "inventory.yml"), playbook, "-l", limit, *arguments]
+        return self._time(command, "logbook", expected, directory=scratch.PROJECT)
+
+    def script(self, *arguments: str, expected: str) -> Timed:
+        """Run the script over SSH, as one command."""
+        command = self.ssh("sudo", "bash", "-s", *arguments)
+        return self._time(command, "baseline", expected, directory=STATE, stdin=SCRIPT)
+
+    def ssh(self, *command: str) -> list[str]:
+        """A command on the host, over a connection that is kept as Ansible keeps its own. Run it in STATE."""
+        return ["ssh", "-i", "key", "-p", str(SSH_PORT), "-o", "UserKnownHostsFile=known_hosts",
+                "-o", "ControlMaster=auto", "-o", "ControlPath=%C", "-o", "ControlPersist=60s",
+                f"{USER}@127.0.0.1", *command]  # fmt: skip
+
+    def _time(
+        self, command: list[str], app: str, expected: str | None, directory: Path, stdin: Path | None = None
+    ) -> Timed:
+        environment = {**os.environ, "ANSIBLE_NOCOLOR": "true"}
+        log = STATE / "last.log"
+        with (
+            (stdin or Path(os.devnull)).open("rb") as given,
+            log.open("wb") as output,
+            self._watching(app, expected) as seen,
+        ):
+            started = time.monotonic()
+            process = subprocess.Popen(
+                command, cwd=directory, env=environment, stdin=given, stdout=output, stderr=subprocess.STDOUT
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds = time.monotonic() - started
+        text = log.read_text(errors="replace")
+        if process.returncode != 0:
+            raise HostError(f"'{' '.join(command[:5])} ...' failed:\n{text[-3000:]}")
+        answered = seen[0] - started if seen else None
+        return Timed(seconds, usage.ru_utime + usage.ru_stime, answered, text)
+
+    @contextmanager
+    def _watching(self, app: str, expected: str | None) -> Iterator[list[float]]:
+        """Ask the site from outside, all the time; when `expected` answers first is put in a list."""
+        seen: list[float] = []
+        if expected is None:
+            yield seen
+            return
+        over = threading.Event()
+
+        def ask() -> None:
+            headers, server_name = {"Host": NAMES[app]}, {"sni_hostname": NAMES[app]}
+            with httpx.Client(base_url=f"https://127.0.0.1:{HTTPS_PORT}", verify=self._trust, timeout=10) as client:
+                while not over.wait(POLL_SECONDS) and not seen:
+                    answer = client.get("/health/ready", headers=headers, extensions=server_name)
+                    if answer.status_code == 200 and answer.json()["release"] == expected:
+                        seen.append(time.monotonic())
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield seen
+            thread.join(timeout=2)
+        finally:
+            over.set()
+            thread.join()
+
+    @cached_property
+    def _trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=STATE / "ca.crt")
+
+    # What the host knows
+
+    def journal(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.host.exec("cat", "/srv/logbook/journal.jsonl").splitlines()]

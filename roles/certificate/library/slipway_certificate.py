@@ -1,0 +1,214 @@
+"""Has a certificate and its key in place on the host; how is in module_utils/slipway_certificates.py."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils import slipway_certificates as certificates
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: slipway_certificate
+short_description: Have a certificate and its key in place
+description:
+  - Puts C(fullchain.pem) and C(privkey.pem) into a directory, as a pair, when what is there will not do.
+  - One call finds out all that a run has to know, so that a run with nothing to do is one round trip.
+options:
+  directory:
+    description: Where the pair belongs; its name is that of the certificate.
+    type: path
+    required: true
+  state:
+    description: >-
+      V(present) leaves a pair that Nginx can load. V(requested) has an ACME authority issue it by the unit that also
+      renews it, and warns when it does not.
+    type: str
+    choices: [present, requested]
+    default: present
+  provider:
+    description: Where it comes from.
+    type: str
+    choices: [self_signed, files, acme]
+    default: self_signed
+  domains:
+    description: Host names and addresses that it is for.
+    type: list
+    elements: str
+    default: []
+  authority:
+    description: Directory of the host's own authority.
+    type: path
+    default: /etc/ssl/slipway/ca
+  host:
+    description: Name of the host, for the name of that authority.
+    type: str
+    default: ""
+  days:
+    description: Days that a self-signed certificate is valid.
+    type: int
+    default: 397
+  renew_days:
+    description: Days before its end at which it is renewed.
+    type: int
+    default: 30
+  chain:
+    description: PEM of the certificate and those that it depends on, for O(provider=files).
+    type: str
+    default: ""
+  key:
+    description: PEM of the key, for O(provider=files).
+    type: str
+    default: ""
+  files:
+    description: What must be on the host for renewals, as paths with the SHA-256 of their content.
+    type: dict
+    default: {}
+author: Slipway
+"""
+
+EXAMPLES = r"""
+- name: Have a certificate
+  slipway_certificate:
+    directory: /etc/ssl/slipway/logbook
+    domains: [logbook.example.com]
+"""
+
+RETURN = r"""
+msg:
+  description: One sentence, what was done or what is wrong.
+  returned: always
+  type: str
+settled:
+  description: Whether nothing has to be installed for renewals, nor removed.
+  returned: with O(state=present)
+  type: bool
+authority:
+  description: PEM of the host's own authority; empty when it has none.
+  returned: with O(state=present)
+  type: str
+"""
+
+
+def present(module: AnsibleModule) -> dict[str, Any]:
+    """The result of state=present."""
+    asked = module.params
+    directory, authority = Path(asked["directory"]), Path(asked["authority"])
+    before = certificates.load(directory)
+    wanted = _from_files(module, before) if asked["provider"] == "files" else None
+    if asked["provider"] == "files":
+        changed = wanted is not None
+    elif asked["provider"] == "acme" and certificates.can_stay(directory, authority):
+        changed = False
+    else:
+        changed = not certificates.is_settled(directory, authority, asked["domains"], asked["renew_days"])
+    if changed and not module.check_mode:
+        after = wanted or certificates.self_sign(
+            authority, asked["host"], asked["domains"], asked["days"], asked["renew_days"]
+        )
+        certificates.install(directory, after)
+        said = certificates.describe(after)
+    else:
+        said = certificates.describe(wanted) if wanted else f"for: {', '.join(asked['domains'])}\nself-signed\n"
+    issuer = authority / "ca.crt"
+    return {
+        "changed": changed,
+        "msg": f"The certificate of {directory.name} {'is new' if changed else 'can stay'}.",
+        "settled": _settled(module, directory),
+        "authority": issuer.read_text() if issuer.exists() else "",
+        "diff": {"before": certificates.describe(before), "after": said} if changed else {},
+    }
+
+
+def _from_files(module: AnsibleModule, before: certificates.Pair | None) -> certificates.Pair | None:
+    """The user's own pair when it has to be installed; fails when it must not be."""
+    asked = module.params
+    pair = certificates.Pair(asked["chain"].strip() + "\n", asked["key"].strip() + "\n", "files")
+    in_place = before is not None and (before.chain, before.key) == (pair.chain, pair.key)
+    found = certificates.judge(pair, asked["domains"])
+    if found.ends <= datetime.now(UTC):
+        if not in_place:
+            raise certificates.CertificateError(f"it expired on {found.ends:%Y-%m-%d}")
+        module.warn(
+            f"The certificate of {Path(asked['directory']).name} has expired on {found.ends:%Y-%m-%d}: "
+            "put a new one into its files and run site.yml again."
+        )
+    return None if in_place else pair
+
+
+def _settled(module: AnsibleModule, directory: Path) -> bool:
+    """Whether the files of renewals are as they should be and their timer runs; without ACME, whether there is none."""
+    if module.params["provider"] != "acme":
+        return not (directory / "acme.json").exists()
+    for name, digest in module.params["files"].items():
+        path = Path(name)
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            return False
+    properties = [f"--property={name}" for name in ("ActiveState", "UnitFileState", "NeedDaemonReload")]
+    timer = f"slipway-certificate@{directory.name}.timer"
+    shown = module.run_command(["systemctl", "show", timer, "--value", *properties])[1].split()
+    return sorted(shown) == ["active", "enabled", "no"] and module.get_bin_path("certbot") is not None
+
+
+def requested(module: AnsibleModule) -> dict[str, Any]:
+    """The result of state=requested."""
+    directory = Path(module.params["directory"])
+    name, unit = directory.name, f"slipway-certificate@{directory.name}.service"
+    if not (directory / "acme.json").exists():
+        return {
+            "changed": module.check_mode,
+            "msg": f"The certificate of {name} is requested when its settings are there.",
+        }
+    settings = certificates.acme_settings(directory)
+    due = certificates.is_wanted(directory, settings)
+    if module.check_mode or not (due or (directory / "unloaded").exists()):
+        return {"changed": due, "msg": f"The certificate of {name} {'is due' if due else 'can stay'}."}
+    if module.run_command(["systemctl", "start", unit])[0] == 0:
+        return {"changed": True, "msg": f"The certificate of {name} was issued by {settings.directory}."}
+    failure = directory / "failure"
+    why = failure.read_text().strip() if failure.exists() else f"{unit} failed, see `journalctl -u {unit}`."
+    pair = certificates.load(directory)
+    serving = "A self-signed one" if pair and pair.source == certificates.SELF_SIGNED else "The one before"
+    message = (
+        f"The certificate of {name} is not there yet: {why} {serving} serves until then. The host tries again every "
+        f"hour by itself; to try at once, run site.yml again, or `systemctl start {unit}` on the host."
+    )
+    module.warn(message)
+    return {"changed": False, "msg": message}
+
+
+def main() -> None:
+    """Read the arguments, act, and say what was done."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "requested"], "default": "present"},
+            "provider": {"type": "str", "choices": ["self_signed", "files", "acme"], "default": "self_signed"},
+            "domains": {"type": "list", "elements": "str", "default": []},
+            "authority": {"type": "path", "default": "/etc/ssl/slipway/ca"},
+            "host": {"type": "str", "default": ""},
+            "days": {"type": "int", "default": 397},
+            "renew_days": {"type": "int", "default": 30},
+            "chain": {"type": "str", "default": ""},
+            "key": {"type": "str", "default": "", "no_log": True},
+            "files": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    if module.check_mode and module.get_bin_path("openssl") is None:
+        # A fresh host: the run proper installs it before it comes here.
+        settled = module.params["provider"] != "acme"
+        module.exit_json(changed=True, msg="Without openssl nothing can be judged yet.", settled=settled, authority="")
+    try:
+        result = requested(module) if module.params["state"] == "requested" else present(module)
+    except certificates.CertificateError as error:
+        directory = Path(module.params["directory"])
+        stays = " The one in place stays." if certificates.load(directory) else ""
+        module.fail_json(msg=f"The certificate of {directory.name} is refused: {error}.{stays}")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
