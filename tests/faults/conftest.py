@@ -70,14 +70,20 @@ def _forget(site: Site) -> None:
 
 
 @pytest.fixture
-def site(provisioned: Site) -> Site:
+def site(provisioned: Site) -> Iterator[Site]:
     """The host with a good version live and nothing under way, whatever the test before this one left."""
-    with contextlib.suppress(AssertionError, OSError, httpx.HTTPError):
-        if provisioned.left_behind() == [] and provisioned.live() in provisioned.good:
-            return provisioned
-    provisioned.host.exec("slipway", "revert", "logbook")  # of whomever: one failure is to be one
-    provisioned.deploy(provisioned.good[0], "-e", "force=true")
-    return provisioned
+    if not _is_settled(provisioned):
+        provisioned.host.exec("slipway", "revert", "logbook")  # of whomever: one failure is to be one
+        provisioned.deploy(provisioned.good[0], "-e", "force=true")
+    yield provisioned
+    provisioned.kill_runs()
+
+
+def _is_settled(site: Site) -> bool:
+    try:
+        return site.left_behind() == [] and site.live() in site.good
+    except (AssertionError, httpx.HTTPError):
+        return False
 
 
 @pytest.fixture

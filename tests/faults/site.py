@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +66,8 @@ class Version(NamedTuple):
 @dataclass
 class Site(Controller):
     """One host with one app on it. Every version has the migrations of all good ones before it."""
+
+    runs: list[Run] = field(default_factory=list)
 
     def version(
         self,
@@ -232,7 +234,13 @@ class Site(Controller):
         """A playbook that runs on, and whose output is read as it comes."""
         # Every task says that it begins, also those that turn out to have nothing to do.
         shown = {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", "PYTHONUNBUFFERED": "1", **variables}
-        return Run(self.start(playbook, *arguments, **shown))
+        self.runs.append(Run(self.start(playbook, *arguments, **shown)))
+        return self.runs[-1]
+
+    def kill_runs(self) -> None:
+        """End what a test that failed has left under way."""
+        while self.runs:
+            self.runs.pop().kill()
 
     @contextlib.contextmanager
     def following(self) -> Iterator[Iterator[dict[str, Any]]]:
@@ -277,7 +285,8 @@ class Run:
 
     def until(self, task: str) -> None:
         """Read on until a task begins whose name begins like that."""
-        assert any(name.startswith(task) or f": {task}" in name for name in self.tasks()), self.output[-3000:]
+        found = any(name.startswith(task) or f": {task}" in name for name in self.tasks())
+        assert found, self.output[-3000:]
 
     def end(self) -> int:
         """Read to the end; the exit code."""
@@ -286,7 +295,9 @@ class Run:
         return self._process.returncode
 
     def kill(self) -> None:
-        """SIGKILL ansible-playbook and every process that it has started, at once."""
+        """SIGKILL ansible-playbook and every process that it has started, at once; nothing when it has ended."""
+        if self._process.returncode is not None:
+            return
         started = [self._process.pid]
         for pid in started:  # grows while it is gone through
             command = ["ps", "-o", "pid=", "--ppid", str(pid)]
