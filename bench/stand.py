@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,8 +95,8 @@ class Stand:
         for app in NAMES:
             self.deploy(app, first)
 
-    def declare(self) -> None:
-        """Write the inventory and the known hosts."""
+    def declare(self, apps: Iterable[str] = NAMES) -> None:
+        """Write the inventory, with these apps, and the known hosts."""
         names = {self.host.name: SSH_PORT, **self.others}
         app = {
             "repository": str(self.repository),
@@ -109,7 +109,7 @@ class Stand:
             "ansible_user": USER,
             "ansible_ssh_private_key_file": str(STATE / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE / 'known_hosts'}",
-            "apps": {name: {**app, "domains": [domain]} for name, domain in NAMES.items()},
+            "apps": {name: {**app, "domains": [NAMES[name]]} for name in apps},
             "host_ca_certificates": [name for name in ["/etc/ssl/certs/ca-certificates.crt"] if Path(name).exists()],
             "host_packages": ["curl", "nghttp2-client", "wrk"],  # what the script asks with, and the load generators
             "certificate_ca_fetch_to": f"{STATE}/{{{{ inventory_hostname }}}}.crt",

@@ -22,6 +22,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 PROJECT = Path(__file__).resolve().parents[3]
+sys.path.append(str(PROJECT))
+
+# Here, where the process loads it that all workers are forked from; and with what its commands need.
+from slipway import cli, commands  # noqa: E402, F401
+
 PROGRAM = "/usr/local/bin/slipway"
 READ_ONLY = {"plan", "resolve", "compare", "status", "releases"}
 OWNED = {"stage", "migrate", "warm", "switch", "cut-over", "watch", "settle", "revert", "rollback"}
@@ -115,17 +120,12 @@ def read_events(output: str) -> list[dict[str, Any]]:
 
 def run_here(line: list[str]) -> tuple[int, list[dict[str, Any]], str]:
     """Exit code, events and errors of a command that runs in this process: to start another takes longer than most."""
-    sys.path.insert(0, str(PROJECT))
-    from slipway.cli import main  # whoever loads this plugin need not have it on the path
-
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.chdir(PROJECT), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
-            code = main(line)
+            code = cli.main(line)
         except SystemExit as usage:  # of argparse
             code = int(usage.code or 0)
-        finally:
-            sys.path.remove(str(PROJECT))
     return code, read_events(output.getvalue()), errors.getvalue()
 
 
