@@ -30,6 +30,12 @@ def test_a_wrong_setting_is_named_with_its_app(wrong: dict[str, Any]) -> None:
         settled(logbook=wrong)
 
 
+def test_each_app_with_something_wrong_is_named() -> None:
+    declared: dict[str, dict[str, Any]] = {"good": {}, "one": {"workers": "many"}, "two": {"wrokers": 2}}
+    assert [fault.partition(":")[0] for fault in apps.faults(declared)] == ["apps.one", "apps.two"]
+    assert "argument 'workers' is of type str and we were unable to convert to int" in apps.faults(declared)[0]
+
+
 def test_connections_are_slots_times_workers_times_pool_and_a_few() -> None:
     declared = settled(auto={}, fixed={"workers": 3, "pool_size": 4})
     assert apps.databases(declared, processors=6) == [

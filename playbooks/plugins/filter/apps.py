@@ -46,6 +46,17 @@ def settings(
     return found
 
 
+def faults(apps: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> list[str]:
+    """What is wrong with the settings of the apps, a sentence for each of which something is."""
+    found = []
+    for name, declared in apps.items():
+        try:
+            settings({name: declared}, defaults)
+        except AnsibleFilterError as error:
+            found.append(error.message)
+    return found
+
+
 def _plain(value: Any) -> Any:
     """Ansible's containers, which hold templates until they are read, as ordinary ones, which can be copied."""
     if isinstance(value, Mapping):
@@ -87,7 +98,7 @@ def sites(apps: Settings) -> list[dict[str, Any]]:
 
 
 class FilterModule:
-    """Makes `app_settings`, `app_databases` and `app_sites` known to Ansible."""
+    """Makes them known to Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"app_settings": settings, "app_databases": databases, "app_sites": sites}
+        return {"app_settings": settings, "app_faults": faults, "app_databases": databases, "app_sites": sites}
