@@ -38,8 +38,8 @@ def expired(site: Site) -> Iterator[None]:
     site.sh(
         f"""cp -a {CERTIFICATES} /root/certificates && cd {CERTIFICATES}
         openssl req -x509 -CA ../ca/ca.crt -CAkey ../ca/ca.key -newkey rsa:2048 -nodes -subj /CN=old \
-            -addext subjectAltName=IP:127.0.0.1 -not_before 20200101000000Z -not_after 20200201000000Z \
-            -keyout /root/old.key -out /root/old.pem 2>/dev/null
+            -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+            -not_before 20200101000000Z -not_after 20200201000000Z -keyout /root/old.key -out /root/old.pem 2>/dev/null
         cat /root/old.key > privkey.pem && cat /root/old.pem > fullchain.pem && systemctl reload nginx"""
     )
     try:
