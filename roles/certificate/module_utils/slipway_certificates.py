@@ -467,10 +467,10 @@ def main(arguments: Sequence[str]) -> int:
     except (CertificateError, OSError, ValueError, TypeError) as error:
         if directory.is_dir():
             _replace(directory / "failure", f"{error}\n", 0o644)
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)  # noqa: T201  # for the journal
         return 1
     (directory / "failure").unlink(missing_ok=True)
-    print(done)  # noqa: T201
+    print(done)  # noqa: T201  # for the journal
     return 0
 
 

@@ -24,8 +24,8 @@ from ansible.plugins.action import ActionBase
 PROJECT = Path(__file__).resolve().parents[3]
 sys.path.append(str(PROJECT))
 
-# Here, where the process loads it that all workers are forked from; and with what its commands need.
-from slipway import cli, commands  # noqa: E402, F401
+# Here, in the process that all workers are forked from; `commands` for its own sake, as `cli` loads it late.
+from slipway import cli, commands  # noqa: E402, F401  # the path comes first; loaded, not used
 
 PROGRAM = "/usr/local/bin/slipway"
 READ_ONLY = {"plan", "resolve", "compare", "status", "releases"}
