@@ -26,9 +26,11 @@ demo-release: .venv/.installed ## tag the work tree as the demo's next version
 demo-down: .venv/.installed ## remove the demo
 	@$(PYTHON) -m hosts demo-down
 
-dev: .venv/.installed ## the app on SQLite at http://127.0.0.1:8000, reloading
+# Without what tests and deploys want: that is most of the virtualenv, and whoever looks at the app can do without it.
+dev: $(UV) ## the app on SQLite at http://127.0.0.1:8000, reloading
+	@$(UV) sync --frozen --quiet --no-default-groups --inexact
 	@$(BIN)/alembic upgrade head
-	@$(BIN)/uvicorn app.main:app --reload --reload-dir app --host 127.0.0.1 --port 8000
+	@PUBLIC_PAGE=$${PUBLIC_PAGE:-true} $(BIN)/uvicorn app.main:app --reload --reload-dir app --host 127.0.0.1 --port 8000 --no-access-log
 
 test: ## everything that must pass, and how long each part took
 	@started=$$(date +%s); times=; \
@@ -47,9 +49,12 @@ lint: .venv/.installed ## style, types, playbooks
 
 unit: .venv/.installed ## engine, app, templates, contracts; no host
 	@$(PYTHON) -m hosts.postgresql
-	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults
+	@$(PYTHON) -m hosts.chromium
+	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults \
+		--numprocesses 2 --dist worksteal --cov --cov-fail-under 95
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
+	@$(PYTHON) -m hosts.chromium
 	$(BIN)/pytest tests/acceptance
 
 faults: .venv/.installed ## every fault of docs/faults.md on a real host, under traffic

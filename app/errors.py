@@ -1,10 +1,10 @@
-"""What goes wrong, and how a client is told: every error is a problem detail (RFC 9457)."""
+"""What goes wrong, and how a client is told: every error is a problem detail (RFC 9457) of a type that stays."""
 
 from __future__ import annotations
 
 import logging
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
@@ -13,70 +13,147 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.schemas.problem import Problem
 
 log = logging.getLogger(__name__)
 
+MEDIA_TYPE = "application/problem+json"
+
 # SQLSTATE: no connection (08), none left (53), shut down or starting (57P).
 OUTAGES = ("08", "53", "57P")
 
+# By the last part of the type's path: the status, and what it means to whoever asks for /problems/<it>.
+TYPES = {
+    "bad-request": (400, "The body is not JSON in UTF-8."),
+    "unauthorized": (401, "Send `Authorization: Bearer <token>` with a token that was made here and is not revoked."),
+    "forbidden": (403, "The token is valid, but its scope does not include this. Scopes are read, write and admin."),
+    "not-found": (404, "There is nothing at this address, or what the request names does not exist."),
+    "method-not-allowed": (405, "The address exists, but not for this method; the header Allow names those it has."),
+    "conflict": (409, "The request contradicts what is stored: a name is taken, or a deployment ended otherwise."),
+    "idempotency-key-reused": (409, "The Idempotency-Key came before, with another body. Make a new key."),
+    "too-large": (413, "The body is larger than what is accepted."),
+    "invalid-request": (422, "The request is not what the API describes; `errors` says where."),
+    "internal": (500, "A mistake of ours. It was logged with the request id that the header X-Request-ID has."),
+    "unavailable": (503, "The database does not answer, or has no connection free. Try again."),
+}
+_OF_STATUS = {status: name for name, (status, _) in reversed(TYPES.items())}
 
-class NotFoundError(Exception):
+
+class LogbookError(Exception):
+    """What a client is told in one sentence; `kind` is a key of TYPES."""
+
+    kind: ClassVar[str]
+    headers: ClassVar[dict[str, str]] = {}
+
+
+class UnauthorizedError(LogbookError):
+    """Nobody says who asks, or it is not true."""
+
+    kind = "unauthorized"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class ForbiddenError(LogbookError):
+    """Who asks may not do this."""
+
+    kind = "forbidden"
+
+
+class NotFoundError(LogbookError):
     """What was asked for is not there."""
 
+    kind = "not-found"
 
-class ConflictError(Exception):
+
+class ConflictError(LogbookError):
     """What was asked for contradicts what is there."""
 
+    kind = "conflict"
 
-def problem(status: int, detail: str, errors: list[dict[str, Any]] | None = None) -> JSONResponse:
-    """An answer with the media type of problem details."""
-    body = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
-    headers = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return JSONResponse(
-        body.model_dump(exclude_none=True), status, headers=headers, media_type="application/problem+json"
-    )
+
+class KeyReusedError(LogbookError):
+    """An Idempotency-Key came with another body."""
+
+    kind = "idempotency-key-reused"
+
+
+def problem(
+    kind: str, detail: str, *, headers: dict[str, str] | None = None, errors: list[dict[str, Any]] | None = None
+) -> JSONResponse:
+    """An answer of a type from TYPES."""
+    body = Problem(type=f"/problems/{kind}", title=_title(kind), status=TYPES[kind][0], detail=detail, errors=errors)
+    if kind == "unavailable":
+        headers = {"Retry-After": "1", **(headers or {})}
+    return _answer(body, headers)
+
+
+def _answer(body: Problem, headers: dict[str, str] | None) -> JSONResponse:
+    return JSONResponse(body.model_dump(exclude_none=True), body.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _title(kind: str) -> str:
+    return kind.replace("-", " ").capitalize()
+
+
+def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The answers of these types, as a route's `responses` in the OpenAPI document."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, meaning = TYPES[kind]
+        example = {"type": f"/problems/{kind}", "title": _title(kind), "status": status, "detail": "…"}
+        described = found.setdefault(status, {"description": meaning, "content": {MEDIA_TYPE: _content()}})
+        described["content"][MEDIA_TYPE]["examples"][kind] = {"summary": meaning, "value": example}
+    return found
+
+
+def _content() -> dict[str, Any]:
+    return {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
 
 
 def install(app: FastAPI) -> None:
     """Register the handlers."""
 
-    @app.exception_handler(NotFoundError)
-    async def not_found(_: Request, error: NotFoundError) -> JSONResponse:
-        return problem(404, str(error))
-
-    @app.exception_handler(ConflictError)
-    async def conflict(_: Request, error: ConflictError) -> JSONResponse:
-        return problem(409, str(error))
+    @app.exception_handler(LogbookError)
+    async def refused(_: Request, error: LogbookError) -> JSONResponse:
+        return problem(error.kind, str(error), headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         # Without the input: it may hold a secret, and need not be encodable.
         errors = [{key: item[key] for key in ("loc", "msg", "type")} for item in error.errors()]
-        return problem(422, "The request is not valid.", jsonable_encoder(errors))
+        return problem("invalid-request", "The request is not valid.", errors=jsonable_encoder(errors))
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, error: HTTPException) -> JSONResponse:
-        answer = problem(error.status_code, str(error.detail))
-        answer.headers.update(error.headers or {})
-        return answer
+    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
+        headers, detail = dict(error.headers or {}), str(error.detail)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_allowed(request))
+        if kind := _OF_STATUS.get(error.status_code):
+            return problem(kind, detail, headers=headers)
+        title = HTTPStatus(error.status_code).phrase
+        return _answer(Problem(type="about:blank", title=title, status=error.status_code, detail=detail), headers)
 
-    @app.exception_handler(OSError)  # no connection to the database could be made
     @app.exception_handler(PoolTimeoutError)
     @app.exception_handler(DBAPIError)
     async def database_away(_: Request, error: Exception) -> JSONResponse:
-        if isinstance(error, DBAPIError) and not is_outage(error):
+        if not is_outage(error):
             raise error  # a mistake of ours
         log.warning("the database does not answer: %s", type(error).__name__)
-        return problem(503, "The database does not answer.")
-
-    @app.exception_handler(Exception)  # which the server logs, with its traceback
-    async def unexpected(_: Request, __: Exception) -> JSONResponse:
-        return problem(500, "Something went wrong here; it has been logged.")
+        return problem("unavailable", "The database does not answer.")
 
 
-def is_outage(error: DBAPIError) -> bool:
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes at the request's path; Starlette names those of the first one."""
+    scopes = ({**request.scope, "method": method} for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"))
+    routes = request.app.routes
+    return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+
+
+def is_outage(error: Exception) -> bool:
     """Whether the database is away or has no connection left, rather than asked for something wrong."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeoutError)
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or isinstance(error, OperationalError) or state.startswith(OUTAGES)

@@ -6,39 +6,84 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 
-from app import errors
+from app import errors, logs, metrics, sentry
 from app.database import make_engine, make_sessions
-from app.routers import health, services
+from app.middleware import BodyLimit, RequestLog
+from app.routers import deployments, figures, health, page, problems, services, tokens
+from app.routers import metrics as metrics_router
+from app.schemas.problem import Problem
 from app.settings import Settings, SettingsError, get_settings
+
+API = (deployments, services, figures, tokens)
+# What every route of the API may answer.
+COMMON = errors.documented("bad-request", "unauthorized", "forbidden", "too-large", "invalid-request", "unavailable")
+
+DESCRIPTION = """\
+The record of what was deployed where, by whom, and how it ended. Every route under `/api/v1` wants a token:
+`Authorization: Bearer <token>`. The first one is made on the host, with `python -m app.tokens create`. Errors are
+problem details (RFC 9457).
+"""
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """The engine lives as long as the worker that made it: connections do not survive a fork."""
     engine = make_engine(app.state.settings)
+    metrics.watch_pool(engine)
     app.state.engine = engine
-    app.state.sessions = make_sessions(engine)
+    app.state.writes, app.state.reads = make_sessions(engine)
     yield
     await engine.dispose()
 
 
 def create_app(settings: Settings) -> FastAPI:
     """The application for some settings."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
-    app = FastAPI(title="Logbook", version=settings.release_tag or "development", lifespan=lifespan)
+    logs.configure(settings)
+    sentry.start(settings)
+    metrics.describe(settings)
+    app = FastAPIOffline(
+        title="Logbook",
+        version=settings.release_tag or "development",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        favicon_url="/static/favicon.svg",
+        generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
+    )
     app.state.settings = settings
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # how FastAPI says to change the document
     errors.install(app)
+    for part in API:
+        app.include_router(part.router, responses=COMMON)
+    app.include_router(problems.router)
     app.include_router(health.router)
-    app.include_router(services.router)
+    page.install(app)
+    app.include_router(metrics_router.router)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestLog)  # the last one added is the outermost
     return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the schema of problem details, which no route returns as its model."""
+    if not app.openapi_schema:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 try:
     app = create_app(get_settings())
 except SettingsError as error:
     # One sentence, not a traceback: nobody who deploys needs to know where it was raised.
-    print(f"The Logbook cannot start: {error}", file=sys.stderr)  # noqa: T201  # before there is any logging
+    logging.getLogger(__name__).critical("The Logbook cannot start: %s", error)
     sys.exit(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any
@@ -33,6 +34,8 @@ class Settings(BaseSettings):
     database_url: str = ""
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 5
     secret_key: SecretStr = SecretStr("")
+    public_page: bool = False
+    sentry_dsn: SecretStr = SecretStr("")
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     release_tag: str = Field("", validation_alias=AliasChoices("RELEASE_TAG", "release_tag"))
     release_sha: str = Field("", validation_alias=AliasChoices("RELEASE_SHA", "release_sha"))
@@ -41,8 +44,10 @@ class Settings(BaseSettings):
     def _check(self) -> Settings:
         if self.env is Environment.PRODUCTION:
             _check_production(self)
-        elif not self.database_url:
-            self.database_url = DEVELOPMENT_DATABASE
+        else:
+            self.database_url = self.database_url or DEVELOPMENT_DATABASE
+            # Made anew at each start: whoever signed in before it has to do so again.
+            self.secret_key = self.secret_key or SecretStr(secrets.token_urlsafe(48))
         try:
             make_url(self.database_url)
         except ArgumentError:

@@ -7,7 +7,7 @@ import logging
 import time
 
 from alembic import context
-from sqlalchemy import Connection, pool, text
+from sqlalchemy import Connection, event, pool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -16,10 +16,13 @@ from app.settings import get_settings
 
 LOCK_KEY = 7_305_421_963  # any number that no other program takes a lock on in this database
 LOCK_WAIT = 300  # seconds to wait for another runner
+# Seconds to wait for a table's lock, during which all who come after it wait, too. The role that migrates may have a
+# lock_timeout of its own, which then counts; that of a database that somebody else runs has none.
+GIVE_WAY = "SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'"
 RETRIES = 5  # of a migration that did not get a table's lock within lock_timeout
 LOCK_NOT_AVAILABLE = "55P03"
 
-log = logging.getLogger("alembic.runtime.migration")
+log = logging.getLogger("app.migrations")  # what is said under alembic's name goes nowhere
 
 
 def configure_and_run(connection: Connection | None = None) -> None:
@@ -56,6 +59,9 @@ def is_lock_timeout(error: DBAPIError) -> bool:
 
 async def run_on(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            await connection.execute(text(GIVE_WAY))
+            await connection.commit()
         await connection.run_sync(configure_and_run)
         await connection.commit()
 
@@ -78,6 +84,9 @@ async def run_patiently(engine: AsyncEngine) -> None:
 
 async def run_online() -> None:
     engine = create_async_engine(get_settings().database_url, poolclass=pool.NullPool)
+    if engine.dialect.name == "sqlite":
+        # Its driver would begin a transaction only before a row changes: a migration that failed would leave its DDL.
+        event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     try:
         await (run_patiently(engine) if engine.dialect.name == "postgresql" else run_on(engine))
     finally:

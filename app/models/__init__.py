@@ -4,9 +4,11 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from app.models.base import Base
+from app.models.deployment import Deployment, Kind, Status
 from app.models.service import Service
+from app.models.token import ApiToken
 
 for module in iter_modules(__path__):
     import_module(f"{__name__}.{module.name}")
 
-__all__ = ["Base", "Service"]
+__all__ = ["ApiToken", "Base", "Deployment", "Kind", "Service", "Status"]

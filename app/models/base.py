@@ -10,10 +10,13 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, always with a time zone. SQLite stores none, so it is put back when read."""
+    """A point in time, always with a time zone. SQLite stores none, so all are UTC, and it is put back when read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: Any, _: Dialect) -> datetime | None:
         if isinstance(value, datetime) and value.tzinfo is None:

@@ -11,9 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import problem
+from app.errors import documented, problem
 from app.schemas.health import Live, Ready
-from app.schemas.problem import Problem
 
 READY_TIMEOUT = 2  # seconds
 
@@ -26,14 +25,14 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/ready", response_model=Ready, responses={503: {"model": Problem}})
+@router.get("/ready", response_model=Ready, responses=documented("unavailable"))
 async def ready(request: Request) -> Ready | JSONResponse:
     """The database answers. It does not ask at which revision it is: old and new code share a schema."""
     engine: AsyncEngine = request.app.state.engine
     try:
         async with asyncio.timeout(READY_TIMEOUT), engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
-    except (SQLAlchemyError, OSError, TimeoutError):
-        return problem(503, "The database does not answer.")
+    except (SQLAlchemyError, TimeoutError):
+        return problem("unavailable", "The database does not answer.")
     settings = request.app.state.settings
     return Ready(release=settings.release_tag, sha=settings.release_sha, pid=os.getpid())

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Query, Response
 
+from app.auth import Reader, Writer
 from app.database import Session
+from app.errors import documented
 from app.models import Service
-from app.schemas.problem import Problem
+from app.schemas.common import MAX_ID, Id
 from app.schemas.service import ServiceCreate, ServicePage, ServiceRead, ServiceUpdate
 from app.services import services
 
 router = APIRouter(prefix="/api/v1/services", tags=["services"])
 
-Id = Annotated[int, Path(ge=1, le=2**63 - 1)]
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
-CONFLICT: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
 
-
-@router.post("", status_code=201, response_model=ServiceRead, responses=CONFLICT)
-async def create(wanted: ServiceCreate, session: Session, response: Response) -> Service:
+@router.post("", status_code=201, response_model=ServiceRead, responses=documented("conflict"))
+async def create(wanted: ServiceCreate, _: Writer, session: Session, response: Response) -> Service:
+    """Add a service. Its name is what deployments are recorded under."""
     service = await services.create(session, wanted)
     response.headers["Location"] = f"/api/v1/services/{service.id}"
     return service
@@ -28,25 +27,30 @@ async def create(wanted: ServiceCreate, session: Session, response: Response) ->
 
 @router.get("")
 async def index(
+    _: Reader,
     session: Session,
-    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="list services with an id above this")] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_ID, description="list services with an id above this")] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> ServicePage:
+    """Services by id."""
     found, more = await services.page(session, after, limit)
     items = [ServiceRead.model_validate(service) for service in found]
     return ServicePage(items=items, next_after=items[-1].id if more else None)
 
 
-@router.get("/{service_id}", response_model=ServiceRead, responses=NOT_FOUND)
-async def show(service_id: Id, session: Session) -> Service:
+@router.get("/{service_id}", response_model=ServiceRead, responses=documented("not-found"))
+async def show(service_id: Id, _: Reader, session: Session) -> Service:
+    """One service."""
     return await services.get(session, service_id)
 
 
-@router.patch("/{service_id}", response_model=ServiceRead, responses={**NOT_FOUND, **CONFLICT})
-async def update(service_id: Id, change: ServiceUpdate, session: Session) -> Service:
+@router.patch("/{service_id}", response_model=ServiceRead, responses=documented("not-found", "conflict"))
+async def update(service_id: Id, change: ServiceUpdate, _: Writer, session: Session) -> Service:
+    """Change what is given, and keep the rest."""
     return await services.update(session, service_id, change)
 
 
-@router.delete("/{service_id}", status_code=204, responses=NOT_FOUND)
-async def delete(service_id: Id, session: Session) -> None:
+@router.delete("/{service_id}", status_code=204, responses=documented("not-found", "conflict"))
+async def delete(service_id: Id, _: Writer, session: Session) -> None:
+    """Remove a service of which no deployment is recorded."""
     await services.delete(session, service_id)

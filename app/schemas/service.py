@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AnyUrl, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?$")]
-Url = Annotated[AnyUrl, Field(max_length=500)]
-# A NUL character is text to JSON, but not to PostgreSQL.
+from app.schemas.common import CONTROL, Name
+
+Url = Annotated[str, StringConstraints(max_length=500, pattern=rf"^(https?|ssh|git|file)://[^\s{CONTROL}]+$")]
 Description = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]
+
+EXAMPLE: dict[str, JsonValue] = {
+    "name": "billing",
+    "repository_url": "https://git.example.com/shop/billing.git",
+    "description": "Sends the bills",
+}
 
 
 class ServiceCreate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     name: Name
     repository_url: Url
@@ -21,24 +27,20 @@ class ServiceCreate(BaseModel):
 
 
 class ServiceUpdate(BaseModel):
-    """What is to change; fields that are left out stay as they are."""
+    """What is to change; fields that are left out, or null, stay as they are."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"description": "Sends bills by mail"}]})
 
     name: Name | None = None
     repository_url: Url | None = None
     description: Description | None = None
 
-    @model_validator(mode="after")
-    def _no_nulls(self) -> Self:
-        for field in self.model_fields_set:
-            if getattr(self, field) is None:
-                raise ValueError(f"{field} cannot be null; leave it out to keep it")
-        return self
-
 
 class ServiceRead(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"examples": [{"id": 1, **EXAMPLE, "created_at": "2026-11-02T09:00:00Z"}]},
+    )
 
     id: int
     name: str

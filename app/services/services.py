@@ -13,16 +13,16 @@ from app.schemas.service import ServiceCreate, ServiceUpdate
 
 async def create(session: AsyncSession, wanted: ServiceCreate) -> Service:
     """ConflictError when the name is taken."""
-    service = Service(**wanted.model_dump(mode="json"))
+    service = Service(**wanted.model_dump())
     session.add(service)
-    await _flush(session, wanted.name)
+    await _flush(session, f"There is a service '{wanted.name}' already.")
     await session.refresh(service)
     return service
 
 
-async def get(session: AsyncSession, service_id: int) -> Service:
-    """NotFoundError when there is none."""
-    service = await session.get(Service, service_id)
+async def get(session: AsyncSession, service_id: int, *, locked: bool = False) -> Service:
+    """NotFoundError when there is none; `locked` keeps others from changing it until the transaction ends."""
+    service = await session.get(Service, service_id, with_for_update=locked)
     if service is None:
         raise NotFoundError(f"There is no service {service_id}.")
     return service
@@ -37,20 +37,28 @@ async def page(session: AsyncSession, after: int, limit: int) -> tuple[list[Serv
 
 async def update(session: AsyncSession, service_id: int, change: ServiceUpdate) -> Service:
     """NotFoundError when there is none; ConflictError when the new name is taken."""
-    service = await get(session, service_id)
-    for field, value in change.model_dump(mode="json", exclude_unset=True).items():
+    service = await get(session, service_id, locked=True)
+    for field, value in change.model_dump(exclude_none=True).items():
         setattr(service, field, value)
-    await _flush(session, service.name)
+    await _flush(session, f"There is a service '{service.name}' already.")
     return service
 
 
 async def delete(session: AsyncSession, service_id: int) -> None:
-    """NotFoundError when there is none."""
-    await session.delete(await get(session, service_id))
+    """NotFoundError when there is none; ConflictError when deployments of it are recorded."""
+    service = await get(session, service_id, locked=True)
+    await session.delete(service)
+    await _flush(session, f"Deployments of '{service.name}' are recorded; it stays for them.")
 
 
-async def _flush(session: AsyncSession, name: str) -> None:
+async def names(session: AsyncSession, limit: int = 500) -> list[str]:
+    """The first names, sorted."""
+    return list(await session.scalars(select(Service.name).order_by(Service.name).limit(limit)))
+
+
+async def _flush(session: AsyncSession, otherwise: str) -> None:
+    """Write what has changed; ConflictError saying `otherwise` when a constraint forbids it."""
     try:
         await session.flush()
     except IntegrityError:
-        raise ConflictError(f"There is a service '{name}' already.") from None
+        raise ConflictError(otherwise) from None

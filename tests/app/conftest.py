@@ -5,25 +5,32 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from alembic import command
 from alembic.config import Config
 from fastapi import FastAPI
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker
 
 from app.main import create_app
-from app.models import Base
+from app.schemas.token import Scope, TokenCreate
+from app.services import tokens
 from app.settings import Settings, get_settings
 from hosts import postgresql
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class Server:
@@ -47,13 +54,27 @@ class Server:
     def stop(self) -> None:
         self._control("stop", "--mode=immediate")
 
+    def kill(self) -> None:
+        """Kill all its processes; none of them is there any more."""
+        main = int((self.directory / "data/postmaster.pid").read_text().splitlines()[0])
+        os.kill(main, signal.SIGSTOP)  # it starts no other meanwhile
+        killed = [main, *children(main)]
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while left := [pid for pid in killed if Path(f"/proc/{pid}").exists()]:
+            assert time.monotonic() < deadline, f"killed, but still there: {left}"
+            time.sleep(0.01)
+
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://logbook@/{database}?host={self.directory}"
 
-    def create(self, database: str) -> str:
+    def create(self, database: str, template: str = "template1") -> str:
+        """A new database, a copy of `template`; its URL."""
         user = pwd.getpwuid(os.geteuid()).pw_name
+        where = ["--username=logbook", f"--host={self.directory}"]
         done = subprocess.run(
-            [self._programs / "createdb", "--username=logbook", f"--host={self.directory}", database],
+            [self._programs / "createdb", *where, f"--template={template}", database],
             check=False, capture_output=True, text=True, env={**os.environ, "PGUSER": user},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -102,48 +123,88 @@ def alembic(url: str, root: Path = PROJECT) -> Config:
 
 
 @pytest.fixture(scope="session")
-def migrated_postgresql(server: Server) -> str:
-    url = server.create("logbook")
-    command.upgrade(alembic(url), "head")
-    return url
+def template(server: Server) -> str:
+    """The name of a migrated database that nobody connects to: copies of it are made in no time."""
+    command.upgrade(alembic(server.create("template_logbook")), "head")
+    return "template_logbook"
 
 
 @pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> str:
-    url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('sqlite')}/logbook.sqlite3"
-    command.upgrade(alembic(url), "head")
-    return url
+def migrated_postgresql(server: Server, template: str) -> str:
+    return server.create("logbook", template)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "logbook.sqlite3"
+    command.upgrade(alembic(f"sqlite+aiosqlite:///{path}"), "head")
+    return path
+
+
+def make_settings(url: str, **values: Any) -> Settings:
+    """The settings of an app on that database, untouched by what is in the environment."""
+    known = {"database_pool_size": 2, "release_tag": "v1.2.0", "release_sha": "a" * 40}
+    return Settings(database_url=url, _env_file=None, **{**known, **values})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """A migrated database of either kind."""
-    url: str = request.getfixturevalue(f"migrated_{request.param}")
-    return url
-
-
-@pytest.fixture
-def settings(database_url: str) -> Settings:
-    return Settings(
-        database_url=database_url, database_pool_size=2, release_tag="v1.2.0", release_sha="a" * 40, _env_file=None
-    )
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """For a migrated database of either kind: a SQLite file of its own, or the PostgreSQL database of all tests."""
+    if request.param == "sqlite":
+        copied = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path)
+        return make_settings(f"sqlite+aiosqlite:///{copied}")
+    return make_settings(request.getfixturevalue("migrated_postgresql"))
 
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    """The application with its lifespan entered; the tables are emptied afterwards."""
+    """The application with its lifespan entered. What it writes to PostgreSQL is rolled back in the end."""
     made = create_app(settings)
     async with made.router.lifespan_context(made):
+        if settings.database_url.startswith("sqlite"):
+            yield made
+            return
+        async with made.state.engine.connect() as connection:
+            transaction = await connection.begin()
+            # Commits of the app end a savepoint of this one transaction; what only reads commits each statement, and
+            # so needs none.
+            made.state.writes, made.state.reads = (
+                async_sessionmaker(connection, expire_on_commit=False, join_transaction_mode=mode)
+                for mode in ("create_savepoint", "rollback_only")
+            )
+            yield made
+            await transaction.rollback()
+
+
+@pytest.fixture
+async def committing_app(server: Server, template: str) -> AsyncIterator[FastAPI]:
+    """An application that really commits, on a PostgreSQL database of its own: for what happens side by side."""
+    made = create_app(make_settings(server.create(f"test_{os.urandom(4).hex()}", template), database_pool_size=5))
+    async with made.router.lifespan_context(made):
         yield made
-    engine = create_async_engine(make_url(settings.database_url))
-    async with engine.begin() as connection:
-        for table in reversed(Base.metadata.sorted_tables):
-            await connection.execute(text(f"DELETE FROM {table.name}"))  # noqa: S608  # our own names
-    await engine.dispose()
+
+
+def client_of(app: FastAPI, token: str = "") -> httpx.AsyncClient:
+    """A client without a server between; with a token when one is given."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx.AsyncClient(transport=transport, base_url="https://logbook.test", headers=headers)
+
+
+async def make_token(app: FastAPI, scope: Scope = Scope.ADMIN, name: str = "tests") -> str:
+    async with app.state.writes() as session, session.begin():
+        _, text = await tokens.create(session, TokenCreate(name=name, scope=scope))
+    return text
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="https://logbook.test") as made:
+    """With a token that may do everything."""
+    async with client_of(app, await make_token(app)) as made:
+        yield made
+
+
+@pytest.fixture
+async def anonymous(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as made:
         yield made

@@ -7,9 +7,10 @@ import pytest
 from fastapi import FastAPI
 
 from app.main import create_app
-from app.settings import Settings
 
-from .conftest import Server
+from .conftest import Server, client_of, make_settings, make_token
+
+TOKEN = f"lb_{'0' * 16}_{'A' * 43}"  # has the shape of one; nobody is asked for more before the database is
 
 
 async def test_live_depends_on_nothing(client: httpx.AsyncClient) -> None:
@@ -30,39 +31,37 @@ def unusable_database(request: pytest.FixtureRequest, server: Server, migrated_p
 
 
 async def test_without_a_database_it_is_alive_and_not_ready(unusable_database: str) -> None:
-    app = create_app(Settings(database_url=unusable_database, _env_file=None))
-    async with app.router.lifespan_context(app), _client(app) as client:
+    app = create_app(make_settings(unusable_database))
+    async with app.router.lifespan_context(app), client_of(app, TOKEN) as client:
         assert (await client.get("/health/live")).status_code == 200
         for path in ("/health/ready", "/api/v1/services"):
             answer = await client.get(path)
             assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
 
 
-async def test_a_mistake_of_ours_is_a_problem_detail_that_gives_nothing_away(app: FastAPI) -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, FileNotFoundError])  # that one says nothing about the database
+async def test_a_mistake_of_ours_is_a_problem_detail_that_gives_nothing_away(
+    app: FastAPI, kind: type[Exception]
+) -> None:
     @app.get("/broken")
     async def broken() -> None:
-        raise RuntimeError("the secret of the tests")
+        raise kind("the secret of the tests")
 
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="https://logbook.test") as client:
+    async with client_of(app) as client:
         answer = await client.get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
 
 
-async def test_it_recovers_when_postgresql_comes_back(server: Server, migrated_postgresql: str) -> None:
-    app = create_app(Settings(database_url=migrated_postgresql, _env_file=None))
-    async with app.router.lifespan_context(app), _client(app) as client:
+async def test_it_recovers_when_postgresql_comes_back(server: Server, committing_app: FastAPI) -> None:
+    async with client_of(committing_app, await make_token(committing_app)) as client:
         assert (await client.get("/health/ready")).status_code == 200
         server.stop()
         try:
             assert (await client.get("/health/ready")).status_code == 503
-            assert (await client.get("/api/v1/services")).status_code == 503
+            answer = await client.get("/api/v1/services")
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
         finally:
             server.start()
         assert (await client.get("/health/ready")).status_code == 200
         assert (await client.get("/api/v1/services")).status_code == 200
-
-
-def _client(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://logbook.test")

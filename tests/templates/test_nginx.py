@@ -89,3 +89,14 @@ def test_without_sites_everything_is_refused() -> None:
 def test_hsts_can_be_left_out() -> None:
     assert "Strict-Transport-Security" in render()
     assert "Strict-Transport-Security" not in render(nginx_hsts_seconds=0)
+
+
+def test_metrics_are_not_for_the_outside() -> None:
+    location = re.search(r"location ~ (\S+) \{(\s+default_type.*?)\n {8}\}", render(), re.DOTALL)
+    assert location
+    pattern, content = location.groups()
+    hidden = [path for path in ("/metrics", "/metrics/", "/metrics/x", "/metricsx", "/m") if re.search(pattern, path)]
+    assert hidden == ["/metrics", "/metrics/", "/metrics/x"]
+    assert "return 404" in content
+    assert "proxy_pass" not in content
+    assert "add_header" not in content  # or the server's own would be forgotten

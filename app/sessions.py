@@ -1,0 +1,54 @@
+"""Who has signed in to the page: a signed cookie that says which token was entered, and nothing else.
+
+The token itself is not in it, and every visit asks whether it is still valid: revoking a token ends its visits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from fastapi import Request, Response
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from app.settings import Settings
+
+LIFETIME = 30 * 24 * 3600  # seconds
+
+
+def token_id(request: Request) -> int | None:
+    """The id of the token that was entered; None without a cookie that we signed in the last 30 days."""
+    settings: Settings = request.app.state.settings
+    try:
+        found = _serializer(settings).loads(request.cookies.get(_name(request), ""), max_age=LIFETIME)
+    except BadSignature:
+        return None
+    return found if isinstance(found, int) else None
+
+
+def start(request: Request, response: Response, token_id: int) -> None:
+    settings: Settings = request.app.state.settings
+    value = _serializer(settings).dumps(token_id)
+    # Lax, so that a link from a chat does not ask people to sign in again; what changes anything is a POST.
+    response.set_cookie(
+        _name(request), str(value), max_age=LIFETIME, path="/", secure=_secure(request), httponly=True, samesite="lax"
+    )
+
+
+def end(request: Request, response: Response) -> None:
+    response.delete_cookie(_name(request), path="/", secure=_secure(request), httponly=True, samesite="lax")
+
+
+def _serializer(settings: Settings) -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(
+        settings.secret_key.get_secret_value(), salt="app.sessions", signer_kwargs={"digest_method": hashlib.sha256}
+    )
+
+
+def _secure(request: Request) -> bool:
+    """What the client speaks, as the proxy in front says it."""
+    return request.url.scheme == "https"
+
+
+def _name(request: Request) -> str:
+    # With this prefix browsers take the cookie from nobody but this very host, and only over HTTPS.
+    return "__Host-logbook" if _secure(request) else "logbook"
