@@ -19,8 +19,11 @@ SSH_PORT, HTTP_PORT, HTTPS_PORT = 8022, 8080, 8443
 
 HOST = Host("slipway-demo", "13", {SSH_PORT: 22, HTTP_PORT: 80, HTTPS_PORT: 443})
 
+TOKEN = STATE / "logbook-token"
+NONE_WAITS = "none waits."
+
 NEXT = f"""
-The Logbook answers at https://127.0.0.1:{HTTPS_PORT}/docs  Try next:
+The Logbook shows its own deploys at https://127.0.0.1:{HTTPS_PORT}/ (its API at /docs). Try next:
 
   curl --cacert .demo/ca.crt https://127.0.0.1:{HTTPS_PORT}/health/ready
   . .venv/bin/activate                            # ansible-playbook and its friends
@@ -52,11 +55,33 @@ def up() -> None:
         _play("site.yml")
     with _stage(stages, "deploy (deploy.yml)"):
         _play("deploy.yml", "-e", f"version={version}")
+    with _stage(stages, "logbook (slipway tell)"):
+        _tell()
     say("")
     for name, seconds in stages.items():
         say(f"{name:<24}{seconds:7.1f} s")
     say(f"{'all':<24}{sum(stages.values()):7.1f} s")
     print(NEXT)
+
+
+def _tell() -> None:
+    """Have the deploys in the Logbook that they brought about; a token for it can only be made now that it runs."""
+    if _told().endswith(NONE_WAITS):
+        return
+    create = "python -m app.tokens create --name slipway --scope write"
+    token = HOST.exec("slipway", "run", "logbook", "--", *create.split()).splitlines()[-1]
+    TOKEN.touch(mode=0o600)
+    TOKEN.write_text(token)
+    # As site.yml would write it, which finds nothing to change there the next time: it takes seconds, this none.
+    HOST.exec("sh", "-c", "umask 077; cat > /etc/slipway/logbook.logbook-token", stdin=token)
+    said = _told()
+    if not said.endswith(NONE_WAITS):
+        raise HostError(f"The Logbook was not told of the deploys: {said}")
+
+
+def _told() -> str:
+    """What `slipway tell` says on the host."""
+    return HOST.exec("slipway", "tell", "logbook", check=False)
 
 
 def release() -> None:

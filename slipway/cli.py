@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from slipway import config, lock, systemd
 from slipway.errors import FailedError, LockedError, RefusedError, SlipwayError
@@ -71,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     for name, function, text in (
         ("migrate", "phase", "bring the database to the open deploy's head, or back to the open rollback's"),
         ("warm", "phase", "start the new release in the idle slot and wait until it is ready"),
-        ("cut-over", "phase", "warm, switch and settle in a row; of several hosts each phase is a command of its own"),
+        ("cut-over", "phase", "migrate, warm, switch and settle in a row, for one host alone"),
         ("switch", "phase", "send traffic to the new release"),
         ("watch", "phase", "watch the new release; a command of its own for several hosts, else part of settle"),
         ("settle", "phase", "watch the new release, drain and stop the old slot, prune"),
@@ -81,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     added = app_command("rollback", "rollback", "return to the release before the live one, or to one that is named")
     added.add_argument("version", nargs="?", default="", help="a tag or a commit (7 digits or more) that was live here")
     mode = added.add_mutually_exclusive_group()
-    mode.add_argument("--open", action="store_true", help="only open it; warm, switch and settle follow as commands")
+    mode.add_argument("--open", action="store_true", help="only open it; what `cut-over` does follows")
     mode.add_argument("--plan", action="store_true", help="only say where it would go")
     added.add_argument("--owner", default=_whoami(), help="who rolls back (default: %(default)s)")
     added.add_argument("--supersede", action="append", default=[], metavar="OWNER", help="as for stage")
@@ -92,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     )
     app_command("prune", "prune", "delete releases beyond keep_releases, and what interrupted runs left")
     app_command("recover", "recover", "finish or undo an interrupted deployment and start the live slot (runs at boot)")
+    app_command("tell", "tell", "send the Logbook the reports of deployments that it has not got yet")
+    added = app_command("run", "run", "run a command as the app: its user, the live release, that one's environment")
+    added.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="`python` is the one of the release"
+    )
     for added in (
         command("status", "show_status", "what is live, database, certificate, disk, last deployments"),
         command("releases", "show_releases", "releases on this host"),
@@ -150,18 +157,42 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def program() -> NoReturn:
+    """Run what was typed, and end with its exit code.
+
+    At once where a report to the Logbook is still being sent: a thread that is inside of OpenSSL while the process
+    is taken down crashes it, and a deployment that succeeded would count as one that was killed.
+    """
+    code = main(sys.argv[1:])
+    if threading.active_count() > 1:
+        with contextlib.suppress(OSError):  # nobody reads any more
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _must_detach(options: argparse.Namespace) -> bool:
     only_opens = options.command == "rollback" and (options.open or options.plan)
     return options.command in DETACHED and not only_opens and not systemd.is_inside_unit() and os.geteuid() == 0
 
 
 def _detach(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Give the command to the app's transient unit; LockedError when another is at work there."""
+    """Give the command to the app's transient unit; LockedError when another is at work there.
+
+    One that was killed there had no say. It is a failure like any other, and not the exit code that systemd-run makes
+    of it: ssh uses the same one for a connection that broke, after which nobody would undo anything.
+    """
     settings = config.load(options.app)
     if options.command in ("deploy", "rollback"):
         arguments = [*arguments, "--owner", options.owner]  # in the unit everybody is root
-    if not systemd.is_detached(options.app):
+    lease = lock.read(settings.lock)
+    # A phase of a run that is dead goes on in its unit; whoever takes over waits for its end.
+    superseded = lease is not None and lease.owner in getattr(options, "supersede", ())
+    if not systemd.is_detached(options.app, lock.TAKEOVER_WAIT if superseded else 0):
         code = systemd.run_detached(options.app, sys.argv[0], arguments)
+        if code == systemd.KILLED:
+            unit = f"slipway-{options.app}.service"
+            raise FailedError(f"{options.command} was killed. `journalctl --unit={unit}` may say by whom.")
         if code == 0 or not systemd.is_detached(options.app):  # else another came first: the unit is not ours
             return code
     raise lock.busy(options.app, lock.read(settings.lock))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable
 from typing import Any
 
-from slipway import config, git, revisions, status, zipapp
+from slipway import config, envfile, git, logbook, process, revisions, slots, status, zipapp
 from slipway.deployment import Request
 from slipway.engine import Engine
+from slipway.errors import FailedError, RefusedError
 from slipway.output import Reporter
 
 Result = dict[str, Any]
@@ -58,6 +60,39 @@ def prune(options: argparse.Namespace, report: Reporter) -> Result:
 
 def recover(options: argparse.Namespace, report: Reporter) -> Result:
     return _engine(options, report).recover()
+
+
+def tell(options: argparse.Namespace, _: Reporter) -> Result:
+    settings = config.load(options.app)
+    if not settings.logbook_url:
+        raise RefusedError(
+            f"{settings.app} has no Logbook. Set apps.{settings.app}.logbook_url in the inventory and run site.yml."
+        )
+    delivery = logbook.flush(settings)
+    message = f"{delivery.sent} report(s) sent"
+    for refused in delivery.refused:
+        message += f"; refused for good: {refused}"
+    if delivery.waiting:
+        raise FailedError(f"{message}; {logbook.count(delivery.waiting)}: {delivery.problem}.")
+    return {"message": f"{message}, none waits.", "changed": delivery.sent > 0, "sent": delivery.sent}
+
+
+def run(options: argparse.Namespace, _: Reporter) -> Result:
+    """Does not return: this process becomes the command."""
+    settings = config.load(options.app)
+    command = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
+    slot = slots.live_slot(settings)
+    if not command:
+        raise RefusedError(f"Say what to run: slipway run {settings.app} -- python -m app.tokens list")
+    if slot is None:
+        raise RefusedError(f"Nothing of {settings.app} is live yet. Run deploy.yml.")
+    release = (settings.slot(slot) / "release").resolve()
+    environment = envfile.read(settings.slot(slot) / "env")
+    environment["PATH"] = f"{release / '.venv/bin'}:{process.PATH}"
+    program = str(release / command[0]) if "/" in command[0] else command[0]
+    if shutil.which(program, path=environment["PATH"]) is None:
+        raise RefusedError(f"Neither {release.name} nor this host has a program '{command[0]}'.")
+    process.become(command, settings.user, environment, release)
 
 
 def show_status(options: argparse.Namespace, _: Reporter) -> Result:

@@ -19,6 +19,13 @@ UNIT_DIRECTORY = Path("/etc/systemd/system")
 # A unit name, a database name and, with "_migrate" behind it, a user name of at most 32 characters.
 APP_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,21}[a-z0-9])?")
 
+# What the gate asks without credentials, as "METHOD /path".
+AUTH_CHECK = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~/?&=%-]*")
+# A token goes there, so it is encrypted on its way to any other machine.
+LOGBOOK_URL = re.compile(
+    r"(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
+)
+
 ACCEPT = ("tags", "signed-tags", "commits")
 ON_INCOMPATIBLE = ("stop", "continue")
 
@@ -43,6 +50,7 @@ class Settings:
     accept: str = "tags"
     allowed_signers: str = ""
     health_path: str = "/health/ready"
+    auth_check: str = ""
     keep_releases: int = 5
     min_free_mb: int = 500
     min_free_inodes: int = 20_000
@@ -60,6 +68,9 @@ class Settings:
     drain_seconds: float = 30
     # Between two phases; of several hosts one waits over the phase of another, so longer than most.
     lease_seconds: float = 300
+    logbook_url: str = ""
+    logbook_ca: str = ""
+    logbook_repository_url: str = ""
     build_env: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -89,6 +100,16 @@ class Settings:
     def deployment(self) -> Path:
         """The deployment in progress; absent when there is none."""
         return self.root / "deployment.json"
+
+    @property
+    def outbox(self) -> Path:
+        """Reports that the Logbook has not taken yet."""
+        return self.root / "outbox"
+
+    @property
+    def logbook_token_file(self) -> Path:
+        """Apart from the settings, which anybody on the host may read."""
+        return SETTINGS_DIRECTORY / f"{self.app}.logbook-token"
 
     @property
     def lock(self) -> Path:
@@ -162,6 +183,16 @@ def parse(values: Mapping[str, Any], source: str) -> Settings:
             raise RefusedError(f"{source}: '{name}' is '{value}', but must be one of {', '.join(choices)}.")
     if settings.accept == "signed-tags" and not settings.allowed_signers:
         raise RefusedError(f"{source}: 'accept' is 'signed-tags', which needs 'allowed_signers'.")
+    if settings.auth_check and not AUTH_CHECK.fullmatch(settings.auth_check):
+        raise RefusedError(
+            f"{source}: 'auth_check' is '{settings.auth_check}', but must be a method and a path, "
+            "such as 'POST /api/v1/deployments'."
+        )
+    if settings.logbook_url and not LOGBOOK_URL.fullmatch(settings.logbook_url):
+        raise RefusedError(
+            f"{source}: 'logbook_url' is '{settings.logbook_url}', but must begin with https:// "
+            "(http:// only to this host itself) and end before '?'."
+        )
     if settings.workers < 1:
         raise RefusedError(f"{source}: 'workers' is {settings.workers}, but must be 1 or more.")
     return settings

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from slipway import envfile, health, slots, sockets, systemd
+from slipway import envfile, health, slots, sockets, systemd, watch
 from slipway.config import Settings
 from slipway.errors import FailedError, RefusedError
 from slipway.manifest import Manifest
+from slipway.receipt import Receipt
 from slipway.sockets import Traffic
 
 _DRAIN_INTERVAL = 0.1
@@ -35,6 +36,23 @@ def warm(settings: Settings, slot: str, release: Manifest) -> str:
     systemd.start(settings.app, slot)
     seconds = pass_gate(settings, slot, release.sha)
     return f"{slot} ready after {seconds:.1f} s, {settings.workers} workers"
+
+
+def check_authentication(settings: Settings, slot: str, release: Manifest) -> str:
+    """Ask a slot what only those with credentials may, without any; how it refused, to go behind a sentence.
+
+    FailedError when it did anything else.
+    """
+    if not settings.auth_check:
+        return ""
+    answer = health.ask_without_credentials(slots.socket(settings, slot), settings.auth_check)
+    if answer.status in (401, 403):
+        return f"; {settings.auth_check} without credentials: {answer.status}"
+    found = str(answer.status) if answer.status else f"nothing ({answer.problem})"
+    raise FailedError(
+        f"{release.version} answered {settings.auth_check} without credentials with {found}; "
+        f"only 401 or 403 will do (apps.{settings.app}.auth_check)."
+    )
 
 
 def pass_gate(settings: Settings, slot: str, sha: str) -> float:
@@ -97,14 +115,17 @@ def drain(settings: Settings, slot: str) -> tuple[float, Traffic]:
         time.sleep(_DRAIN_INTERVAL)
 
 
-def drain_and_stop(settings: Settings, slot: str) -> tuple[str, int]:
-    """Drain a slot and stop it; a sentence that counts what was cut, and that count."""
-    waited, left = drain(settings, slot)
-    systemd.stop(settings.app, slot)
-    if left.total:
-        deadline = f"{slot} stopped at the deadline of {settings.drain_seconds:g} s"
-        return f"{deadline}, {left.total} connection(s) cut", left.total
-    return f"{slot} drained in {waited:.1f} s", 0
+def drain_and_stop(settings: Settings, slot: str, sha: str, receipt: Receipt) -> str:
+    """Drain a slot and stop it while commit `sha` takes traffic, all on the receipt; a sentence that counts the cut."""
+    with watch.witness(settings, [sha], receipt):
+        waited, left = drain(settings, slot)
+    errors = receipt.errors
+    with watch.witness(settings, [sha], receipt):
+        systemd.stop(settings.app, slot)
+    if not left.total:
+        return f"{slot} drained in {waited:.1f} s"
+    receipt.cut, receipt.cut_errors = left.total, receipt.errors - errors
+    return f"{slot} stopped at the deadline of {settings.drain_seconds:g} s, {left.total} connection(s) cut"
 
 
 def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:

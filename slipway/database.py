@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from slipway import envfile, process
+from slipway import envfile, files, process
 from slipway.config import Settings
 from slipway.errors import FailedError
 
@@ -118,7 +118,7 @@ def size(settings: Settings, environment: Mapping[str, str]) -> int:
 
 def dump(settings: Settings, environment: Mapping[str, str], target: Path) -> None:
     """Write a dump for pg_restore to `target`; it is there whole or not at all. FailedError in pg_dump's words."""
-    partial = target.with_name(f"{target.name}.partial")
+    partial = files.unfinished(target)
     try:
         for command in (
             ["pg_dump", "--no-password", "--format=custom", f"--file={partial}"],

@@ -65,6 +65,11 @@ class Request:
         return self.tag or self.sha[:12] or "an earlier release"
 
 
+def person(owner: str) -> str:
+    """An owner as people read it: without the numbers of the run."""
+    return owner.partition(" (")[0]
+
+
 def new_id() -> str:
     return secrets.token_hex(4)
 

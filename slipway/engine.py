@@ -25,7 +25,7 @@ from slipway.config import Settings
 from slipway.deployment import Deployment, Request
 from slipway.errors import FailedError, RefusedError
 from slipway.output import Reporter
-from slipway.session import TAKEOVER_WAIT, Session
+from slipway.session import Session
 
 Result = dict[str, Any]
 
@@ -60,21 +60,16 @@ class Engine:
     def open_rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Result:
         """Open a rollback to an earlier release, rebuilding it if pruned.
 
-        `version` is a tag or a commit; without one it is the release before the live one, or, when a rollback was
-        interrupted, the one that it was going to. RefusedError when the release cannot run on the database's schema,
+        `version` is a tag or a commit; without one it is the release before the live one, or, right after another
+        rollback, the one that this went to. RefusedError when the release cannot run on the database's schema,
         unless `allow_data_loss` says that the schema may go back with it (see `migrate`).
         """
-        version = version or self._interrupted_rollback()
+        again = self._rollback_before()  # asked before an open one is ended
         with self.session.exclusive(request) as (held, recovered):
-            target = admission.rollback_target(self.settings, request, version)
-            if target.release == slots.live_release(self.settings):
-                message = f"{target.version} is live already."
-                return {
-                    "changed": bool(recovered),
-                    "action": "nothing",
-                    "message": message,
-                    "release": target.release,
-                }
+            target = admission.rollback_target(self.settings, request, version or again)
+            if message := self._already_live(target, version):
+                result = {"action": "nothing", "message": message, "release": target.release}
+                return {"changed": bool(recovered), **result}
             admission.check_signature(self.settings, target)
             cutover.check_environment(self.settings)
             known = manifest.read(self.settings.release(target.release))
@@ -95,17 +90,35 @@ class Engine:
 
     def plan_rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Result:
         """Where `open_rollback` would go, without going there; refuses what that would refuse."""
-        target = admission.rollback_target(self.settings, request, version or self._interrupted_rollback())
+        target = admission.rollback_target(self.settings, request, version or self._rollback_before())
+        if message := self._already_live(target, version):
+            return {"changed": False, "action": "nothing", "message": message, "release": target.release}
         known = manifest.read(self.settings.release(target.release))
         back = admission.check_schema(self.settings, known, allow_data_loss) if known is not None else None
         schema = f", after a dump and a downgrade from {back}" if back is not None else ""
         message = f"{target.version} would be live again{schema}."
         return {"changed": False, "message": message, "release": target.release}
 
-    def _interrupted_rollback(self) -> str:
-        """The commit that an open rollback is going to: whoever asks again means that one, not the one before it."""
+    def _rollback_before(self) -> str:
+        """The commit of a rollback that is open, or that was the last thing to succeed here; else "".
+
+        Whoever asks again without a version may not have seen the first one end, and must not be taken further back.
+        """
         opened = deployment.load(self.settings.deployment)
-        return opened.sha if opened is not None and opened.action == "rollback" else ""
+        if opened is not None:
+            return opened.sha if opened.action == "rollback" else ""
+        for last in journal.results(journal.read(self.settings.journal), 1):
+            if (last.action, last.outcome) == ("rollback", "succeeded"):
+                return last.sha
+        return ""
+
+    def _already_live(self, target: Request, version: str) -> str:
+        """Why a rollback to `target` has nothing to do, when `version` was asked for; "" when it has."""
+        if target.release != slots.live_release(self.settings):
+            return ""
+        if version:
+            return f"{target.version} is live already."
+        return f"{target.version} is live already, by the last rollback. To go further back, name the version."
 
     # Phases of the open deployment
 
@@ -131,8 +144,11 @@ class Engine:
     def warm(self, owner: str | None) -> Result:
         """Start the release in the idle slot and pass the gate."""
         with self.session.resume(owner, deployment.STAGED, deployment.MIGRATED) as (held, opened):
+            release = self._manifest(opened)
             with self.session.phase(held, opened, "warm") as step:
-                step.message = cutover.warm(self.settings, opened.to_slot, self._manifest(opened))
+                step.message = cutover.warm(self.settings, opened.to_slot, release)
+                if opened.action == "deploy":  # what has served before may be older than what is asked of it now
+                    step.message += cutover.check_authentication(self.settings, opened.to_slot, release)
             deployment.advance(self.settings.deployment, opened, deployment.WARM)
             return {"changed": True, "message": step.message, **_identity(opened)}
 
@@ -178,7 +194,14 @@ class Engine:
     # Several phases in a row
 
     def cut_over(self, owner: str | None) -> Result:
-        """Warm, switch and settle, on this host alone; undone before the switch when nobody waits for it any more."""
+        """Migrate (unless that is done), warm, switch and settle, on this host alone.
+
+        Undone before the switch when whoever asked for it has gone meanwhile.
+        """
+        opened = deployment.load(self.settings.deployment)
+        schema_stays = opened is not None and opened.action == "rollback" and opened.schema_from is None
+        if not schema_stays and (opened is None or opened.state != deployment.MIGRATED):
+            self.migrate(owner)
         self.warm(owner)
         if not self.session.report.is_heard:
             undone = self.revert(owner)["message"]
@@ -189,23 +212,16 @@ class Engine:
     def deploy(self, request: Request, bundle: Path | None) -> Result:
         """All phases in a row, on this host alone."""
         opened = self.stage(request, bundle)
-        if opened["action"] == "nothing":
-            return opened
-        self.migrate(request.owner)
-        return self.cut_over(request.owner)
+        return opened if opened["action"] == "nothing" else self.cut_over(request.owner)
 
     def rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Result:
         """A release that was live before takes traffic again; the schema stays as it is, unless data may be lost."""
         opened = self.open_rollback(request, version, allow_data_loss=allow_data_loss)
-        if opened["action"] == "nothing":
-            return opened
-        if opened["downgrades"]:
-            self.migrate(request.owner)
-        return self.cut_over(request.owner)
+        return opened if opened["action"] == "nothing" else self.cut_over(request.owner)
 
     def recover(self) -> Result:
         """Finish or undo an interrupted deployment, and make sure that the live slot runs and the other does not."""
-        with lock.hold(self.settings.lock, self.settings.app, wait=TAKEOVER_WAIT) as held:
+        with self.session.telling(), self.session.hold(lock.TAKEOVER_WAIT) as held:
             try:
                 message = self.session.recover(held)
             finally:  # whatever became of that, what the link says is to serve
@@ -220,7 +236,7 @@ class Engine:
 
     def prune(self) -> Result:
         """Delete releases beyond `keep_releases`, and what interrupted runs left."""
-        with lock.hold(self.settings.lock, self.settings.app):
+        with self.session.hold():
             opened = deployment.load(self.settings.deployment)
             gone = releases.prune(self.settings, target=opened.release if opened else None)
             message = f"deleted {', '.join(gone)}" if gone else "nothing to delete"

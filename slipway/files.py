@@ -6,8 +6,11 @@ import contextlib
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
+
+_UNFINISHED = ".new"  # the end of the name of what is being written
 
 
 def sync_directory(path: Path) -> None:
@@ -19,9 +22,26 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def unfinished(path: Path) -> Path:
+    """Where what will be `path` is written, when it has one writer; `sweep` knows it by its name."""
+    return path.with_name(f".{path.name}{_UNFINISHED}")
+
+
+def sweep(directory: Path, age: float = 0) -> None:
+    """Remove what writers that were killed left in a directory.
+
+    Nobody may be writing there meanwhile, or only what was begun less than `age` seconds ago.
+    """
+    before = time.time() - age
+    for path in directory.glob(f".*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_mtime <= before:
+                path.unlink()
+
+
 def write_atomically(path: Path, content: str, mode: int = 0o644, group: int = -1) -> None:
     """Replace `path` by `content`; `group` is a numeric group id, -1 for the process's own."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
             os.fchown(file.fileno(), -1, group)
@@ -38,7 +58,7 @@ def write_atomically(path: Path, content: str, mode: int = 0o644, group: int = -
 
 def link_atomically(path: Path, target: str) -> None:
     """Point the symlink `path` at `target` by one rename(2): a reader sees the old target or the new."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = unfinished(path)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)
@@ -47,7 +67,7 @@ def link_atomically(path: Path, target: str) -> None:
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None when the file is absent, empty or torn."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+    with contextlib.suppress(FileNotFoundError, ValueError):
         value = json.loads(path.read_text())
         return value if isinstance(value, dict) else None
     return None

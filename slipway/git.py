@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import re
 import tempfile
@@ -14,6 +15,9 @@ from slipway.errors import FailedError, RefusedError
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
+
+# Without its housekeeping in the background, which goes on writing when the command has ended.
+_ALONE = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
 
 # Commits live under refs of ours as well, so that a bundle can carry one without a tag and `gc` keeps it.
 KEEP = "refs/slipway/"
@@ -36,15 +40,29 @@ class Repository:
     user: str | None = None
     home: Path | None = None
 
-    def git(self, *arguments: str, check: bool = True) -> str:
+    def git(self, *arguments: str, check: bool = True, inherited: Sequence[int] = ()) -> str:
         """Standard output of `git <arguments>`; FailedError with git's own words when it fails."""
         environment = None
         if self.user is not None:
             environment = {"HOME": str(self.home or self.path), "GIT_TERMINAL_PROMPT": "0"}
-        result = process.run(["git", "-C", self.path, *arguments], user=self.user, environment=environment)
+        result = process.run(
+            ["git", "-C", self.path, *_ALONE, *arguments],
+            user=self.user,
+            environment=environment,
+            inherited=inherited,
+        )
         if check and result.returncode != 0:
             raise FailedError(f"git {arguments[0]} failed in {self.path}.", process.tail(result.stderr))
         return result.stdout.strip() if result.returncode == 0 else ""
+
+    def fetch(self, source: str | Path, *options: str, inherited: Sequence[int] = ()) -> None:
+        """Take all refs of another repository or a bundle; nobody else may be writing here.
+
+        A git that was killed here has left its locks, and the next one would wait for somebody to remove them.
+        """
+        process.run(["find", self.path, "-name", "*.lock", "-delete"], user=self.user)  # no ref may be called so
+        arguments = ("fetch", "--quiet", "--no-write-fetch-head", *options, str(source), "+refs/*:refs/*")
+        self.git(*arguments, inherited=inherited)
 
     def tags(self) -> list[str]:
         return self.git("tag", "--list").splitlines()
@@ -122,13 +140,14 @@ def open_source(location: str, cache: Path) -> Repository:
             raise RefusedError(f"'{location}' is not a git repository; set the app's 'repository' to a path or a URL.")
         return Repository(path.resolve())
     mirror = cache / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
-    command = ["git", "clone", "--quiet", "--mirror", location, str(mirror)]
-    if mirror.is_dir():
-        command = ["git", "-C", str(mirror), "fetch", "--quiet", "--prune", "--prune-tags", "--force", "origin"]
-    mirror.parent.mkdir(parents=True, exist_ok=True)
-    result = process.run(command)
-    if result.returncode != 0:
-        raise FailedError(f"The repository {location} does not answer.", process.tail(result.stderr))
+    cache.mkdir(parents=True, exist_ok=True)
+    with mirror.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # git has it too, and so holds it on when we are killed
+        try:
+            process.run(["git", "init", "--quiet", "--bare", mirror])
+            Repository(mirror).fetch(location, "--prune", inherited=[lock.fileno()])
+        except FailedError as error:
+            raise FailedError(f"The repository {location} does not answer.", error.detail) from error
     return Repository(mirror)
 
 

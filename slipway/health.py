@@ -65,6 +65,13 @@ def ask_slot(path: Path, url_path: str, timeout: float = 5) -> Answer:
     return _ask(_UnixConnection(path, timeout), url_path, "localhost")
 
 
+def ask_without_credentials(path: Path, request: str, timeout: float = 5) -> Answer:
+    """What a slot answers to a request such as `POST /api/v1/deployments` that does not say who asks."""
+    method, _, url_path = request.partition(" ")
+    body = None if method in ("GET", "DELETE") else b"{}"
+    return _ask(_UnixConnection(path, timeout), url_path, "localhost", method, body)
+
+
 def ask_site(url: str, port: int, timeout: float = 5) -> Answer:
     """One request through nginx at 127.0.0.1, with the URL's host as server name and Host."""
     parts = urlsplit(url)
@@ -72,10 +79,15 @@ def ask_site(url: str, port: int, timeout: float = 5) -> Answer:
     return _ask(connection, parts.path or "/", parts.netloc)
 
 
-def _ask(connection: http.client.HTTPConnection, path: str, host: str) -> Answer:
+def _ask(
+    connection: http.client.HTTPConnection, path: str, host: str, method: str = "GET", body: bytes | None = None
+) -> Answer:
+    headers = {"Host": host, "User-Agent": "slipway", "Connection": "close"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
     started = time.monotonic()
     try:
-        connection.request("GET", path, headers={"Host": host, "User-Agent": "slipway", "Connection": "close"})
+        connection.request(method, path, body, headers)
         response = connection.getresponse()
         answer = read_answer(response.status, response.read(65536))
     except (OSError, http.client.HTTPException) as error:

@@ -19,6 +19,9 @@ from typing import TextIO
 
 from slipway.errors import LockedError
 
+# A phase of a run that died goes on in its unit; whoever takes over waits so many seconds for it to end by itself.
+TAKEOVER_WAIT = 180.0
+
 
 @dataclass(frozen=True)
 class Lease:

@@ -6,10 +6,12 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from slipway.errors import FailedError
 
@@ -27,13 +29,14 @@ def run(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
     timeout: float | None = None,
+    inherited: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` to its end, whatever its exit code; output is decoded and captured, both streams apart.
 
     With `user` it runs as that user, with its groups, a umask of 022 and an environment made of `environment`
     alone (plus PATH, HOME and LANG), so that nothing of root's leaks into it; and it ends when this process does,
     so that no orphan goes on writing where the next run begins. `timeout` is in seconds; FailedError when it is
-    exceeded or when the program is not there.
+    exceeded or when the program is not there. `inherited` are file descriptors that it has as well.
     """
     arguments = [str(part) for part in command]
     # Asked first: as another user it is setpriv that would not find it.
@@ -58,12 +61,32 @@ def run(
             text=True,
             errors="replace",
             check=False,
+            pass_fds=inherited,
             **as_user,
         )
     except subprocess.TimeoutExpired as error:
         raise FailedError(f"'{Path(command[0]).name}' did not end within {timeout:g} s.") from error
     except FileNotFoundError as error:
         raise FailedError(f"{error.filename} is missing. Run site.yml, or deploy another version.") from error
+
+
+def become(command: Sequence[str], user: str, environment: Mapping[str, str], directory: Path) -> NoReturn:
+    """Be `command` from now on: as `user` and with an environment as for `run`, its input and output those of ours.
+
+    Nothing is left of root before anything is looked for or loaded: PATH and LD_PRELOAD may lead into the release.
+    """
+    account = pwd.getpwnam(user)
+    env = {"LANG": "C.UTF-8", "USER": user, "HOME": account.pw_dir, "PATH": PATH, **environment}
+    sys.stdout.flush()
+    if os.geteuid() == 0:
+        os.initgroups(user, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+    os.umask(0o022)
+    os.chdir(directory)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and so would what comes after it
+        signal.signal(number, signal.SIG_DFL)
+    os.execvpe(command[0], list(command), env)  # noqa: S606  # no shell is wanted
 
 
 def _as_user(name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class Receipt:
     probes: int = 0
     failed_probes: int = 0
     cut: int = 0  # connections to the old slot that were open at the deadline of the drain
+    cut_errors: int = 0  # of the errors, those that came as these were cut: the same requests, as Nginx saw them
     milliseconds: list[float] = field(default_factory=list)  # how long each probe took
     log: list[int] = field(default_factory=list)  # how far the access log was read: inode and offset
 
@@ -25,7 +26,7 @@ class Receipt:
 
     @property
     def failed(self) -> int:
-        return self.errors + self.failed_probes + self.cut
+        return self.errors + self.failed_probes + max(0, self.cut - self.cut_errors)
 
     def summary(self, phases: dict[str, float]) -> dict[str, Any]:
         """For the journal; `phases` are seconds by phase."""

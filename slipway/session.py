@@ -9,19 +9,29 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from slipway import cutover, deployment, journal, lock, manifest, migrate, receipt, releases, slots, systemd, watch
+from slipway import (
+    cutover,
+    deployment,
+    files,
+    journal,
+    lock,
+    logbook,
+    manifest,
+    migrate,
+    receipt,
+    releases,
+    slots,
+    systemd,
+)
 from slipway.config import Settings
 from slipway.deployment import Deployment, Request
 from slipway.errors import FailedError, RefusedError, SlipwayError
 from slipway.manifest import Manifest
 from slipway.output import Reporter
-
-# A phase of a run that died goes on in its unit; whoever takes over waits for it to end by itself.
-TAKEOVER_WAIT = 180.0
 
 
 @dataclass
@@ -39,12 +49,21 @@ class Session:
     def __init__(self, settings: Settings, reporter: Reporter) -> None:
         self.settings = settings
         self.report = reporter
+        self._closed: list[tuple[Deployment, journal.Entry]] = []  # of which the Logbook was not told yet
+
+    @contextlib.contextmanager
+    def hold(self, wait: float = 0) -> Iterator[lock.Lock]:
+        """The app's lock, waited for as `lock.hold` does, and what a run that was killed had half written is gone."""
+        with lock.hold(self.settings.lock, self.settings.app, wait) as held:
+            for directory in (self.settings.root, self.settings.backups, *map(self.settings.slot, slots.NAMES)):
+                files.sweep(directory)
+            yield held
 
     @contextlib.contextmanager
     def exclusive(self, request: Request) -> Iterator[tuple[lock.Lock, str]]:
         """The lock for a new deployment, after one that its owner left open is ended; how that went, or ""."""
-        wait = TAKEOVER_WAIT if request.superseded else 0
-        with lock.hold(self.settings.lock, self.settings.app, wait) as held:
+        wait = lock.TAKEOVER_WAIT if request.superseded else 0
+        with self.telling(), self.hold(wait) as held:
             self._check_lease(held, request.owner, request.superseded)
             self._claim(held, request)  # at once, so that whoever comes second is told of us
             recovered = self.recover(held)
@@ -63,7 +82,7 @@ class Session:
     @contextlib.contextmanager
     def exclusive_phase(self, owner: str | None) -> Iterator[lock.Lock]:
         """The lock for a phase of a deployment that is open; `owner` None is whoever opened it."""
-        with lock.hold(self.settings.lock, self.settings.app) as held:
+        with self.telling(), self.hold() as held:
             if owner is not None:
                 self._check_lease(held, owner)
             yield held
@@ -146,14 +165,14 @@ class Session:
         )
         held.renew(opened.owner, opened.id, "stage", opened.version, self.settings.lease_seconds)
         deployment.save(self.settings.deployment, opened)
+        self._tell(lambda: logbook.begin(self.settings, opened))
         return opened
 
     def finish(self, held: lock.Lock, opened: Deployment) -> str:
         """After the switch: drain, close as succeeded, prune; the receipt in a sentence."""
         with self._phase_after_switch(opened, "drain") as step:
             if opened.from_slot is not None:
-                with watch.witness(self.settings, [opened.sha], opened.receipt):
-                    step.message, opened.receipt.cut = cutover.drain_and_stop(self.settings, opened.from_slot)
+                step.message = cutover.drain_and_stop(self.settings, opened.from_slot, opened.sha, opened.receipt)
             else:
                 step.skipped, step.message = True, "no release was live before"
         message = self._close(held, opened, "succeeded", "")
@@ -184,14 +203,15 @@ class Session:
         message = cut = schema = ""
         if opened.schema_from is not None:
             schema = migrate.restore(self.settings, opened.schema_from)
-        if slots.live_slot(self.settings) == opened.to_slot:
+        switched = slots.live_slot(self.settings) == opened.to_slot
+        if switched:
             release = self.release_before(opened)
             message = cutover.go_back(self.settings, opened.from_slot, release.sha if release else None)
             _, left = cutover.drain(self.settings, opened.to_slot)
             opened.receipt.cut = left.total
             cut = f"{left.total} connection(s) to {opened.version} were cut." if left.total else ""
         systemd.stop(self.settings.app, opened.to_slot)
-        self._close(held, opened, outcome, f"{reason} {cut}".strip())
+        self._close(held, opened, outcome, f"{reason} {cut}".strip(), switched=switched)
         serving = slots.live_release(self.settings)
         serves = f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()
         return " ".join(part for part in (schema, serves, cut) if part)
@@ -200,7 +220,7 @@ class Session:
         """The release that was live when the deployment was opened."""
         return manifest.read(self.settings.release(opened.from_release)) if opened.from_release else None
 
-    def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str) -> str:
+    def _close(self, held: lock.Lock, opened: Deployment, outcome: str, message: str, *, switched: bool = False) -> str:
         """Write the result line with its receipt, end the lease; `message`, or the receipt in a sentence for it."""
         lines = [item for item in journal.read(self.settings.journal) if item.deployment == opened.id]
         phases: dict[str, float] = {}
@@ -210,8 +230,11 @@ class Session:
         before = self.release_before(opened)
         message = message or receipt.sentence(summary, before.version if before else None, opened.version)
         seconds = round(sum(phases.values()), 3)
-        self._write(opened, journal.RESULT, outcome, seconds, message, {"receipt": summary})
+        switched = switched or any((item.phase, item.outcome) == ("switch", "ok") for item in lines)
+        detail = {"receipt": summary, "switched": switched}
+        result = self._write(opened, journal.RESULT, outcome, seconds, message, detail)
         deployment.close(self.settings.deployment)
+        self._closed.append((opened, result))
         held.end_lease()
         return message
 
@@ -223,7 +246,7 @@ class Session:
         seconds: float,
         message: str,
         detail: dict[str, Any] | None = None,
-    ) -> None:
+    ) -> journal.Entry:
         """Add to the journal. A full disk must keep nobody from undoing what filled it."""
         entry = journal.Entry(
             deployment=opened.id,
@@ -244,6 +267,25 @@ class Session:
             journal.append(self.settings.journal, entry)
         except OSError as error:
             self.report.note(f"{self.settings.journal} could not be written: {error.strerror}")
+        return entry
+
+    @contextlib.contextmanager
+    def telling(self) -> Iterator[None]:
+        """Afterwards, whatever came of it, tell the Logbook what was closed: last of all, and with the lock free."""
+        try:
+            yield
+        finally:
+            closed, self._closed = self._closed, []
+            self._tell(lambda: logbook.end(self.settings, closed))
+
+    def _tell(self, tell: Callable[[], str]) -> None:
+        """No trouble with the Logbook is one of the deployment's."""
+        try:
+            note = tell()
+        except Exception as error:
+            note = f"The Logbook was not told: {_explain(error)[0]}"
+        if note:
+            self.report.note(note)
 
     def recover(self, held: lock.Lock) -> str:
         """Bring an interrupted deployment to one end: the old release before the rename, the new one after it."""

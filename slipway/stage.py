@@ -84,7 +84,7 @@ def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
 def receive(settings: Settings, bundle: Path, sha: str) -> None:
     """Take a commit from a bundle into the mirror; FailedError when the bundle is torn or lacks the commit."""
     mirror = repository(settings)
-    mirror.git("fetch", "--quiet", "--no-write-fetch-head", str(bundle), "+refs/*:refs/*")
+    mirror.fetch(bundle)
     if not mirror.has(sha):
         raise FailedError(f"The bundle does not hold commit {sha[:12]}.")
 
@@ -143,13 +143,14 @@ def _install(settings: Settings, release: Path) -> None:
         **settings.build_env,
     }
     uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
+    sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
     donor = _same_packages(settings, release)
     if donor is not None:
         # By hard links, as uv itself takes them from its cache; uv then finds everything in place, bytecode and all.
         begin = ["cp", "--archive", "--link", str(donor / ".venv"), ".venv"]
     else:
         begin = [*uv, "venv", "--relocatable", ".venv"]
-    sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable", "--compile-bytecode"]
+        sync.append("--compile-bytecode")
     for command in (begin, sync):
         result = process.run(command, user=settings.build_user, environment=environment, directory=release)
         if result.returncode != 0:

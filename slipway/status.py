@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slipway import deployment, journal, lock, manifest, migrate, process, receipt, releases, slots, systemd
+from slipway import deployment, journal, lock, logbook, manifest, migrate, process, receipt, releases, slots, systemd
 from slipway.config import Settings
 from slipway.errors import SlipwayError
 
@@ -26,6 +26,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     release = manifest.read(settings.release(name)) if name else None
     opened = deployment.load(settings.deployment)
     lease = lock.read(settings.lock)
+    reports, why = logbook.waiting(settings)
     return {
         "host": socket.gethostname(),
         "app": settings.app,
@@ -43,6 +44,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "database": _database(settings, release),
         "certificate": _certificate(settings),
         "disk": _disk(settings.root),
+        "logbook": {"waiting": reports, "problem": why} if settings.logbook_url else None,
         "last": [
             {
                 "action": item.action,
@@ -150,7 +152,7 @@ def render(found: dict[str, Any]) -> str:
     else:
         rows.append(("live", "nothing yet: run deploy.yml"))
     if opened := found["deployment"]:
-        who = _who(opened["owner"])
+        who = deployment.person(opened["owner"])
         rows.append(("open", f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"))
     waiting = f", pending: {'; '.join(database['pending'])}" if database["pending"] else ", nothing pending"
     if database.get("ahead"):
@@ -159,10 +161,13 @@ def render(found: dict[str, Any]) -> str:
     if certificate:
         rows.append(("tls", certificate.get("error") or _validity(certificate)))
     rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
+    if (told := found["logbook"]) and told["waiting"]:
+        text = f"{logbook.count(told['waiting'])} ({told['problem']}): slipway tell {found['app']}"
+        rows.append(("logbook", text))
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]
         text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
-        rows.append(("last", f"{text}{_count(item['receipt'])}, {_who(item['owner'])}"))
+        rows.append(("last", f"{text}{_count(item['receipt'])}, {deployment.person(item['owner'])}"))
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
 
 
@@ -182,11 +187,6 @@ def _when(time: str) -> str:
 def _count(summary: dict[str, Any] | None) -> str:
     """What a receipt counts, to go on a line; "" where there is none, or nothing was sent."""
     return f", {receipt.count(summary)}" if summary and summary["sent"] else ""
-
-
-def _who(owner: str) -> str:
-    """An owner as people read it: without the numbers of the run."""
-    return owner.partition(" (")[0]
 
 
 def list_releases(settings: Settings) -> list[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ from slipway.errors import FailedError
 
 # Set inside of the transient unit, so that a phase knows that it is already there.
 INSIDE = "SLIPWAY_INSIDE_UNIT"
+
+KILLED = 255  # what systemd-run ends with when a signal has ended what it ran
+_RELEASE_SECONDS = 10.0  # that systemd may take to end what a killed phase has left running
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,12 @@ def start(app: str, slot: str) -> None:
 
 
 def stop(app: str, slot: str) -> None:
-    """Stop a slot and wait for its end. The socket goes first, or a late connection would start it again."""
-    for unit in (f"{app}@{slot}.socket", f"{app}@{slot}.service"):
-        result = process.run(["systemctl", "stop", unit])
-        if result.returncode != 0:
-            raise FailedError(f"systemd does not stop {unit}.", process.tail(result.stderr))
-    process.run(["systemctl", "reset-failed", f"{app}@{slot}.service", f"{app}@{slot}.socket"])
+    """Stop a slot and wait for its end. The socket is named first, or a late connection would start it again."""
+    units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
+    result = process.run(["systemctl", "stop", *units])
+    if result.returncode != 0:
+        raise FailedError(f"systemd does not stop {app}@{slot}.", process.tail(result.stderr))
+    process.run(["systemctl", "reset-failed", *units])
 
 
 def failure(app: str, slot: str, since: float) -> str:
@@ -85,12 +90,40 @@ def failure(app: str, slot: str, since: float) -> str:
     process.run(["journalctl", "--sync"])
     selection = [f"--unit={app}@{slot}.service", f"--since=@{int(since)}"]
     result = process.run(["journalctl", "--output=cat", "--lines=1000", "--no-pager", *selection])
-    return process.first_failure(result.stdout)
+    return process.first_failure("\n".join(readable(line) for line in result.stdout.splitlines()))
 
 
-def is_detached(app: str) -> bool:
-    """Whether a phase is at work in the app's transient unit."""
-    return process.run(["systemctl", "is-active", "--quiet", f"slipway-{app}.service"]).returncode == 0
+def readable(line: str) -> str:
+    """A line of a log as people read it: of a JSON object its level, its message and its traceback."""
+    try:
+        value = json.loads(line) if line.startswith("{") else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or "message" not in value:
+        return line
+    level = f"[{str(value['level']).upper()}] " if value.get("level") else ""
+    traceback = f"\n{value['exc_info']}" if value.get("exc_info") else ""
+    return f"{level}{value['message']}{traceback}"
+
+
+def is_detached(app: str, patience: float = 0) -> bool:
+    """Whether a phase is at work in the app's transient unit, and still is after `patience` seconds.
+
+    One that was killed is waited for: systemd holds on to its name until the last of its processes has gone, and
+    whoever comes to undo what it left open must not be refused over that.
+    """
+    unit = f"slipway-{app}.service"
+    started = time.monotonic()
+    while True:
+        shown = process.run(["systemctl", "show", "--property=LoadState,ActiveState,SubState", unit]).stdout
+        if "LoadState=not-found" in shown:
+            return False
+        found = parse_show(shown)
+        if time.monotonic() - started >= (patience if found.is_up else max(patience, _RELEASE_SECONDS)):
+            return True
+        if found.active == "failed":
+            process.run(["systemctl", "reset-failed", unit])
+        time.sleep(0.05)
 
 
 def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:

@@ -26,8 +26,8 @@ if os.geteuid() == 0 and unpacked.parents[1].is_dir() and not unpacked.is_dir():
         shutil.rmtree(partial, ignore_errors=True)
 if unpacked.is_dir():
     sys.path.insert(0, str(unpacked))
-from slipway.cli import main
-sys.exit(main(sys.argv[1:]))
+from slipway.cli import program
+program()
 """
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows; a build's time must not change its bytes
 

@@ -60,7 +60,10 @@ class Outcome:
 
 
 class Load:
-    """One client for each call and protocol, each with a connection of its own that it keeps; use it in a `with`."""
+    """One client for each call and protocol, each with a connection of its own that it keeps; use it in a `with`.
+
+    Every request has `headers`, such as a token.
+    """
 
     LIMIT = 60_000  # requests of each client, whatever happens
 
@@ -72,8 +75,10 @@ class Load:
         pause: float = 0.02,
         *,
         verify: bool = True,
+        headers: dict[str, str] | None = None,
     ) -> None:
         self._controller = controller
+        self._headers = headers or {}
         self._trust = {} if verify else {"verify": False}
         self._pause = pause
         self._stop = threading.Event()
@@ -99,7 +104,7 @@ class Load:
         stream: list[str] = []
         if call.names is not None:
             self.outcome.streams[f"{call.method} {call.path} HTTP/{2 if http2 else 1.1}"] = stream
-        with self._controller.client(timeout=20, http2=http2, **self._trust) as client:
+        with self._controller.client(timeout=20, http2=http2, headers=self._headers, **self._trust) as client:
             for number in itertools.takewhile(lambda _: not self._stop.wait(self._pause), range(self.LIMIT)):
                 answer = self._send(client, call, number)
                 if answer is None or call.names is None:

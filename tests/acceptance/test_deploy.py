@@ -210,10 +210,10 @@ def test_the_unit_is_sandboxed(controller: Controller) -> None:
 def test_a_release_with_a_migration_and_its_rollback_drop_no_request(controller: Controller) -> None:
     with Load(controller) as outcome:
         plan = controller.play("deploy.yml", "--check")
-        assert "0002_notes.py" in plan
+        assert "0005_notes.py" in plan
         controller.play("deploy.yml")
         assert controller.ready()["sha"] == controller.sha("v2.0.0")
-        assert controller.status()["database"] == {"revision": "0002", "pending": [], "ahead": False}
+        assert controller.status()["database"] == {"revision": "0005", "pending": [], "ahead": False}
         controller.play("rollback.yml")
         assert controller.ready()["sha"] == controller.sha("v1.0.0")
     assert outcome.failures == []
@@ -305,7 +305,7 @@ def test_a_second_app_moves_in_beside_the_first(controller: Controller) -> None:
         controller.play("deploy.yml", "-e", "app=second-app", "-e", "version=v1.0.0")
         assert controller.ready("second.example")["release"] == "v1.0.0"
         assert controller.ready()["release"] == "v2.0.0"
-        assert controller.status("second-app")["database"]["revision"] == "0001"
+        assert controller.status("second-app")["database"]["revision"] == "0004"
         assert changed(controller.play("site.yml")) == 0
     finally:
         controller.declare()

@@ -66,6 +66,21 @@ def test_only_a_result_is_a_result() -> None:
     assert plugin.final_event([phase]) == {}
 
 
+@pytest.mark.parametrize(
+    ("code", "final", "errors", "failed", "message"),
+    [
+        (0, {"message": "done"}, "a warning", False, "done"),
+        (3, {"message": "refused"}, "", True, "refused"),
+        (255, {}, "first\nConnection lost\n", True, "slipway ended with code 255 and no result: Connection lost"),
+        (0, {}, "", True, "slipway ended with code 0 and no result: it printed nothing"),
+    ],
+)
+def test_without_a_result_nothing_has_succeeded(
+    code: int, final: dict[str, str], errors: str, failed: bool, message: str
+) -> None:
+    assert plugin.ending(code, final, errors) == (failed, message)
+
+
 @pytest.mark.parametrize("other", ["", "root", "alice@elsewhere (pid 999999)", "x (pid 1"])
 def test_anybody_else_counts_as_alive(other: str) -> None:
     assert not plugin.is_dead(other)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from pydantic import AnyUrl
 
 from app.main import create_app
 from app.settings import Settings
@@ -83,6 +84,38 @@ def test_the_workers_that_run_are_those_that_the_connections_are_counted_for(pro
 def test_the_engine_and_the_role_take_the_same_names_for_an_app() -> None:
     pattern = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__app_name_pattern"]
     assert pattern == f"^{config.APP_NAME.pattern.replace('(?:', '(')}$"
+
+
+def test_the_engine_and_the_role_take_the_same_checks_and_logbooks() -> None:
+    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    assert internal["__app_auth_check_pattern"] == rf"^({config.AUTH_CHECK.pattern})?\Z"
+    assert internal["__app_logbook_url_pattern"] == rf"^({config.LOGBOOK_URL.pattern})?\Z"
+    assert re.match(internal["__app_auth_check_pattern"], "POST /x\n") is None  # of a `|` in the inventory
+
+
+@pytest.mark.parametrize(
+    ("repository", "shown"),
+    [
+        (".", "https://logbook.example.com/"),
+        ("../logbook", "https://logbook.example.com/"),
+        ("https://git.example.com/logbook.git", "https://git.example.com/logbook.git"),
+        ("https://bob:t0ken@git.example.com/logbook.git", "https://git.example.com/logbook.git"),
+        ("git@git.example.com:team/logbook.git", "ssh://git@git.example.com/team/logbook.git"),
+        ("ssh://git@git.example.com:2222/logbook.git", "ssh://git@git.example.com:2222/logbook.git"),
+    ],
+)
+def test_the_logbook_is_given_a_url_of_the_repository_without_a_secret_in_it(repository: str, shown: str) -> None:
+    values = tomllib.loads(_render("app.toml.j2", settings={"repository": repository}))
+    assert values["logbook_repository_url"] == shown
+    AnyUrl(shown)
+
+
+def test_the_token_for_the_logbook_is_where_the_engine_reads_it() -> None:
+    settings = config.parse(tomllib.loads(_render("app.toml.j2")), source="test")
+    task = next(item for item in yaml.safe_load((ROLE / "tasks/settings.yml").read_text()) if "token" in item["name"])
+    written = task["ansible.builtin.copy"]
+    assert written["dest"].replace("{{ app_name }}", "logbook") == str(settings.logbook_token_file)
+    assert (written["mode"], task["no_log"]) == ("0600", True)
 
 
 def test_molecule_starts_hosts_with_the_flags_that_the_demo_starts_them_with() -> None:

@@ -1,15 +1,18 @@
-"""Shared pieces: settings of an app below a temporary root, and small git repositories."""
+"""Shared pieces: settings of an app below a temporary root, small git repositories, a Logbook to report to."""
 
 from __future__ import annotations
 
 import getpass
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from slipway import config, journal, process
 
+from .fake_logbook import TOKEN, Logbook, connect
 from .fakes import Host, Programs
 
 
@@ -110,3 +113,20 @@ class GitRepository:
 @pytest.fixture
 def repository(tmp_path: Path) -> GitRepository:
     return GitRepository(tmp_path / "repository")
+
+
+@pytest.fixture
+def server() -> Iterator[Logbook]:
+    with Logbook() as made:
+        threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def told(host: Host, server: Logbook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Logbook:
+    """`host` reports to a Logbook that answers."""
+    monkeypatch.setattr(config, "SETTINGS_DIRECTORY", tmp_path)
+    (tmp_path / "logbook.logbook-token").write_text(f"{TOKEN}\n")
+    connect(host, server.url)
+    return server

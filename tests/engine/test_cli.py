@@ -3,13 +3,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slipway import cli, commands, config, lock, systemd
+from slipway import cli, commands, config, lock, logbook, systemd
 from slipway.engine import Engine
 from slipway.errors import FailedError
+from slipway.logbook import Delivery
 
 SHA = "a" * 40
 DEPLOY = ["deploy", "logbook", "--sha", SHA]
@@ -38,7 +43,8 @@ class Unit:
         self.code = 0
         self.ran: list[list[str]] = []
 
-    def is_detached(self, _: str) -> bool:
+    def is_detached(self, _: str, patience: float = 0) -> bool:
+        self.patience = patience
         return self.active.pop(0)
 
     def run_detached(self, _: str, __: str, arguments: list[str]) -> int:
@@ -112,6 +118,124 @@ def test_what_is_done_ends_with_0_and_its_fields(capsys: pytest.CaptureFixture[s
     assert _result(capsys) == {**expected, "deleted": []}
 
 
+@pytest.fixture
+def live(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A release is live whose `python` says where and as what it runs; its directory."""
+    monkeypatch.setattr(config, "load", lambda _: settings)
+    release = settings.release("v1-a")
+    (release / ".venv/bin").mkdir(parents=True)
+    program = release / ".venv/bin/python"
+    program.write_text('#!/bin/sh\necho "$PWD|$SECRET_KEY|$LEAK|$*"\nexit 7\n')
+    program.chmod(0o755)
+    (release / ".venv/no-program").touch()
+    (settings.slot("blue") / "env").write_text('SECRET_KEY="of the slot"\n')
+    (settings.slot("blue") / "release").symlink_to(release)
+    settings.live.symlink_to("slots/blue")
+    monkeypatch.setenv("LEAK", "of root")
+    return release
+
+
+# What `run` replaces is the process itself, so it has one of its own.
+IN_A_PROCESS = """
+import pathlib, sys
+from slipway import cli, config
+load = config.load
+config.load = lambda app: load(app, pathlib.Path(sys.argv[1]))
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("dashes", [[], ["--"]])
+def test_a_command_becomes_the_live_release_and_its_exit_code_is_ours(
+    live: Path, settings: config.Settings, tmp_path: Path, dashes: list[str]
+) -> None:
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    toml = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value != {})
+    (tmp_path / "logbook.toml").write_text(toml)
+    line = ["run", "logbook", *dashes, "python", "-m", "app.tokens", "--json", "--", "x"]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, str(tmp_path), *line], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout == f"{live}|of the slot||-m app.tokens --json -- x\n"
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ([], "Say what to run: slipway run logbook -- "),
+        (["--", "no-such-program"], "has a program 'no-such-program'"),
+        (["--", "./no-such-program"], "has a program './no-such-program'"),
+        (["--", ".venv/no-program"], "has a program '.venv/no-program'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(capsys: pytest.CaptureFixture[str], command: list[str], sentence: str) -> None:
+    assert cli.main(["run", "logbook", *command]) == 3
+    assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("installed")
+def test_nothing_is_run_where_nothing_is_live(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "logbook", "--", "python"]) == 3
+    assert "Nothing of logbook is live yet. Run deploy.yml." in capsys.readouterr().out
+
+
+def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert installed.logbook_url == ""
+    assert cli.main(["tell", "logbook", "--json"]) == 3
+    assert "Set apps.logbook.logbook_url in the inventory" in _result(capsys)["message"]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "code", "message"),
+    [
+        (Delivery(sent=2), 0, "2 report(s) sent, none waits."),
+        (Delivery(), 0, "0 report(s) sent, none waits."),
+        (
+            Delivery(sent=1, refused=["v1: answered 409"]),
+            0,
+            "1 report(s) sent; refused for good: v1: answered 409, none",
+        ),
+        (Delivery(sent=1, waiting=2, problem="it is down"), 1, "1 report(s) sent; 2 reports wait: it is down."),
+    ],
+)
+def test_what_was_told_is_said_and_what_still_waits_is_a_failure(
+    installed: config.Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    delivery: Delivery,
+    code: int,
+    message: str,
+) -> None:
+    connected = replace(installed, logbook_url="https://logbook.example.com")
+    monkeypatch.setattr(config, "load", lambda _: connected)
+    monkeypatch.setattr(logbook, "flush", lambda _: delivery)
+    assert cli.main(["tell", "logbook", "--json"]) == code
+    assert _result(capsys)["message"].startswith(message)
+
+
+# A thread like that which sends a report to a Logbook that does not answer.
+WITH_A_THREAD = """
+import atexit, sys, threading
+from slipway import cli
+atexit.register(print, "taken down")
+cli.main = lambda _: print("done", end="") or 3
+if sys.argv[1:]:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+cli.program()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "shown"), [([], "donetaken down\n"), (["with a thread"], "done")])
+def test_a_process_that_still_sends_a_report_ends_at_once_and_with_its_own_exit_code(
+    arguments: list[str], shown: str
+) -> None:
+    command = [sys.executable, "-c", WITH_A_THREAD, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, shown, "")
+
+
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("arguments", [DEPLOY, ["rollback", "logbook"]])
 def test_who_asked_is_told_to_the_unit_in_which_everybody_is_root(unit: Unit, arguments: list[str]) -> None:
@@ -137,6 +261,27 @@ def test_a_unit_that_is_taken_is_locked(
     assert cli.main([*DEPLOY, "--json"]) == 4
     assert _result(capsys)["holder"] == "bob"
     assert len(unit.ran) == runs
+
+
+@pytest.mark.parametrize(("dead", "waits"), [("bob", True), ("carol", False)])
+def test_what_a_dead_run_has_left_at_work_is_waited_for(
+    installed: config.Settings, unit: Unit, dead: str, waits: bool
+) -> None:
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "warm", "v1", 60)
+    assert cli.main(["rollback", "logbook", "--supersede", dead]) == 0
+    assert (unit.patience > 60) is waits
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_phase_that_was_killed_is_a_failure_and_no_lost_connection(
+    unit: Unit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit.code = 255  # of systemd-run, for whatever a signal has ended; ssh means something else by it
+    assert cli.main(["migrate", "logbook", "--json"]) == 1
+    result = _result(capsys)
+    assert result["message"] == "migrate was killed. `journalctl --unit=slipway-logbook.service` may say by whom."
+    assert result["outcome"] == "failed"
 
 
 @pytest.mark.usefixtures("installed")

@@ -44,6 +44,13 @@ def test_whole_numbers_do_for_times() -> None:
         ({"accept": "signed-tags"}, "needs 'allowed_signers'"),
         ({"required_env": [1]}, "'required_env' is"),
         ({"build_env": {"A": 1}}, "'build_env' is"),
+        ({"auth_check": "/api/v1/deployments"}, "must be a method and a path"),
+        ({"auth_check": "POST /a b"}, "must be a method and a path"),
+        ({"auth_check": 'POST /"'}, "must be a method and a path"),
+        ({"logbook_url": "http://logbook.example.com"}, "must begin with https://"),
+        ({"logbook_url": "https://"}, "must begin with https://"),
+        ({"logbook_url": "https://bob:pw@logbook.example.com"}, "must begin with https://"),
+        ({"logbook_url": "https://logbook.example.com/?a=b"}, "end before '?'"),
         ({"wrokers": 2}, "unknown setting 'wrokers'"),
     ],
 )
@@ -52,6 +59,17 @@ def test_a_wrong_value_is_named_with_its_file(change: dict[str, Any], sentence: 
         config.parse({**REQUIRED, **change}, "/etc/slipway/logbook.toml")
     assert str(caught.value).startswith("/etc/slipway/logbook.toml: ")
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://logbook.example.com", "https://10.0.0.1:8443/logbook/", "https://[2001:db8::1]:8443"),
+        *("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000/"),
+    ],
+)
+def test_a_token_travels_encrypted_or_not_at_all(url: str) -> None:
+    assert config.parse({**REQUIRED, "logbook_url": url}, "test").logbook_url == url
 
 
 @pytest.mark.parametrize("name", sorted(REQUIRED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from slipway import config, cutover, envfile, files, health, manifest, slots, sockets, systemd
 from slipway.errors import FailedError, RefusedError
 from slipway.health import Answer
+from slipway.receipt import Receipt
 from slipway.sockets import Traffic
 from slipway.systemd import UnitState
 
@@ -113,6 +115,50 @@ def test_warm_stops_the_slot_before_it_is_set_up_anew(
     assert envfile.read(hasty.slot("blue") / "env")["RELEASE_SHA"] == SHA
 
 
+WRITE = "POST /api/v1/deployments"
+RELEASE = manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", "")
+
+
+def test_a_release_that_turns_strangers_away_is_as_it_should_be(
+    hasty: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, str]] = []
+
+    def ask(*arguments: Any) -> Answer:
+        asked.append(arguments)
+        return Answer(401)
+
+    monkeypatch.setattr(health, "ask_without_credentials", ask)
+    said = cutover.check_authentication(replace(hasty, auth_check=WRITE), "blue", RELEASE)
+    assert said == "; POST /api/v1/deployments without credentials: 401"
+    assert asked == [(slots.socket(hasty, "blue"), WRITE)]
+    assert cutover.check_authentication(hasty, "blue", RELEASE) == ""
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (Answer(201), "201"),
+        (Answer(307), "307"),
+        (Answer(404), "404"),
+        (Answer(422, problem="a field is missing"), "422"),
+        (Answer(500), "500"),
+        (Answer(0, problem="TimeoutError: timed out"), "nothing (TimeoutError: timed out)"),
+    ],
+)
+def test_a_release_that_does_not_is_named_with_what_it_answered(
+    hasty: config.Settings, monkeypatch: pytest.MonkeyPatch, answer: Answer, found: str
+) -> None:
+    monkeypatch.setattr(health, "ask_without_credentials", lambda *_: answer)
+    with pytest.raises(FailedError) as caught:
+        cutover.check_authentication(replace(hasty, auth_check=WRITE), "blue", RELEASE)
+    assert str(caught.value) == (
+        f"v1 answered POST /api/v1/deployments without credentials with {found}; "
+        "only 401 or 403 will do (apps.logbook.auth_check)."
+    )
+
+
 def test_a_variable_that_went_missing_is_named_before_the_slot_is_touched(hasty: config.Settings, slot: Slot) -> None:
     hasty.env_file.write_text("SECRET_KEY=\n")
     with pytest.raises(RefusedError, match=r"SECRET_KEY is required by logbook.*apps\.logbook\.env"):
@@ -122,16 +168,29 @@ def test_a_variable_that_went_missing_is_named_before_the_slot_is_touched(hasty:
 
 def test_a_slot_is_stopped_when_its_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
     slot.traffic = iter([Traffic(2, 0), Traffic(0, 1), Traffic(0, 0)])
-    message, cut = cutover.drain_and_stop(hasty, "blue")
-    assert message.startswith("blue drained in 0.")
-    assert cut == 0
+    receipt = Receipt()
+    assert cutover.drain_and_stop(hasty, "blue", SHA, receipt).startswith("blue drained in 0.")
+    assert receipt.failed == 0
     assert slot.calls == ["look", "look", "look", "stop"]
 
 
-def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted(hasty: config.Settings, slot: Slot) -> None:
+@pytest.mark.parametrize(("logged", "failed"), [(0, 3), (2, 3), (5, 5)])
+def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted_once(
+    hasty: config.Settings, slot: Slot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logged: int, failed: int
+) -> None:
+    log = tmp_path / "access.log"
+    log.touch()
     slot.traffic = itertools.repeat(Traffic(established=2, queued=1), 100)
-    message, cut = cutover.drain_and_stop(hasty, "blue")
-    assert (message, cut) == ("blue stopped at the deadline of 0.1 s, 3 connection(s) cut", 3)
+
+    def stop(*_: object) -> None:  # Nginx answers for what was cut, but not for a WebSocket or half an answer
+        slot.calls.append("stop")
+        log.write_text('{"status": 502, "path": "/slow"}\n' * logged)
+
+    monkeypatch.setattr(systemd, "stop", stop)
+    receipt = Receipt(errors=4)
+    message = cutover.drain_and_stop(replace(hasty, access_log=str(log)), "blue", SHA, receipt)
+    assert (message, receipt.cut) == ("blue stopped at the deadline of 0.1 s, 3 connection(s) cut", 3)
+    assert receipt.failed == 4 + failed
     assert slot.calls[-2:] == ["look", "stop"]
 
 

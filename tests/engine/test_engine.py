@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipway import cutover, deployment, git, journal, lock, manifest, releases, slots, stage, watch
+from slipway import config, cutover, deployment, git, journal, lock, manifest, releases, slots, stage, watch
 from slipway.deployment import Request
 from slipway.engine import Engine
 from slipway.errors import FailedError, LockedError, RefusedError
@@ -43,6 +43,25 @@ def test_the_old_slot_serves_until_the_switch_and_stops_after_it(host: Host) -> 
     assert live["switch"] == live["watch"] == live["drain"] == "v2-222222222222"
     assert host.calls[-6:] == ["start green", "gate green", "gate green", "watch", "drain blue", "stop blue"]
     assert host.running == {"green"}
+
+
+def test_a_release_that_lets_strangers_in_takes_no_traffic_but_one_that_served_before_may_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(_: config.Settings, slot: str, release: manifest.Manifest) -> str:
+        if release.tag != "v2":
+            raise FailedError(f"{release.tag} answered with 404.")
+        return f"; {slot} turns strangers away"
+
+    deployed(host, V1)
+    monkeypatch.setattr(cutover, "check_authentication", check)
+    deployed(host, V2)
+    assert any("green turns strangers away" in item.message for item in journal.read(host.settings.journal))
+    with pytest.raises(FailedError, match="v3 answered with 404"):
+        deployed(host, V3)
+    assert host.live() == "v2-222222222222"
+    host.engine.rollback(Request(owner="alice"))
+    assert host.live() == "v1-111111111111"
 
 
 def test_deploying_what_is_live_changes_nothing_until_its_settings_do(host: Host) -> None:

@@ -1,4 +1,8 @@
+import fcntl
+import os
+import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -71,6 +75,54 @@ def test_a_url_is_mirrored_and_followed(repository: GitRepository, tmp_path: Pat
     assert git.open_source(url, tmp_path / "cache").tags() == ["v1"]
     repository.commit({"a": "2"}, tag="v2")
     assert git.open_source(url, tmp_path / "cache").tags() == ["v1", "v2"]
+
+
+def test_a_tag_that_is_gone_from_the_remote_is_gone_from_the_mirror(repository: GitRepository, tmp_path: Path) -> None:
+    for tag in ("v1", "v2"):
+        repository.commit({"a": tag}, tag=tag)
+    url = f"file://{repository.path}"
+    git.open_source(url, tmp_path / "cache")
+    repository.git("tag", "--delete", "v2")
+    assert git.open_source(url, tmp_path / "cache").tags() == ["v1"]
+
+
+def test_a_mirror_serves_again_after_a_git_that_was_killed_in_it(repository: GitRepository, tmp_path: Path) -> None:
+    repository.commit({"a": "1"}, tag="v1")
+    url = f"file://{repository.path}"
+    mirror = git.open_source(url, tmp_path / "cache").path
+    repository.commit({"a": "2"}, tag="v2")
+    for name in ("refs/tags/v2.lock", "packed-refs.lock", "config.lock"):
+        (mirror / name).touch()
+    (mirror / "HEAD").unlink()  # it had not even got through its first steps
+    assert git.open_source(url, tmp_path / "cache").tags() == ["v1", "v2"]
+
+
+def test_a_mirror_is_brought_up_to_date_by_one_at_a_time(repository: GitRepository, tmp_path: Path) -> None:
+    repository.commit({"a": "1"}, tag="v1")
+    url = f"file://{repository.path}"
+    lock = git.open_source(url, tmp_path / "cache").path.with_suffix(".lock")
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        second = threading.Thread(target=git.open_source, args=(url, tmp_path / "cache"), daemon=True)
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+    second.join(10)
+    assert not second.is_alive()
+
+
+def test_a_git_that_outlives_whoever_started_it_still_keeps_others_from_the_mirror(
+    repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the descriptor of the lock, and flock's lock lasts as long as anybody has."""
+    repository.commit({"a": "1"}, tag="v1")
+    held, wrapper = tmp_path / "held", tmp_path / "bin/git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nreadlink /proc/$$/fd/* >> {held}\nexec {shutil.which("git")} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    mirror = git.open_source(f"file://{repository.path}", tmp_path / "cache").path
+    assert str(mirror.with_suffix(".lock")) in held.read_text().splitlines()
 
 
 def test_a_remote_that_does_not_answer_fails_with_its_name(tmp_path: Path) -> None:

@@ -77,8 +77,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.seen.append(f"{self.path} {self.headers['Host']}")
+        self._answer(200)
+
+    def do_POST(self) -> None:
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        credentials = [name for name in ("Authorization", "Cookie") if self.headers[name]]
+        type(self).seen.append(f"{self.path} {self.headers['Content-Type']} {sent.decode()} {credentials}")
+        self._answer(401)
+
+    def _answer(self, status: int) -> None:
         body = json.dumps({"status": "ready", "sha": SHA, "pid": 7}).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -106,6 +115,13 @@ def test_a_slot_is_asked_over_its_own_socket(socket_path: Path) -> None:
     assert replace(answer, seconds=0) == Answer(200, sha=SHA, pid=7)
     assert 0 < answer.seconds < 5
     assert _Handler.seen[-1] == "/health/ready localhost"
+
+
+def test_a_slot_is_asked_to_write_by_nobody_in_particular(socket_path: Path) -> None:
+    assert health.ask_without_credentials(socket_path, "POST /api/v1/deployments").status == 401
+    assert _Handler.seen[-1] == "/api/v1/deployments application/json {} []"
+    assert health.ask_without_credentials(socket_path, "GET /api/v1/tokens").status == 200
+    assert _Handler.seen[-1] == "/api/v1/tokens localhost"
 
 
 def test_nobody_there_is_an_answer_too(tmp_path: Path) -> None:

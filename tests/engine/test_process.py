@@ -1,4 +1,8 @@
 import getpass
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +27,34 @@ def test_another_users_program_sees_only_the_environment_that_it_is_given(monkey
     names = {line.partition("=")[0] for line in shown.splitlines()}
     assert names == {"DATABASE_URL", "HOME", "LANG", "PATH", "USER"}
     assert "HOME=/home\n" in shown
+
+
+def become(user: str, path: str = process.PATH) -> dict[str, str]:
+    """What the kernel says of a process that became `cat` as `user`."""
+    call = f"process.become(['cat', '/proc/self/status'], {user!r}, {{'PATH': {path!r}}}, pathlib.Path('/'))"
+    code = f"import pathlib; from slipway import process; {call}"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return dict(line.split(":", 1) for line in shown.splitlines())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
+def test_who_becomes_a_program_of_another_user_has_nothing_left_of_root() -> None:
+    seen = become("nobody")
+    ids = {number for name in ("Uid", "Gid", "Groups") for number in seen[name].split()}
+    assert "0" not in ids
+    assert {int(seen[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
+
+
+def test_no_program_of_a_release_comes_before_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    for name in ("setpriv", "runuser", "sh"):
+        (tmp_path / name).write_text("#!/bin/sh\necho mine: yes\n")
+        (tmp_path / name).chmod(0o755)
+    assert become(getpass.getuser(), f"{tmp_path}:{process.PATH}")["Name"].strip() == "cat"
+
+
+def test_a_program_that_is_become_ends_when_nobody_reads_what_it_writes() -> None:
+    ignored = int(become(getpass.getuser())["SigIgn"], 16)
+    assert not ignored & 1 << 12  # SIGPIPE, which is number 13
 
 
 def test_a_failure_is_returned_with_both_streams_apart() -> None:
@@ -68,3 +100,10 @@ def test_what_was_said_before_an_error_without_a_traceback_is_shown() -> None:
 
 def test_a_log_without_an_error_is_shown_by_its_end() -> None:
     assert process.first_failure("\n".join(str(n) for n in range(100))).splitlines() == [str(n) for n in range(40, 100)]
+
+
+def test_a_descriptor_is_inherited_only_where_it_is_named(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        asks = ["/usr/bin/test", "-e", f"/proc/self/fd/{file.fileno()}"]
+        assert process.run(asks).returncode == 1
+        assert process.run(asks, inherited=[file.fileno()]).returncode == 0

@@ -25,6 +25,25 @@ def test_what_was_interrupted_before_the_switch_is_undone(host: Host, phases: li
     assert host.engine.recover()["changed"] is False
 
 
+@pytest.mark.parametrize("comes_next", ["recover", "prune", "revert", "stage"])
+def test_what_a_killed_run_was_writing_goes_with_the_next_command(host: Host, comes_next: str) -> None:
+    deployed(host, V1)
+    settings = host.settings
+    settings.backups.mkdir()
+    half = [
+        settings.root / ".deployment.json.1a2b3c4d.new",
+        settings.root / ".live.new",
+        settings.slot("blue") / ".env.1a2b3c4d.new",
+        settings.slot("green") / ".release.new",
+        settings.backups / ".logbook-0004-20261125T120000Z.dump.new",
+    ]
+    for path in half:
+        path.symlink_to("nowhere")
+    arguments = {"revert": ("alice",), "stage": (request(V2), None)}.get(comes_next, ())
+    getattr(host.engine, comes_next)(*arguments)
+    assert [path for path in half if path.is_symlink()] == []
+
+
 def test_what_was_interrupted_after_the_switch_is_finished(host: Host) -> None:
     switched(host)
     host.engine.recover()
@@ -65,6 +84,27 @@ def test_the_same_rollback_again_goes_where_the_killed_one_went(host: Host, swit
     host.engine.rollback(Request(owner="alice"))
     assert host.live() == "v2-222222222222"
     assert host.results()[-1] == ("rollback", "v2", "succeeded")
+
+
+def test_the_same_rollback_again_does_not_go_further(host: Host) -> None:
+    """Whoever gives it again may not have seen the first one end."""
+    deployed(host, V1, V2, V3)
+    host.engine.rollback(Request(owner="alice"))
+    assert host.engine.plan_rollback(Request(owner="alice"))["action"] == "nothing"
+    again = host.engine.rollback(Request(owner="alice"))
+    assert (again["action"], again["changed"]) == ("nothing", False)
+    assert again["message"] == "v2 is live already, by the last rollback. To go further back, name the version."
+    assert host.live() == "v2-222222222222"
+    host.engine.rollback(Request(owner="alice"), "v1")
+    assert host.live() == "v1-111111111111"
+
+
+def test_a_rollback_after_a_rollback_and_a_deploy_goes_back_from_that(host: Host) -> None:
+    deployed(host, V1, V2)
+    host.engine.rollback(Request(owner="alice"))
+    deployed(host, V3)
+    host.engine.rollback(Request(owner="alice"))
+    assert host.live() == "v1-111111111111"
 
 
 def test_an_undoing_that_was_killed_is_finished_and_not_taken_for_a_success(

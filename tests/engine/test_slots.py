@@ -1,9 +1,6 @@
-import threading
-from pathlib import Path
-
 import pytest
 
-from slipway import config, envfile, files, manifest, slots
+from slipway import config, envfile, manifest, slots
 from slipway.errors import RefusedError
 
 RELEASE = manifest.Manifest("v1-abc", "v1", "abc" * 13 + "a", "", "3.13", "", "")
@@ -51,41 +48,3 @@ def test_a_missing_environment_file_is_named(settings: config.Settings) -> None:
     settings.env_file.unlink()
     with pytest.raises(RefusedError, match=str(settings.env_file)):
         slots.prepare(settings, "blue", RELEASE)
-
-
-def test_a_reader_never_finds_the_link_missing(tmp_path: Path) -> None:
-    """What an unlink-then-symlink would fail: the link is read while it is moved 500 times."""
-    link = tmp_path / "live"
-    files.link_atomically(link, "slots/blue")
-    stop = threading.Event()
-    problems: list[BaseException] = []
-
-    def read() -> None:
-        while not stop.is_set():
-            try:
-                assert link.readlink().name in slots.NAMES
-            except (OSError, AssertionError) as error:
-                problems.append(error)
-                return
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for turn in range(500):
-        files.link_atomically(link, f"slots/{slots.NAMES[turn % 2]}")
-    stop.set()
-    reader.join()
-    assert problems == []
-
-
-def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "env"
-    files.write_atomically(path, "old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        files.write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert [item.name for item in tmp_path.iterdir()] == ["env"]

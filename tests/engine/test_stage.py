@@ -88,3 +88,13 @@ def test_a_bundle_that_is_not_there_is_named(settings: config.Settings, tmp_path
         stage.incoming(settings, tmp_path / "none"),
     ):
         pass
+
+
+def test_the_mirror_takes_a_bundle_after_a_git_that_was_killed_in_it(
+    settings: config.Settings, repository: GitRepository, source: git.Repository, tmp_path: Path
+) -> None:
+    sha = repository.commit({"a": "1"}, tag="v1")
+    git.bundle(source, sha, "v1", [], tmp_path / "bundle")
+    (settings.repository / "refs/tags/v1.lock").touch()
+    stage.receive(settings, tmp_path / "bundle", sha)
+    assert stage.repository(settings).commit("refs/tags/v1") == sha

@@ -1,6 +1,10 @@
+import json
+import subprocess
+from collections.abc import Sequence
+
 import pytest
 
-from slipway import systemd
+from slipway import process, systemd
 from slipway.errors import FailedError
 from slipway.systemd import UnitState
 
@@ -43,18 +47,18 @@ def test_a_slot_starts_from_the_unit_files_as_they_are_now(programs: Programs, n
 
 def test_a_slot_stops_with_its_socket_first(programs: Programs) -> None:
     systemd.stop("logbook", "blue")
-    assert programs.ran[:2] == ["systemctl stop logbook@blue.socket", "systemctl stop logbook@blue.service"]
+    assert programs.ran[0] == "systemctl stop logbook@blue.socket logbook@blue.service"
 
 
 def test_what_systemd_refuses_is_a_failure_in_its_own_words(programs: Programs) -> None:
     programs.answers |= {
         "start --no-block": (1, "", "Unit is masked.\n"),
-        "stop logbook@blue.service": (1, "", "Busy."),
+        "stop logbook@blue.socket": (1, "", "Busy."),
     }
     with pytest.raises(FailedError, match="systemd does not start logbook@blue") as caught:
         systemd.start("logbook", "blue")
     assert caught.value.detail == "Unit is masked."
-    with pytest.raises(FailedError, match=r"systemd does not stop logbook@blue\.service"):
+    with pytest.raises(FailedError, match=r"systemd does not stop logbook@blue\."):
         systemd.stop("logbook", "blue")
 
 
@@ -62,3 +66,54 @@ def test_a_failure_is_looked_for_in_what_this_slot_has_logged_since_then(program
     programs.answers["--output=cat"] = (0, "started\n[ERROR] no\n", "")
     assert systemd.failure("logbook", "blue", since=1000.9) == "started\n[ERROR] no"
     assert programs.ran[-1].endswith("--unit=logbook@blue.service --since=@1000")
+
+
+def test_a_failure_in_json_lines_is_shown_as_people_read_it(programs: Programs) -> None:
+    traceback = 'Traceback (most recent call last):\n  File "app/main.py", line 3\nValueError: boom'
+    lines = [
+        {"time": "t", "level": "INFO", "message": "Starting gunicorn"},
+        {"time": "t", "level": "ERROR", "message": "Exception in worker process", "exc_info": traceback},
+        {"time": "t", "level": "ERROR", "message": "Worker (pid:7) exited with code 3."},
+    ]
+    programs.answers["--output=cat"] = (0, "\n".join(json.dumps(line) for line in lines), "")
+    assert systemd.failure("logbook", "blue", since=0) == (
+        f"[INFO] Starting gunicorn\n[ERROR] Exception in worker process\n{traceback}"
+    )
+
+
+@pytest.mark.parametrize("line", ["started", "{torn", '{"a":' * 100_000, '{"no": "log line"}', '["message"]', "{}"])
+def test_a_line_that_is_no_json_of_a_log_stays_as_it_is(line: str) -> None:
+    assert systemd.readable(line) == line
+
+
+@pytest.mark.parametrize(
+    ("shown", "detached"),
+    [
+        (["LoadState=loaded\nActiveState=active"], True),
+        (["LoadState=not-found\nActiveState=inactive"], False),
+        (["LoadState=loaded\nActiveState=deactivating", "LoadState=loaded\nActiveState=failed", "LoadState=not-found"],
+         False),
+        (["LoadState=loaded\nActiveState=deactivating", "LoadState=loaded\nActiveState=active"], True),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_killed_phase_is_waited_for(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch, shown: list[str], detached: bool
+) -> None:
+    answers = iter(shown)
+    run = programs.run
+
+    def show(command: Sequence[str], **values: object) -> subprocess.CompletedProcess[str]:
+        if "show" in command:
+            programs.answers["show"] = (0, next(answers), "")
+        return run(command, **values)
+
+    monkeypatch.setattr(process, "run", show)
+    assert systemd.is_detached("logbook") is detached
+    failed = "failed" in "".join(shown)
+    assert ("systemctl reset-failed slipway-logbook.service" in programs.ran) is failed
+
+
+def test_a_killed_phase_that_does_not_end_is_still_at_work(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "_RELEASE_SECONDS", 0.05)
+    programs.answers["show"] = (0, "LoadState=loaded\nActiveState=deactivating", "")
+    assert systemd.is_detached("logbook")

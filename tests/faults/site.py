@@ -68,6 +68,7 @@ class Site(Controller):
     """One host with one app on it. Every version has the migrations of all good ones before it."""
 
     runs: list[Run] = field(default_factory=list)
+    forgiven: set[str] = field(default_factory=set)
 
     def version(
         self,
@@ -143,17 +144,23 @@ class Site(Controller):
             return False
 
     def left_behind(self) -> list[str]:
-        """What no finished run leaves on the host: half releases, bundles, what is open or runs."""
+        """What no finished run leaves on the host: half releases, bundles, what is open or runs, or never ended."""
         found = self.sh(
             """cd /srv/logbook
-            ls -d releases/*.partial incoming-* .live.new .deployment.json.* deployment.json 2>/dev/null
+            ls -d releases/*.partial incoming-* .*.new slots/*/.*.new backups/.*.new deployment.json 2>/dev/null
             for release in releases/*/; do test -e "$release/.complete" || echo "$release"; done
             idle=$(test "$(readlink live)" = slots/blue && echo green || echo blue)
             systemctl list-units --all --plain --no-legend "logbook@$idle.*" "slipway-logbook.service" \
                 | grep -v ' inactive '
             pgrep -a -u logbook_migrate; pgrep -a -u logbook_build; true"""
         )
-        return found.splitlines()
+        return [*found.splitlines(), *self.unended()]
+
+    def unended(self) -> list[str]:
+        """Deployments of the journal, but for those of `forgiven`, that no line says the end of."""
+        journal = self.journal()
+        ended = {line["deployment"] for line in journal if line["phase"] == "result"}
+        return sorted({line["deployment"] for line in journal} - ended - self.forgiven)
 
     def phase(self, version: Version, name: str) -> dict[str, Any]:
         """The newest line of the journal about a phase of a version."""
@@ -263,6 +270,10 @@ class Site(Controller):
         found: dict[str, Any] | None = json.loads(text) if text else None
         return found
 
+    def is_at_work(self) -> bool:
+        """Whether a phase runs in the transient unit."""
+        return self.host.exec("systemctl", "is-active", UNIT, check=False) == "active"
+
     def kill_engine(self) -> None:
         """SIGKILL all of the transient unit in which a phase is at work."""
         self.host.exec("systemctl", "kill", "--signal=KILL", UNIT)
@@ -294,10 +305,17 @@ class Run:
         self.output += rest
         return self._process.returncode
 
+    def freeze(self) -> None:
+        """Let it neither do nor notice anything from now on."""
+        self._signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         """SIGKILL ansible-playbook and every process that it has started, at once; nothing when it has ended."""
-        if self._process.returncode is not None:
-            return
+        if self._process.returncode is None:
+            self._signal(signal.SIGKILL)
+            self.end()
+
+    def _signal(self, number: signal.Signals) -> None:
         started = [self._process.pid]
         for pid in started:  # grows while it is gone through
             command = ["ps", "-o", "pid=", "--ppid", str(pid)]
@@ -305,8 +323,7 @@ class Run:
             started += [int(child) for child in listed.stdout.split()]
         for pid in started:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.end()
+                os.kill(pid, number)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, interval: float = 0.05) -> float:

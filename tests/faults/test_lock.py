@@ -11,7 +11,7 @@ import pytest
 from tests.controller import flat
 
 from .conftest import Steady
-from .site import Site
+from .site import Site, wait_for
 
 OWNER = "somebody@elsewhere (pid 1)"
 
@@ -30,10 +30,10 @@ def test_the_second_of_two_runs_is_told_within_5_s_who_holds_the_lock(
     with steady() as load:
         with site.naps(15):
             run = site.run("deploy.yml", *first.chosen)
-            run.until("Migrate")
+            run.until("Cut over |")
             owner = (site.lease() or {})["owner"]
             late = site.run(second, *(other.chosen if second == "deploy.yml" else ()))
-            late.until("Stage" if second == "deploy.yml" else "Open")
+            late.until("Stage" if second == "deploy.yml" else "Roll back |")
             started = time.monotonic()
             assert late.end() != 0, late.output
             seconds = time.monotonic() - started
@@ -60,7 +60,7 @@ def test_the_engine_itself_refuses_the_second_within_5_s(site: Site, steady: Ste
     with steady() as load:
         with site.naps(8):
             run = site.run("deploy.yml", *first.chosen)
-            run.until("Migrate")
+            run.until("Cut over |")
             owner = (site.lease() or {})["owner"]
             for command in ("stage", "deploy"):
                 started = time.monotonic()
@@ -129,8 +129,11 @@ def test_a_clock_that_jumps_moves_neither_the_lease_nor_the_order_of_releases(si
             site.deploy(new)
             dated = site.phase(new, "result")["at"]
             run = site.run("deploy.yml", *newer.chosen)
-            run.until("Migrate")
-            run.kill()
+            run.until("Cut over |")
+            wait_for(site.is_at_work, 10, 0.02)
+            run.freeze()
+            site.kill_engine()
+            run.kill()  # the lease is all that is left
         for moved in ("+2d", "-1d"):  # a day on from where it was made, and two back
             with clock(site, moved):
                 output = site.sh(refused)

@@ -60,16 +60,16 @@ def test_a_migration_that_does_not_get_its_lock_gives_up_and_lets_the_traffic_th
         assert site.live() == old
         assert site.revision() == revision
         assert site.left_behind() == []
-        slowest = load.percentile(0.99)
+        slowest = max(load.seconds)  # the writers alone wait, which is less than a hundredth of all requests
         site.deploy(new)
         assert site.live() == new
         assert site.revision() != revision
-    record_property("note", f"gave up after {site.phase(new, 'migrate')['seconds']:.0f} s, p99 {slowest:.1f} s")
     failed = [line for line in site.journal() if (line["tag"], line["outcome"]) == (new.tag, "failed")]
+    record_property("note", f"gave up after {failed[0]['seconds']:.0f} s; the slowest request took {slowest:.1f} s")
     assert "canceling statement due to lock timeout" in flat(output), output
     assert failed[0]["phase"] == "migrate"
     assert failed[0]["seconds"] < 60
-    assert slowest < 5
+    assert 1 < slowest < 5, "nobody waited, or for too long"
     assert load.failures == []
 
 
@@ -81,11 +81,12 @@ def test_the_statement_of_a_runner_that_is_killed_ends_within_5_s(
     with steady() as load:
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Migrate")
+            run.until("Cut over |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             site.kill_engine()
             seconds = wait_for(lambda: site.sql(NAPPING) == "0", 5)
             assert run.end() != 0
+        assert site.left_behind() == [], "the play did not undo what it had begun"
         assert site.live() == old
         assert site.revision() == revision
         assert not site.has_table(f"added_{new.migration}")
@@ -104,7 +105,7 @@ def test_the_death_of_alembic_alone_is_reported(site: Site, steady: Steady) -> N
     with steady() as load:
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Migrate")
+            run.until("Cut over |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             site.sh("pkill -KILL -u logbook_migrate")
             wait_for(lambda: site.sql(NAPPING) == "0", 5)
@@ -124,7 +125,7 @@ def test_the_second_of_two_runners_waits_and_has_nothing_to_do(site: Site, stead
     with steady() as load:
         with site.naps(6):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Migrate")
+            run.until("Cut over |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             started = time.monotonic()
             output = site.sh(
@@ -174,7 +175,7 @@ def test_a_restart_of_postgresql_fails_the_migration_cleanly_and_the_app_connect
     with steady() as load:
         with site.naps(60):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Migrate")
+            run.until("Cut over |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             began = time.monotonic()
             site.sh("pg_lsclusters --no-header | while read -r v n _; do pg_ctlcluster $v $n restart -m fast; done")
@@ -192,19 +193,21 @@ def test_a_restart_of_postgresql_fails_the_migration_cleanly_and_the_app_connect
 
 @contextmanager
 def no_connection_left(site: Site) -> Iterator[None]:
-    """Others hold every connection that is not reserved for superusers."""
+    """Others hold every connection that is not reserved for superusers, and take each that becomes free."""
     limit = int(site.sql("SHOW max_connections"))
     # They come as the migration's role, which has no limit of its own, and never do anything.
-    command = ["runuser", "-u", "logbook_migrate", "--", "psql", "-qd", "logbook", "-c", "SELECT pg_sleep(120)"]
-    begun = f"for n in $(seq {limit}); do {' '.join(command[:-1])} 'SELECT pg_sleep(120)' & done; wait"
+    asks = "runuser -u logbook_migrate -- psql --no-psqlrc --quiet --dbname logbook --command"
+    flag = "/run/no-connection-left"
+    holder = f"while test -e {flag}; do {asks} 'SELECT pg_sleep(120)'; sleep 0.5; done"
+    holds = f"touch {flag}; for n in $(seq {limit}); do {holder} & done; wait"
     with subprocess.Popen(
-        ["docker", "exec", site.host.name, "sh", "-c", begun], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["docker", "exec", site.host.name, "sh", "-c", holds], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as held:
-        counted = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
-        wait_for(lambda: int(site.sql(counted)) >= limit - 3, 30)
+        wait_for(lambda: "reserved for" in site.sh(f"{asks} 'SELECT 1' 2>&1; true"), 30)
         try:
             yield
         finally:
+            site.sh(f"rm {flag}")
             site.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(120)'")
             held.wait()
 

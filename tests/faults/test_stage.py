@@ -13,7 +13,7 @@ from hosts import scratch
 from tests.controller import flat
 
 from .conftest import Steady
-from .site import APP, Site
+from .site import APP, Site, wait_for
 
 RELEASES = "/srv/logbook/releases"
 
@@ -194,13 +194,19 @@ def test_a_package_with_another_hash_is_not_installed(site: Site, steady: Steady
     assert load.failures == []
 
 
+def hold_up_installer(site: Site) -> None:
+    """Stop uv in the middle of its work. One that has just ended takes the signal, too, and is not what is meant."""
+    site.sh("timeout 60 sh -c 'until pkill -STOP -x uv && pgrep --runstates T -x uv; do sleep 0.01; done'")
+
+
 @pytest.mark.row(14, "stage", "the installer is killed, as by the kernel when memory runs out: SIGKILL to uv")
 def test_an_installer_that_is_killed_leaves_nothing_behind(site: Site, steady: Steady) -> None:
     old, new = site.live(), site.version(packages="anew")
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
         run.until("Stage")
-        site.sh("timeout 60 sh -c 'until pkill -KILL -x uv; do sleep 0.01; done'")
+        hold_up_installer(site)
+        site.sh("pkill -KILL -x uv")
         assert run.end() != 0
         assert site.live() == old
         assert site.left_behind() == []
@@ -209,3 +215,21 @@ def test_an_installer_that_is_killed_leaves_nothing_behind(site: Site, steady: S
         site.next_run()
     assert re.search(r"(uv sync|The virtualenv) failed", flat(run.output)), run.output
     assert load.failures == []
+
+
+@pytest.mark.row(14, "stage", "the engine is SIGKILLed while the installer, which it waits for, is held up")
+def test_no_installer_outlives_its_engine(site: Site, steady: Steady) -> None:
+    old, new = site.live(), site.version(packages="anew")
+    with steady() as load:
+        run = site.run("deploy.yml", *new.chosen)
+        run.until("Stage")
+        hold_up_installer(site)
+        site.sh("pkill -KILL -f '[s]lipway stage'")
+        wait_for(lambda: not site.host.exec("pgrep", "-x", "uv", check=False), 5)
+        assert run.end() != 0
+        assert site.live() == old
+        site.deploy(new)
+        assert site.live() == new
+        assert site.left_behind() == []
+    assert load.failures == []
+    assert load.releases == [old.sha, new.sha]

@@ -134,9 +134,15 @@ def final_event(events: list[dict[str, Any]]) -> dict[str, Any]:
     return next((event for event in reversed(events) if event["event"] == "result"), {})
 
 
-def _without_result(code: int, errors: str) -> str:
+def ending(code: int, final: dict[str, Any], errors: str) -> tuple[bool, str]:
+    """Whether a command failed, and what to say of it.
+
+    Without a result it did, whatever its exit code: systemd-run ends with 0 when the host goes down under it.
+    """
+    if final:
+        return code != 0, final["message"]
     last = errors.strip().splitlines()[-1:] or ["it printed nothing"]
-    return f"slipway ended with code {code} and no result: {last[0]}"
+    return True, f"slipway ended with code {code} and no result: {last[0]}"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
@@ -172,9 +178,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             result["msg"] = f"This host was never provisioned: run `ansible-playbook site.yml -l {group}` first."
             # A plan can still be shown; nothing else can go on.
             return {**result, "failed": not self._play_context.check_mode, "action": "deploy", "live": None}
-        result["msg"] = final.get("message") or _without_result(code, errors)
+        result["failed"], result["msg"] = ending(code, final, errors)
         result["changed"] = bool(final.get("changed")) and not reads
-        result["failed"] = code != 0
         if text := final.get("text"):
             result["text"] = text
         if final.get("detail"):
