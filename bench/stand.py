@@ -32,6 +32,17 @@ ORIGIN = "/srv/baseline-origin.git"
 # A name of its own for each, so that both are reached through the same Nginx.
 NAMES = {"logbook": "127.0.0.1", "baseline": "localhost"}
 
+# What a write is, and where the host keeps it for the load generators.
+BODY = "/srv/deployment.json"
+DEPLOYMENT = {
+    "service": "bench",
+    "environment": "prod",
+    "host": "app1",
+    "version": "v1.0.0",
+    "commit": "5f2c1d9a7b3e4f60c8d21a9be07f4c6d3a5b8e12",
+    "actor": "bench",
+}
+
 MIGRATION = '''"""A table more, as the benchmark wants something to migrate."""
 
 import sqlalchemy as sa
@@ -70,7 +81,8 @@ class Stand:
     host: Host = field(default_factory=lambda: Host("slipway-bench", "13", {SSH_PORT: 22, HTTPS_PORT: 443}))
     others: dict[str, int] = field(default_factory=dict)
     versions: int = 0
-    revision: str = "0001"
+    revision: str = "0004"
+    token: str = ""
 
     @property
     def repository(self) -> Path:
@@ -94,6 +106,17 @@ class Stand:
         first = self.version(migration=False)
         for app in NAMES:
             self.deploy(app, first)
+        self._open_logbook()
+
+    def _open_logbook(self) -> None:
+        """A token of the app's, a service to record deployments of, and the body and headers to do it with."""
+        create = "python -m app.tokens create --name bench --scope write"
+        self.token = self.host.exec("slipway", "run", "logbook", "--", *create.split())
+        service = {"name": "bench", "repository_url": "https://git.example.com/bench"}
+        ask = ["curl", "--silent", "--show-error", "--fail", "--unix-socket", "/srv/logbook/live/http.sock",
+               "--json", json.dumps(service), "--header", f"Authorization: Bearer {self.token}"]  # fmt: skip
+        self.host.exec(*ask, "http://localhost/api/v1/services")
+        self.host.exec("sh", "-c", f"cat > {BODY}", stdin=json.dumps(DEPLOYMENT))
 
     def declare(self, apps: Iterable[str] = NAMES) -> None:
         """Write the inventory, with these apps, and the known hosts."""
