@@ -31,7 +31,7 @@ ROOT = "u.urlopen('https://127.0.0.1:15000/roots/0', context=ssl._create_unverif
 EXPIRED = (
     "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=old -not_before 20200101000000Z -not_after 20200201000000Z"
 )
-SHORT, LONG = 18, 90 * 86400  # seconds that certificates of pebble are valid; one is due when a third is left
+SHORT, LONG = 30, 90 * 86400  # seconds that certificates of pebble are valid; one is due when a third is left
 
 
 class Pebble:

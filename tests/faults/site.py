@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ VARIANTS = HERE / "variants"
 SETTINGS = "/etc/slipway/logbook.toml"
 JOURNAL = "/srv/logbook/journal.jsonl"
 UNIT = "slipway-logbook.service"
+LOCK = "/run/slipway/logbook.lock"
 NEVER_SUCCEED = {"raises_half_way"}
 WORKERS = 2
 
@@ -261,18 +263,26 @@ class Site(Controller):
             finally:
                 tail.terminate()
 
-    def wait_for_phase(self, name: str, seconds: float = 60) -> None:
+    def wait_there(self, condition: str, seconds: int = 60, then: str = "true") -> None:
+        """Until the shell on the host finds `condition`, and do what is to be done `then`.
+
+        For what may be over before it could be asked for from here: a look takes milliseconds there.
+        """
+        look = f"until {condition}; do sleep 0.002; done"
+        self.sh(f"timeout {seconds} sh -c {shlex.quote(look)} && {then}")
+
+    def wait_for_phase(self, name: str, then: str = "true") -> None:
         """Until the host says that a deployment is in that phase."""
-        wait_for(lambda: (self.lease() or {}).get("phase") == name, seconds)
+        self.wait_there(f"""grep -q '"phase": "{name}"' {LOCK}""", then=then)
 
     def lease(self) -> dict[str, Any] | None:
-        text = self.host.exec("cat", "/run/slipway/logbook.lock", check=False)
+        text = self.host.exec("cat", LOCK, check=False)
         found: dict[str, Any] | None = json.loads(text) if text else None
         return found
 
-    def is_at_work(self) -> bool:
-        """Whether a phase runs in the transient unit."""
-        return self.host.exec("systemctl", "is-active", UNIT, check=False) == "active"
+    def wait_until_at_work(self) -> None:
+        """Until a phase runs in the transient unit."""
+        self.wait_there(f"systemctl -q is-active {UNIT}", 10)
 
     def kill_engine(self) -> None:
         """SIGKILL all of the transient unit in which a phase is at work."""

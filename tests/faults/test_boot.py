@@ -79,17 +79,13 @@ MOMENTS = {
     # As soon as the switch has begun: before the rename, or right at it. It may be over by the next look.
     "begun": """grep -Eq '"state": "(warm|switched)"' deployment.json && systemctl -q is-active slipway-logbook""",
     # As soon as the link has moved, before or after that is written down.
-    "renamed": 'test "$(readlink live)" != "$before"',
+    "renamed": 'test "$(readlink live)" != {live}',
 }
 
 
 def wait_for_moment(site: Site, moment: str, then: str = "true") -> None:
-    """Wait on the host itself, which is quick, and do what is to be done `then`."""
-    site.sh(
-        f"""cd /srv/logbook; before=$(readlink live)
-        end=$(($(date +%s) + 90)); until {MOMENTS[moment]}; do test $(date +%s) -lt $end || exit 1; sleep 0.002; done
-        {then}"""
-    )
+    live = site.sh("readlink /srv/logbook/live")
+    site.wait_there(f"cd /srv/logbook && {MOMENTS[moment].format(live=live)}", 90, then)
 
 
 # Prints what the kernel says has happened to the name `live`: 64 it was moved away, 128 something was moved to it,
@@ -143,7 +139,7 @@ def test_an_engine_that_is_killed_around_the_rename_leaves_one_release_and_the_n
         run = site.run("deploy.yml", *new.chosen)
         run.until("Cut over |")
         if dies:  # the play undoes nothing, so the next run has to
-            wait_for(site.is_at_work, 10, 0.02)
+            site.wait_until_at_work()
             run.freeze()
         wait_for_moment(site, moment, "systemctl kill --signal=KILL slipway-logbook.service")
         run.kill() if dies else run.end()

@@ -11,7 +11,7 @@ import pytest
 from tests.controller import flat
 
 from .conftest import Steady
-from .site import Site, wait_for
+from .site import LOCK, Site
 
 OWNER = "somebody@elsewhere (pid 1)"
 
@@ -87,12 +87,8 @@ def test_the_lock_of_a_holder_that_is_killed_is_free_at_once(site: Site, steady:
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
         run.until("Plan")
-        site.sh(
-            f"""lock=/run/slipway/logbook.lock; end=$(($(date +%s) + 60))
-            until grep -q '"phase": "{phase}"' $lock; do test $(date +%s) -lt $end || exit 1; sleep 0.01; done
-            kill -KILL $(grep -o '"pid": [0-9]*' $lock | cut -d' ' -f2)
-            timeout 1 flock $lock true"""
-        )
+        holder = f"$(grep -o '\"pid\": [0-9]*' {LOCK} | cut -d' ' -f2)"
+        site.wait_for_phase(phase, f"kill -KILL {holder} && timeout 1 flock {LOCK} true")
         assert run.end() != 0
         assert site.live() == old
         site.deploy(new)
@@ -121,7 +117,8 @@ def clock(site: Site, moved: str) -> Iterator[None]:
 
 @pytest.mark.row(5, "lock", "the clock jumps a day on, and back (libfaketime under the engine)")
 def test_a_clock_that_jumps_moves_neither_the_lease_nor_the_order_of_releases(site: Site, steady: Steady) -> None:
-    site.sh("test -e /usr/bin/faketime || { apt-get update && apt-get install --yes faketime; } >/dev/null 2>&1")
+    install = "apt-get update && apt-get -o Acquire::Retries=3 install --yes faketime"
+    site.sh(f"test -e /usr/bin/faketime || {{ {install}; }} >/dev/null")
     old, new, newer = site.live(), site.version(), site.version()
     refused = f"slipway stage logbook --sha {old.sha} --tag {old.tag} --owner '{OWNER}' --force 2>&1; echo code $?"
     with steady() as load:
@@ -130,7 +127,7 @@ def test_a_clock_that_jumps_moves_neither_the_lease_nor_the_order_of_releases(si
             dated = site.phase(new, "result")["at"]
             run = site.run("deploy.yml", *newer.chosen)
             run.until("Cut over |")
-            wait_for(site.is_at_work, 10, 0.02)
+            site.wait_until_at_work()
             run.freeze()
             site.kill_engine()
             run.kill()  # the lease is all that is left

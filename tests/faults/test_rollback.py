@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .conftest import Steady
-from .site import Site
+from .site import UNIT, Site
 
 RELEASES = "/srv/logbook/releases"
 
@@ -86,13 +86,9 @@ def test_a_prune_that_is_killed_deletes_neither_the_live_release_nor_the_one_bef
             run = site.run("deploy.yml", *new.chosen)
             run.until("Cut over |")
             # As soon as the first release has stopped being one: most of its files are still there.
-            site.sh(
-                f"""total=$(ls {RELEASES}/*/.complete | wc -l); end=$(($(date +%s) + 60))
-                until test $(ls {RELEASES}/*/.complete | wc -l) -lt $total; do
-                    test $(date +%s) -lt $end || exit 1
-                done
-                systemctl kill --signal=KILL slipway-logbook.service"""
-            )
+            count = f"ls {RELEASES}/*/.complete | wc -l"
+            fewer = f"test $({count}) -lt {site.sh(count)}"
+            site.wait_there(fewer, then=f"systemctl kill --signal=KILL {UNIT}")
             run.end()
             assert {before.release, new.release} <= complete(site)
             assert site.live() == new
