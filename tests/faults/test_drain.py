@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+
+# Not its client with threads: two of them at one TLS connection wait for each other for ever, once in some thousands.
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
+from websockets.frames import Close
 
 from tests.controller import flat
 
@@ -90,37 +94,51 @@ def test_a_request_beyond_the_deadline_is_cut_and_counted(
     assert load.releases == [old.sha, new.sha]
 
 
+def websocket(site: Site) -> connect:
+    return connect(f"wss://127.0.0.1:{site.port(443)}/ws", ssl=site.trust())
+
+
+async def say(socket: ClientConnection, text: str) -> None:
+    """Send a text, and have it come back."""
+    await socket.send(text)
+    async with asyncio.timeout(10):
+        assert await socket.recv() == text
+
+
+async def talk(site: Site) -> Close | None:
+    """Talk until the connection ends; the close frame that came, None when it broke without one.
+
+    TimeoutError when it has not ended after a minute.
+    """
+    async with asyncio.timeout(60), websocket(site) as socket:
+        try:
+            while True:
+                await say(socket, "still there?")
+                await asyncio.sleep(0.1)
+        except ConnectionClosed as closed:
+            return closed.rcvd
+
+
+async def greet(site: Site) -> None:
+    async with websocket(site) as socket:
+        await say(socket, "and now?")
+
+
 @pytest.mark.row(40, "drain", "a WebSocket is open")
 def test_a_websocket_is_closed_at_the_deadline_with_a_close_frame(
     site: Site, steady: Steady, record_property: Callable[[str, object], None]
 ) -> None:
     old, new = site.live(), site.version()
-    ended: dict[str, Any] = {}
-
-    def talk() -> None:
-        with connect(f"wss://127.0.0.1:{site.port(443)}/ws", ssl=site.trust()) as socket:
-            try:
-                while True:
-                    socket.send("still there?")
-                    assert socket.recv(timeout=10) == "still there?"
-                    time.sleep(0.1)
-            except ConnectionClosed as closed:
-                ended["frame"] = closed.rcvd
-
     with steady() as load:
-        with site.settings(drain_seconds=2):
+        with site.settings(drain_seconds=2), ThreadPoolExecutor() as pool:
             run = site.run("deploy.yml", *new.chosen)
             run.until("Cut over |")
-            thread = threading.Thread(target=talk)
-            thread.start()
+            talking = pool.submit(asyncio.run, talk(site))
             assert run.end() == 0, run.output[-3000:]
-            thread.join(30)
+            frame = talking.result()
         assert site.live() == new
         assert site.left_behind() == []
-        with connect(f"wss://127.0.0.1:{site.port(443)}/ws", ssl=site.trust()) as socket:
-            socket.send("and now?")
-            assert socket.recv(timeout=10) == "and now?"
-    frame = ended["frame"]
+        asyncio.run(greet(site))
     record_property("note", f"closed with {frame.code if frame else 'no frame'}")
     assert frame is not None, "the connection broke without a close frame"
     assert frame.code == 1012
