@@ -6,7 +6,6 @@ function init(arguments)
   wrk.headers["Authorization"] = "Bearer " .. arguments[1]
   wrk.headers["Content-Type"] = "application/json"
   wrk.body = io.open(arguments[2]):read("a")
-  wrk.init({})
 end
 
 function delay()
