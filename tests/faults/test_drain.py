@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-# Not its client with threads: two of them at one TLS connection wait for each other for ever, once in some thousands.
+# Not its client with threads: once in some thousands of TLS connections its opening request never arrives at Nginx.
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close
