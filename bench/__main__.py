@@ -17,7 +17,7 @@ from bench.figures import Figure, table
 from bench.parts import PARTS
 from bench.stand import Stand
 from hosts import scratch
-from hosts.engine import HostError, ensure, need, say
+from hosts.container_runtime import HostError, ensure, need, say
 
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bench.stand import SSH_PORT, Stand
-from hosts.engine import run, say
+from hosts.container_runtime import run, say
 from hosts.host import FLAGS, Host, cgroup_flags
 
 SIZES = (1, 2, 4, 8)

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import fleet, load
 from bench.figures import Figure, percentile, slope
 from bench.stand import BODY, NAMES, STATE, Stand
-from hosts.engine import HostError, run, say
+from hosts.container_runtime import HostError, run, say
 
 REPEATS = 5
 CUTOVERS = 100

@@ -21,7 +21,7 @@ import httpx
 import yaml
 
 from hosts import scratch
-from hosts.engine import HostError, run
+from hosts.container_runtime import HostError, run
 from hosts.host import USER, Host, make_key
 
 STATE = scratch.PROJECT / ".cache/bench"

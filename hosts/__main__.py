@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hosts import demo, engine, images, scratch
+from hosts import container_runtime, demo, images, scratch
 from hosts.host import Host
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         if options.command == "images":
-            engine.ensure()
+            container_runtime.ensure()
             for release in images.SUITES:
                 print(images.ensure(release))
         elif options.command == "up":
@@ -42,7 +42,7 @@ def main() -> int:
             Host(options.name).down()
         else:
             {"demo": demo.up, "demo-release": demo.release, "demo-down": demo.down}[options.command]()
-    except engine.HostError as error:
+    except container_runtime.HostError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -6,7 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from hosts.engine import HostError, install
+from hosts.container_runtime import HostError, install
 
 
 def program() -> Path | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hosts import images, scratch
-from hosts.engine import HostError, ensure, need, say
+from hosts.container_runtime import HostError, ensure, need, say
 from hosts.host import Host, make_key
 
 STATE = scratch.PROJECT / ".demo"

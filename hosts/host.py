@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hosts import images
-from hosts.engine import HostError, ensure, run, say
+from hosts.container_runtime import HostError, ensure, run, say
 
 BOOT_SECONDS = 60
 USER = "ops"

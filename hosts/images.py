@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from hosts.engine import HostError, install, run, say
+from hosts.container_runtime import HostError, install, run, say
 
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
 SUITES = {"12": "bookworm", "13": "trixie"}

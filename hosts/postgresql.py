@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hosts.engine import HostError, install
+from hosts.container_runtime import HostError, install
 
 
 def programs() -> Path | None:

@@ -1,5 +1,5 @@
 """Entry point of `python -m slipway` and of the file that is installed on hosts."""
 
-from slipway.cli import program
+from slipway.cli.parser import program
 
 program()

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from hosts import chromium, demo, scratch
-from hosts.engine import say
+from hosts.container_runtime import say
 
 PICTURE = scratch.PROJECT / "docs/logbook.png"
 WIDTH = 1280  # pixels, of the picture and of the window

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hosts import engine
+from hosts import container_runtime
 
 
 @pytest.mark.parametrize("program", ["sleep", "another"])
@@ -16,13 +16,13 @@ def test_the_pid_file_of_a_daemon_is_kept_while_it_runs_and_no_longer(tmp_path: 
     pid_file = tmp_path / "daemon.pid"
     with subprocess.Popen(["sleep", "60"]) as daemon:
         pid_file.write_text(str(daemon.pid))
-        engine._forget_dead(pid_file, program)
+        container_runtime._forget_dead(pid_file, program)
         assert pid_file.exists() == (program == "sleep"), "a number may be another program's by now"
         pid_file.write_text(str(daemon.pid))
         daemon.kill()
         while Path(f"/proc/{daemon.pid}/stat").read_text().split()[2] != "Z":
             time.sleep(0.01)
-        engine._forget_dead(pid_file, "sleep")  # not yet reaped
+        container_runtime._forget_dead(pid_file, "sleep")  # not yet reaped
         assert not pid_file.exists()
 
 
@@ -30,5 +30,5 @@ def test_the_pid_file_of_a_daemon_is_kept_while_it_runs_and_no_longer(tmp_path: 
 def test_a_pid_file_that_names_no_process_is_removed(tmp_path: Path, content: str) -> None:
     pid_file = tmp_path / "daemon.pid"
     pid_file.write_text(content)
-    engine._forget_dead(pid_file, "dockerd")
+    container_runtime._forget_dead(pid_file, "dockerd")
     assert not pid_file.exists()

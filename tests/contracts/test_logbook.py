@@ -19,8 +19,10 @@ import yaml
 from app.main import create_app
 from app.settings import Settings
 from hosts.scratch import PROJECT
-from slipway import config, journal, logbook
-from slipway.deployment import Deployment
+from slipway.base import settings as config
+from slipway.observers import logbook
+from slipway.records import journal
+from slipway.records.deployment import Deployment
 
 SHA = "5f2c1d9a7b3e4f60c8d21a9be07f4c6d3a5b8e12"
 

@@ -19,7 +19,8 @@ from app.settings import Settings
 from hosts import host, scratch
 from playbooks.plugins.filter import apps
 from roles.release.action_plugins import slipway as plugin
-from slipway import config, envfile
+from slipway.base import settings as config
+from slipway.slot import envfile
 
 PROJECT = scratch.PROJECT
 ROLE = PROJECT / "roles/app"
@@ -152,7 +153,7 @@ def test_the_app_starts_with_the_environment_that_the_role_writes(monkeypatch: p
 
 
 def test_the_variables_that_the_engine_adds_are_ones_that_the_app_reads() -> None:
-    added = re.findall(r'"(RELEASE_[A-Z]+)"', (PROJECT / "slipway/slots.py").read_text())
+    added = re.findall(r'"(RELEASE_[A-Z]+)"', (PROJECT / "slipway/slot/slots.py").read_text())
     assert added
     assert {name.lower() for name in added} <= set(Settings.model_fields)
 
@@ -177,7 +178,7 @@ def test_the_program_is_where_the_units_and_the_plugin_look_for_it() -> None:
 
 
 def test_nothing_in_production_reloads_or_creates_tables() -> None:
-    deployed = [*ROLE.rglob("*.j2"), *(PROJECT / "app").rglob("*.py"), *(PROJECT / "slipway").glob("*.py")]
+    deployed = [*ROLE.rglob("*.j2"), *(PROJECT / "app").rglob("*.py"), *(PROJECT / "slipway").rglob("*.py")]
     assert [str(path) for path in deployed if re.search(r"create_all\(|--reload", path.read_text())] == []
 
 

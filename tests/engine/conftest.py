@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway import config, journal, process
+from slipway.base import process
+from slipway.base import settings as config
+from slipway.records import journal
 
 from .fake_logbook import TOKEN, Logbook, connect
 from .fakes import Host, Programs

@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
-from slipway import admission, config, cutover, database, journal, manifest, migrate, slots, stage, systemd, watch
-from slipway.deployment import Request
-from slipway.engine import Engine
-from slipway.errors import FailedError
-from slipway.output import Reporter
-from slipway.sockets import Traffic
+from slipway.base import settings as config
+from slipway.base.errors import FailedError
+from slipway.base.output import Reporter
+from slipway.deployment import preflight
+from slipway.deployment.engine import Engine
+from slipway.records import journal, manifest
+from slipway.records.deployment import Request
+from slipway.release import build
+from slipway.schema import database, migrate
+from slipway.slot import cutover, slots, systemd, watch
+from slipway.slot.connections import Connections
 
 V1, V2, V3 = ("v1", "1" * 40), ("v2", "2" * 40), ("v3", "3" * 40)
 
@@ -29,7 +34,7 @@ class Host:
         self.not_ready = ""  # why the release that takes traffic is not ready, once the database was migrated
         self.bad_gate: set[str] = set()
         self.watch_reason = ""
-        self.left = Traffic(0, 0)
+        self.left = Connections(0, 0)
         self.revision: str | None = "0001"
         self.heads = ["0001"]  # of the next release that is built, whose history is all of `history` up to it
         self.history = [manifest.Revision("0001", "")]
@@ -48,11 +53,11 @@ class Host:
         monkeypatch.setattr(migrate, "downgrade", self.downgrade)
         monkeypatch.setattr(migrate, "restore", self.restore)
         monkeypatch.setattr(database, "size", lambda *_: 1)
-        monkeypatch.setattr(stage, "build", self.build)
-        monkeypatch.setattr(stage, "check_space", lambda _: None)
+        monkeypatch.setattr(build, "build", self.build)
+        monkeypatch.setattr(build, "check_space", lambda _: None)
         monkeypatch.setattr(watch, "watch", self.watch)
         monkeypatch.setattr(database, "current_revision", lambda *_: self.revision)
-        monkeypatch.setattr(admission, "has_commit", lambda *_: self.has_commit)
+        monkeypatch.setattr(preflight, "has_commit", lambda *_: self.has_commit)
 
     def state(self, _: str, slot: str) -> systemd.UnitState:
         active = "active" if slot in self.running else "inactive"
@@ -91,7 +96,7 @@ class Host:
         self.revision = release.heads[0]
         return f"back to {self.revision}"
 
-    def drain(self, _: config.Settings, slot: str) -> tuple[float, Traffic]:
+    def drain(self, _: config.Settings, slot: str) -> tuple[float, Connections]:
         self.calls.append(f"drain {slot}")
         return 0.1, self.left
 

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from slipway import config, cutover, envfile, files, health, manifest, slots, sockets, systemd
-from slipway.errors import FailedError, RefusedError
-from slipway.health import Answer
-from slipway.receipt import Receipt
-from slipway.sockets import Traffic
-from slipway.systemd import UnitState
+from slipway.base import files
+from slipway.base import settings as config
+from slipway.base.errors import FailedError, RefusedError
+from slipway.records import manifest
+from slipway.records.receipt import Receipt
+from slipway.slot import connections, cutover, envfile, health, slots, systemd
+from slipway.slot.connections import Connections
+from slipway.slot.health import Answer
+from slipway.slot.systemd import UnitState
 
 SHA = "a" * 40
 ACTIVE, ACTIVATING = UnitState("active", "running", 0), UnitState("activating", "start", 0)
@@ -27,10 +30,10 @@ class Slot:
     def __init__(self) -> None:
         self.state = ACTIVE
         self.answers: Iterator[Answer] = itertools.cycle([Answer(200, SHA, 1), Answer(200, SHA, 2)])
-        self.traffic: Iterator[Traffic] = itertools.repeat(Traffic(0, 0))
+        self.traffic: Iterator[Connections] = itertools.repeat(Connections(0, 0))
         self.calls: list[str] = []
 
-    def look(self, *_: object) -> Traffic:
+    def look(self, *_: object) -> Connections:
         self.calls.append("look")
         return next(self.traffic)
 
@@ -43,7 +46,7 @@ def slot(monkeypatch: pytest.MonkeyPatch) -> Slot:
     monkeypatch.setattr(systemd, "stop", lambda *_: made.calls.append("stop"))
     monkeypatch.setattr(systemd, "failure", lambda *_: "ImportError: no module named app")
     monkeypatch.setattr(health, "ask_slot", lambda *_, **__: next(made.answers))
-    monkeypatch.setattr(sockets, "traffic", made.look)
+    monkeypatch.setattr(connections, "count", made.look)
     monkeypatch.setattr(cutover, "_DRAIN_INTERVAL", 0.01)
     return made
 
@@ -167,7 +170,7 @@ def test_a_variable_that_went_missing_is_named_before_the_slot_is_touched(hasty:
 
 
 def test_a_slot_is_stopped_when_its_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
-    slot.traffic = iter([Traffic(2, 0), Traffic(0, 1), Traffic(0, 0)])
+    slot.traffic = iter([Connections(2, 0), Connections(0, 1), Connections(0, 0)])
     receipt = Receipt()
     assert cutover.drain_and_stop(hasty, "blue", SHA, receipt).startswith("blue drained in 0.")
     assert receipt.failed == 0
@@ -180,7 +183,7 @@ def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted_once(
 ) -> None:
     log = tmp_path / "access.log"
     log.touch()
-    slot.traffic = itertools.repeat(Traffic(established=2, queued=1), 100)
+    slot.traffic = itertools.repeat(Connections(established=2, queued=1), 100)
 
     def stop(*_: object) -> None:  # Nginx answers for what was cut, but not for a WebSocket or half an answer
         slot.calls.append("stop")

@@ -1,6 +1,6 @@
 import pytest
 
-from slipway import database
+from slipway.schema import database
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from slipway import config, cutover, deployment, git, journal, lock, manifest, releases, slots, stage, watch
-from slipway.deployment import Request
-from slipway.engine import Engine
-from slipway.errors import FailedError, LockedError, RefusedError
-from slipway.output import Reporter
-from slipway.receipt import Receipt
-from slipway.sockets import Traffic
+from slipway.base import settings as config
+from slipway.base.errors import FailedError, LockedError, RefusedError
+from slipway.base.output import Reporter
+from slipway.deployment import lock
+from slipway.deployment.engine import Engine
+from slipway.records import deployment, journal, manifest
+from slipway.records.deployment import Request
+from slipway.records.receipt import Receipt
+from slipway.release import build, git, store
+from slipway.slot import cutover, slots, watch
+from slipway.slot.connections import Connections
 
 from .fakes import V1, V2, V3, Host, deployed, request, switched
 
@@ -153,8 +157,8 @@ def test_a_rollback_wants_space_only_where_the_release_was_pruned(host: Host, mo
     def refuse(_: object) -> None:
         raise RefusedError("12 MB free")
 
-    monkeypatch.setattr(stage, "check_space", refuse)
-    releases.delete(host.settings.release("v1-111111111111"))
+    monkeypatch.setattr(build, "check_space", refuse)
+    store.delete(host.settings.release("v1-111111111111"))
     with pytest.raises(RefusedError, match="12 MB free"):
         host.engine.open_rollback(Request(owner="alice"))
     assert deployment.load(host.settings.deployment) is None
@@ -194,8 +198,8 @@ def test_a_full_file_system_refuses_before_anything_is_sent_or_opened(
     def refuse(_: object) -> None:
         raise RefusedError("12 MB free")
 
-    monkeypatch.setattr(stage, "check_space", refuse)
-    monkeypatch.setattr(stage, "receive", lambda *_: pytest.fail("the bundle was received"))
+    monkeypatch.setattr(build, "check_space", refuse)
+    monkeypatch.setattr(build, "receive", lambda *_: pytest.fail("the bundle was received"))
     host.has_commit = False
     with pytest.raises(RefusedError, match="12 MB free"):
         host.engine.stage(request(V1), _sent(tmp_path))
@@ -215,7 +219,7 @@ def test_what_was_sent_is_gone_also_when_it_is_torn(
         assert bundle.read_text() == "no bundle at all"
         raise FailedError("git fetch failed")
 
-    monkeypatch.setattr(stage, "receive", torn)
+    monkeypatch.setattr(build, "receive", torn)
     host.has_commit = False
     with pytest.raises(FailedError, match="git fetch failed"):
         host.engine.stage(request(V1), _sent(tmp_path))
@@ -234,7 +238,7 @@ def test_a_bundle_is_read_from_standard_input_before_anybody_is_told_to_wait(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=sent))
     host.settings.lock.parent.mkdir()
     with lock.hold(host.settings.lock, "logbook"), pytest.raises(LockedError):
-        host.engine.stage(request(V1), stage.STANDARD_INPUT)
+        host.engine.stage(request(V1), build.STANDARD_INPUT)
     assert sent.read() == b""
 
 
@@ -288,12 +292,12 @@ def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
 
     report = Reporter(as_json=True, stream=Gone())
     report.result("ok", "done")
-    assert not report.is_heard
+    assert not report.has_client
 
 
 def test_nothing_is_switched_when_nobody_waits_for_it_any_more(host: Host) -> None:
     deployed(host, V1)
-    host.engine.session.report.is_heard = False
+    host.engine.session.report.has_client = False
     with pytest.raises(FailedError, match=r"had gone before it\. v1-111111111111 serves as before"):
         host.engine.deploy(request(V2), None)
     assert host.live() == "v1-111111111111"
@@ -388,7 +392,7 @@ def test_a_rollback_to_code_that_cannot_run_on_the_schema_is_refused_before_anyt
 
 
 def test_a_pruned_release_is_refused_when_it_was_built_again_and_nothing_else_happened(contracted: Host) -> None:
-    releases.delete(contracted.settings.release("v1-111111111111"))
+    store.delete(contracted.settings.release("v1-111111111111"))
     contracted.heads = ["0001"]
     with pytest.raises(FailedError, match=r"v1 cannot run on the schema .*v2-222222222222 serves as before"):
         contracted.engine.rollback(Request(owner="alice"))
@@ -438,7 +442,7 @@ def test_a_deploy_ends_with_its_receipt_in_a_sentence_and_in_the_journal(
         return watch.Tally(), ""
 
     monkeypatch.setattr(watch, "watch", watched)
-    host.left = Traffic(2, 0)
+    host.left = Connections(2, 0)
     message = host.engine.deploy(request(V2), None)["message"]
     assert message.startswith("v1 → v2 in 0.")
     assert message.endswith(" s, 3 of 412 requests failed (p50 2 ms, p99 9 ms).")

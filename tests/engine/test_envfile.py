@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway import envfile
-from slipway.errors import RefusedError
+from slipway.base.errors import RefusedError
+from slipway.slot import envfile
 
 
 def test_reads_what_systemd_reads() -> None:

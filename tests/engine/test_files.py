@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from slipway import files, slots
+from slipway.base import files
+from slipway.slot import slots
 
 # Killed where a power cut or a lack of memory may end it: what it wrote has no name of its own yet.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from slipway import files
+from slipway.base import files
 die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = Path.replace = die
 """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway import git, revisions
-from slipway.errors import FailedError, RefusedError
+from slipway.base.errors import FailedError, RefusedError
+from slipway.release import git, revisions
 
 from .conftest import GitRepository
 

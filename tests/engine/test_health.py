@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import pytest
 
-from slipway import health
-from slipway.health import Answer, Gate
+from slipway.slot import health
+from slipway.slot.health import Answer, Gate
 
 SHA = "a" * 40
 

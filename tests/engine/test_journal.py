@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway import journal
-from slipway.errors import RefusedError
+from slipway.base.errors import RefusedError
+from slipway.records import journal
 
 from .conftest import entry
 

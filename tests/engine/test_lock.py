@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from slipway import lock
-from slipway.errors import LockedError
+from slipway.base.errors import LockedError
+from slipway.deployment import lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from slipway import lock
+from slipway.deployment import lock
 with lock.hold(Path(sys.argv[1]), "logbook") as held:
     held.renew("alice@laptop", "d1", "warm", "v1.2.0", 60)
     print("held", flush=True)

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from slipway import config, deployment, logbook, slots
-from slipway.deployment import Request
-from slipway.errors import FailedError, LockedError
+from slipway.base import settings as config
+from slipway.base.errors import FailedError, LockedError
+from slipway.observers import logbook
+from slipway.records import deployment
+from slipway.records.deployment import Request
+from slipway.slot import slots
 
 from .fake_logbook import TOKEN, Answer, Logbook, connect, notes, problem, values_of, waiting
 from .fakes import V1, V2, V3, Host, deployed, request

@@ -2,7 +2,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from slipway import manifest
+from slipway.records import manifest
 
 MADE = manifest.Manifest(
     release="v2-abc",

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
-from slipway import config, database, files, manifest, migrate
-from slipway.database import Item
-from slipway.errors import FailedError, RefusedError
+from slipway.base import files
+from slipway.base import settings as config
+from slipway.base.errors import FailedError, RefusedError
+from slipway.records import manifest
+from slipway.schema import database, migrate
+from slipway.schema.database import Item
 
 from .fakes import Programs, write_release
 

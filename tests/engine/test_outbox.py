@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
-from slipway import files, journal, logbook, stage, status
-from slipway.errors import FailedError
+from slipway.base import files
+from slipway.base.errors import FailedError
+from slipway.cli import status
+from slipway.observers import logbook
+from slipway.records import journal
+from slipway.release import build
 
 from .fake_logbook import TOKEN, Logbook, connect, notes, waiting
 from .fakes import V1, V2, Host, deployed, request, switched
@@ -48,7 +52,7 @@ def test_a_deploy_that_was_undone_for_a_full_disk_is_told(
     host: Host, told: Logbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed(host, V1)
-    monkeypatch.setattr(stage, "build", _disk_is_full)
+    monkeypatch.setattr(build, "build", _disk_is_full)
     monkeypatch.setattr(journal, "append", _disk_is_full)
     with pytest.raises(FailedError):
         deployed(host, V2)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway import process
-from slipway.errors import FailedError
+from slipway.base import process
+from slipway.base.errors import FailedError
 
 
 def test_what_does_not_end_in_time_is_named_with_the_time() -> None:
@@ -32,7 +32,7 @@ def test_another_users_program_sees_only_the_environment_that_it_is_given(monkey
 def become(user: str, path: str = process.PATH) -> dict[str, str]:
     """What the kernel says of a process that became `cat` as `user`."""
     call = f"process.become(['cat', '/proc/self/status'], {user!r}, {{'PATH': {path!r}}}, pathlib.Path('/'))"
-    code = f"import pathlib; from slipway import process; {call}"
+    code = f"import pathlib; from slipway.base import process; {call}"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     return dict(line.split(":", 1) for line in shown.splitlines())
 

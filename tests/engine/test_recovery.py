@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from slipway import cutover, deployment, files, journal, lock, systemd
-from slipway.deployment import Request
-from slipway.errors import FailedError
-from slipway.sockets import Traffic
+from slipway.base import files
+from slipway.base.errors import FailedError
+from slipway.deployment import lock
+from slipway.records import deployment, journal
+from slipway.records.deployment import Request
+from slipway.slot import cutover, systemd
+from slipway.slot.connections import Connections
 
 from .fakes import V1, V2, V3, Host, deployed, request, switched
 
@@ -187,7 +190,7 @@ def test_on_the_way_back_a_stopped_old_slot_passes_its_gate_first(host: Host) ->
 
 def test_what_the_way_back_cut_is_said_and_written_down(host: Host) -> None:
     switched(host)
-    host.left = Traffic(established=2, queued=1)
+    host.left = Connections(established=2, queued=1)
     assert host.engine.revert("alice")["message"].endswith("3 connection(s) to v2 were cut.")
     assert journal.read(host.settings.journal)[-1].message.endswith("3 connection(s) to v2 were cut.")
 

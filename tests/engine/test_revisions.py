@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from slipway import revisions
-from slipway.revisions import Script
+from slipway.release import revisions
+from slipway.release.revisions import Script
 
 
 @pytest.mark.parametrize(

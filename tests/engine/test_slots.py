@@ -1,7 +1,9 @@
 import pytest
 
-from slipway import config, envfile, manifest, slots
-from slipway.errors import RefusedError
+from slipway.base import settings as config
+from slipway.base.errors import RefusedError
+from slipway.records import manifest
+from slipway.slot import envfile, slots
 
 RELEASE = manifest.Manifest("v1-abc", "v1", "abc" * 13 + "a", "", "3.13", "", "")
 

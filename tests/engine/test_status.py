@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from slipway import database, status
-from slipway.errors import FailedError
+from slipway.base.errors import FailedError
+from slipway.cli import status
+from slipway.schema import database
 
 from .fakes import V1, V2, Host, Programs, deployed, request
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from slipway import process, systemd
-from slipway.errors import FailedError
-from slipway.systemd import UnitState
+from slipway.base import process
+from slipway.base.errors import FailedError
+from slipway.slot import systemd
+from slipway.slot.systemd import UnitState
 
 from .fakes import Programs
 

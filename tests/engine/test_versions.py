@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway import versions
+from slipway.records import versions
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from slipway import config, health, watch
-from slipway.health import Answer
-from slipway.receipt import Receipt
+from slipway.base import settings as config
+from slipway.records.receipt import Receipt
+from slipway.slot import health, watch
+from slipway.slot.health import Answer
 
 SHA = "a" * 40
 
@@ -139,11 +140,11 @@ def test_what_a_cutover_is_accompanied_by_goes_on_one_receipt_without_a_gap(
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA, seconds=0.002), 200)
     receipt = Receipt()
-    with watch.witness(watched, [SHA], receipt):
+    with watch.probing(watched, [SHA], receipt):
         time.sleep(0.1)
     with Path(watched.access_log).open("a") as file:
         file.write(f"{_line(503)}\n")  # between two phases, when nobody watches
-    with watch.witness(watched, ["b" * 40], receipt):
+    with watch.probing(watched, ["b" * 40], receipt):
         time.sleep(0.1)
     assert receipt.probes > 2
     assert receipt.requests == receipt.probes * 10 + 1

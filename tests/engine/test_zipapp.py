@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slipway import zipapp
+from slipway.controller import zipapp
 
 
 def test_the_same_source_gives_the_same_bytes_and_they_run(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from hosts import scratch
-from hosts.engine import HostError
+from hosts.container_runtime import HostError
 from tests.controller import Controller
 from tests.load import Call
 

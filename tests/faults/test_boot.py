@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hosts.engine import run as run_here
+from hosts.container_runtime import run as run_here
 
 from .conftest import Steady
 from .site import Site, wait_for

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from hosts.engine import run as run_here
+from hosts.container_runtime import run as run_here
 from tests.controller import flat
 from tests.load import Outcome
 

@@ -25,7 +25,8 @@ PROJECT = Path(__file__).resolve().parents[3]
 sys.path.append(str(PROJECT))
 
 # Here, in the process that all workers are forked from; `commands` for its own sake, as `cli` loads it late.
-from slipway import cli, commands  # noqa: E402, F401  # the path comes first; loaded, not used
+from slipway.cli import commands  # noqa: E402, F401  # the path comes first; loaded, not used
+from slipway.cli import parser as cli  # noqa: E402
 
 PROGRAM = "/usr/local/bin/slipway"
 READ_ONLY = {"plan", "resolve", "compare", "status", "releases"}

@@ -1,0 +1,229 @@
+"""What is live, how it fares and what happened last: for people and for `--json`. Reads only."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slipway.base import process
+from slipway.base.errors import SlipwayError
+from slipway.base.settings import Settings
+from slipway.deployment import lock
+from slipway.observers import logbook
+from slipway.records import deployment, journal, manifest, receipt
+from slipway.release import store
+from slipway.schema import migrate
+from slipway.slot import slots, systemd
+
+LAST = 5
+OWN_AUTHORITY = "Slipway on "  # how the name of the authority begins that each host has for itself
+
+
+def gather(settings: Settings) -> dict[str, Any]:
+    """One object for one app; a part that cannot be had says why under its `error`."""
+    entries = journal.read(settings.journal)
+    slot = slots.live_slot(settings)
+    name = slots.live_release(settings)
+    release = manifest.read(settings.release(name)) if name else None
+    opened = deployment.load(settings.deployment)
+    lease = lock.read(settings.lock)
+    reports, why = logbook.waiting(settings)
+    return {
+        "host": socket.gethostname(),
+        "app": settings.app,
+        "environment": settings.environment,
+        "live": _live(settings, entries, slot, release),
+        "deployment": {
+            "action": opened.action,
+            "version": opened.version,
+            "owner": opened.owner,
+            "state": opened.state,
+            "phase": lease.phase if lease else None,
+        }
+        if opened
+        else None,
+        "database": _database(settings, release),
+        "certificate": _certificate(settings),
+        "disk": _disk(settings.root),
+        "logbook": {"waiting": reports, "problem": why} if settings.logbook_url else None,
+        "last": [
+            {
+                "action": item.action,
+                "tag": item.tag,
+                "sha": item.sha,
+                "outcome": item.outcome,
+                "seconds": round(item.seconds, 1),
+                "at": item.at,
+                "owner": item.owner,
+                "message": item.message,
+                "receipt": item.detail.get("receipt"),
+            }
+            for item in journal.results(entries, LAST)
+        ],
+    }
+
+
+def _live(
+    settings: Settings, entries: Sequence[journal.Entry], slot: str | None, release: manifest.Manifest | None
+) -> dict[str, Any] | None:
+    if slot is None or release is None:
+        return None
+    unit = systemd.state(settings.app, slot)
+    return {
+        "tag": release.tag,
+        "sha": release.sha,
+        "release": release.release,
+        "slot": slot,
+        "since": journal.live_since(entries, release.release),
+        "unit": unit.active,
+        "restarts": unit.restarts,
+        "settings_changed": slots.inputs_changed(settings, slot),
+    }
+
+
+def _database(settings: Settings, release: manifest.Manifest | None) -> dict[str, Any]:
+    if release is None:
+        return {"revision": None, "pending": []}
+    if release.revisions is None:
+        return {"revision": None, "pending": [], "error": "the app has no alembic"}
+    try:
+        revision, waiting = migrate.pending(settings, release)
+    except SlipwayError as error:
+        return {"revision": None, "pending": [], "error": str(error)}
+    return {"revision": revision, "pending": [str(item) for item in waiting], "ahead": not release.knows(revision)}
+
+
+def _certificate(settings: Settings) -> dict[str, Any] | None:
+    if not settings.certificate:
+        return None
+    asked = ["-noout", "-enddate", "-issuer", "-nameopt", "RFC2253,-esc_msb,utf8"]
+    result = process.run(["openssl", "x509", *asked, "-in", settings.certificate])
+    if result.returncode != 0:
+        return {"expires": None, "days_left": None, "error": f"{settings.certificate} cannot be read"}
+    expires = parse_end_date(result.stdout)
+    issuer = parse_issuer(result.stdout)
+    return {
+        "expires": expires.isoformat(),
+        "days_left": (expires - datetime.now(UTC)).days,
+        "issuer": issuer,
+        "self_signed": issuer.startswith(OWN_AUTHORITY),
+        "failure": _failure(Path(settings.certificate).with_name("failure")),
+    }
+
+
+def _failure(path: Path) -> str | None:
+    """Why the last renewal failed, as whoever renews has left it beside the certificate."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def parse_end_date(output: str) -> datetime:
+    """Read `openssl x509 -enddate`: notAfter=Nov 24 11:25:01 2027 GMT."""
+    text = re.search(r"^notAfter=(.+) GMT$", output, re.MULTILINE)
+    if text is None:
+        raise ValueError(f"openssl printed no end date: {output!r}")
+    return datetime.strptime(text[1], "%b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+
+
+def parse_issuer(output: str) -> str:
+    """Read `openssl x509 -issuer -nameopt RFC2253`: issuer=CN=R11,O=Let's Encrypt,C=US; its name, or all of it."""
+    issuer = re.search(r"^issuer=(.*)$", output, re.MULTILINE)
+    name = re.search(r"(?:^|,)CN=((?:\\.|[^,\\])+)", issuer[1]) if issuer else None
+    return name[1] if name else issuer[1] if issuer else ""
+
+
+def _disk(path: Path) -> dict[str, Any]:
+    usage = shutil.disk_usage(path)
+    return {"free_mb": usage.free // 2**20, "used_percent": round(100 * usage.used / usage.total)}
+
+
+def render(found: dict[str, Any]) -> str:
+    """The same for people: a short paragraph an app."""
+    live, database, certificate, disk = (found[key] for key in ("live", "database", "certificate", "disk"))
+    rows = [("app", f"{found['app']} ({found['environment']}) on {found['host']}")]
+    if live:
+        since = f", since {_when(live['since'])}" if live["since"] else ""
+        rows.append(("live", f"{live['tag'] or 'commit'} {live['sha'][:12]} in {live['slot']}{since}"))
+        health = live["unit"] + (f", restarted {live['restarts']} times" if live["restarts"] else "")
+        if live["settings_changed"]:
+            health += "; its settings have changed since: deploy again to apply them"
+        rows.append(("unit", health))
+    else:
+        rows.append(("live", "nothing yet: run deploy.yml"))
+    if opened := found["deployment"]:
+        who = deployment.display_owner(opened["owner"])
+        rows.append(("open", f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"))
+    waiting = f", pending: {'; '.join(database['pending'])}" if database["pending"] else ", nothing pending"
+    if database.get("ahead"):
+        waiting = ", ahead of this release"
+    rows.append(("database", database.get("error") or f"at {database['revision'] or 'no revision'}{waiting}"))
+    if certificate:
+        rows.append(("tls", certificate.get("error") or _validity(certificate)))
+    rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
+    if (told := found["logbook"]) and told["waiting"]:
+        text = f"{logbook.count(told['waiting'])} ({told['problem']}): slipway tell {found['app']}"
+        rows.append(("logbook", text))
+    for item in found["last"]:
+        version = item["tag"] or item["sha"][:12]
+        text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
+        rows.append(("last", f"{text}{_count(item['receipt'])}, {deployment.display_owner(item['owner'])}"))
+    return "\n".join(f"{label:<10}{value}" for label, value in rows)
+
+
+def _validity(certificate: dict[str, Any]) -> str:
+    """Until when a certificate is good, whose it is, and why it was not renewed."""
+    day, left = certificate["expires"][:10], certificate["days_left"]
+    text = f"expired on {day}" if left < 0 else f"expires {day} ({left} days left)"
+    text += ", self-signed" if certificate["self_signed"] else f", issued by {certificate['issuer']}"
+    return text + (f"; not renewed: {certificate['failure']}" if certificate["failure"] else "")
+
+
+def _when(time: str) -> str:
+    """A time of the journal as people read it."""
+    return f"{time[:10]} {time[11:19]} UTC"
+
+
+def _count(summary: dict[str, Any] | None) -> str:
+    """What a receipt counts, to go on a line; "" where there is none, or nothing was sent."""
+    return f", {receipt.count(summary)}" if summary and summary["sent"] else ""
+
+
+def list_releases(settings: Settings) -> list[dict[str, Any]]:
+    """Complete releases on this host, the newest deploy first; those never live come last."""
+    order = {entry.release: entry for entry in journal.deployed(journal.read(settings.journal))}
+    position = {name: index for index, name in enumerate(order)}
+    live = slots.live_release(settings)
+    present = store.complete(settings)
+    return [
+        {
+            "release": name,
+            "tag": item.tag,
+            "sha": item.sha,
+            "subject": item.subject,
+            "built_at": item.built_at,
+            "deployed_at": order[name].at if name in order else None,
+            "seconds": round(order[name].seconds, 1) if name in order else None,
+            "receipt": order[name].detail.get("receipt") if name in order else None,
+            "live": name == live,
+        }
+        for name, item in sorted(present.items(), key=lambda pair: position.get(pair[0], -1), reverse=True)
+    ]
+
+
+def render_releases(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return "no releases"
+    lines = []
+    for item in found:
+        when = "never live"
+        if item["deployed_at"]:
+            when = f"deployed {_when(item['deployed_at'])} in {item['seconds']:.1f} s{_count(item['receipt'])}"
+        lines.append(f"{'*' if item['live'] else ' '} {item['release']:<32} {when}  {item['subject']}")
+    return "\n".join(lines)

@@ -1,0 +1,61 @@
+"""The engine as one file: a zip of this package that Python runs. The same source gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+
+SHEBANG = b"#!/usr/bin/python3 -I\n"
+
+# Python keeps the bytecode of files, but not of what it reads from a zip: to compile it anew would cost each command
+# a tenth of a second. So root unpacks it, into memory, on a host where it has run before; elsewhere it runs as it is.
+_MAIN = """\
+import os, pathlib, sys
+unpacked = pathlib.Path("/run/slipway/program/{digest}")
+if os.geteuid() == 0 and unpacked.parents[1].is_dir() and not unpacked.is_dir():
+    import shutil, zipfile
+
+    partial = unpacked.with_suffix(f".{{os.getpid()}}")
+    try:
+        zipfile.ZipFile(sys.path[0]).extractall(partial)
+        partial.rename(unpacked)
+    except OSError:  # no room, or another run was quicker
+        shutil.rmtree(partial, ignore_errors=True)
+if unpacked.is_dir():
+    sys.path.insert(0, str(unpacked))
+from slipway.cli.parser import program
+program()
+"""
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows; a build's time must not change its bytes
+
+
+def build(package: Path) -> bytes:
+    """The executable file's content, from the directory of the package."""
+    buffer = io.BytesIO()
+    sources = {str(path.relative_to(package.parent)): path.read_text() for path in sorted(package.rglob("*.py"))}
+    digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {"__main__.py": _MAIN.format(digest=digest), **sources}.items():
+            _add(archive, name, content)
+    return SHEBANG + buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: str) -> None:
+    entry = zipfile.ZipInfo(name, _EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    archive.writestr(entry, content)
+
+
+def write(output: Path) -> bool:
+    """Write the file; False when it was there with these bytes already."""
+    content = build(Path(__file__).parents[1])
+    if output.exists() and output.read_bytes() == content:
+        return False
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(content)
+    output.chmod(0o755)
+    return True

@@ -1,0 +1,1 @@
+"""Deployments under way: their lock, their phases in order, their one end."""

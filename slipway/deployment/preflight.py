@@ -1,0 +1,133 @@
+"""What may be deployed here, and what a request comes to: decided before anything is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipway.base.errors import RefusedError
+from slipway.base.settings import Settings
+from slipway.records import deployment, journal, manifest, versions
+from slipway.records.deployment import Request
+from slipway.release import build, git
+from slipway.schema import database, migrate
+from slipway.slot import cutover, slots, systemd
+
+
+def check_request(settings: Settings, request: Request) -> None:
+    """RefusedError when the environment does not take such a version, or its tag has moved since it was deployed."""
+    if settings.accept != "commits" and request.tag is None:
+        raise RefusedError(
+            f"{settings.environment} deploys tags only (accept: {settings.accept}); "
+            f"tag commit {request.sha[:12]} and deploy the tag."
+        )
+    if request.tag is not None and not versions.is_tag(request.tag):
+        raise RefusedError(f"'{request.tag}' cannot be a tag.")
+    if not git.is_sha(request.sha):
+        raise RefusedError(f"'{request.sha}' is not a full commit; pass the 40 hex digits.")
+    if request.tag is None or request.force:
+        return
+    if was := journal.moved_from(journal.read(settings.journal), request.tag, request.sha):
+        raise RefusedError(
+            f"The tag {request.tag} was commit {was[:12]} when it was deployed and is {request.sha[:12]} now. "
+            "Make a new tag, or pass -e force=true if it was moved on purpose."
+        )
+
+
+def check_signature(settings: Settings, request: Request) -> None:
+    """RefusedError unless the tag is signed by somebody who may, where the environment wants signed tags."""
+    if settings.accept != "signed-tags":
+        return
+    if request.tag is None:
+        raise RefusedError(f"{request.version} has no tag, and {settings.environment} takes signed tags.")
+    if problem := _signature_problem(settings, request.tag):
+        raise RefusedError(
+            f"The tag '{request.tag}' is not signed by anyone in {settings.allowed_signers}. "
+            "Sign it with `git tag -s`, or add the signer to the app's 'allowed_signers'.",
+            problem,
+        )
+
+
+def _signature_problem(settings: Settings, tag: str) -> str:
+    return git.signature_problem(build.repository(settings), tag, Path(settings.allowed_signers))
+
+
+def has_commit(settings: Settings, request: Request) -> bool:
+    """Whether the host's mirror has the commit, and the tag on it."""
+    mirror = build.repository(settings)
+    return mirror.has(request.sha) and (request.tag is None or mirror.commit(f"refs/tags/{request.tag}") == request.sha)
+
+
+def needs_bundle(settings: Settings, request: Request) -> bool:
+    """Whether the commit has to be sent: the host lacks it, or has its tag from before it was signed."""
+    if not has_commit(settings, request):
+        return True
+    signed = settings.accept != "signed-tags" or request.tag is None or not _signature_problem(settings, request.tag)
+    return not signed
+
+
+def check_host(settings: Settings) -> str | None:
+    """The revision of the database, when the host can take a release: variables set, space left, PostgreSQL answering.
+
+    RefusedError or FailedError with what is wrong.
+    """
+    cutover.check_environment(settings)
+    build.check_space(settings)
+    live = slots.live_release(settings)
+    release = manifest.read(settings.release(live)) if live else None
+    if release is not None and release.revisions is None:
+        return None  # an app without alembic
+    return database.current_revision(settings, database.migration_environment(settings))
+
+
+def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss: bool) -> str | None:
+    """The database's revision, if the schema has to go back from it for an earlier release to run; None if it may stay.
+
+    RefusedError when it has to and `allow_data_loss` does not say that it may, or when it cannot.
+    """
+    if release.revisions is None:
+        return None
+    current, _ = migrate.pending(settings, release)
+    reason = migrate.obstacle(settings, release, current)
+    if not reason:
+        return None
+    if not allow_data_loss:
+        raise RefusedError(
+            f"{reason} Roll back to a version that has it, or pass -e allow_data_loss=true: then the database is "
+            f"dumped and its schema taken back to {', '.join(release.heads)}, without the data that goes with that."
+        )
+    migrate.check_downgrade(settings, release)
+    return current
+
+
+def nothing_to_do(settings: Settings, request: Request) -> str:
+    """Why a deploy of the request would change nothing; "" when it would."""
+    live = slots.live_slot(settings)
+    if live is None or request.force or slots.live_release(settings) != request.release:
+        return ""
+    if deployment.load(settings.deployment) is not None:
+        return ""  # the release may be live, but an interrupted deployment is to be ended
+    if slots.inputs_changed(settings, live) or systemd.state(settings.app, live).active != "active":
+        return ""
+    return f"{request.version} is live already, with the same settings."
+
+
+def rollback_target(settings: Settings, request: Request, version: str) -> Request:
+    """The release to return to: that of a tag or commit, or (version "") the one before the live one.
+
+    RefusedError when there is none, or it was never live here.
+    """
+    entries = journal.read(settings.journal)
+    if version:
+        found = journal.find(entries, version)
+        if found is None:
+            known = ", ".join(item.tag or item.sha[:12] for item in reversed(journal.deployed(entries)[-5:]))
+            raise RefusedError(
+                f"{version} was never live on this host, so there is no going back to it "
+                f"(was live: {known or 'nothing'}). Use deploy.yml for it."
+            )
+    else:
+        live = slots.live_release(settings)
+        found = journal.previous(entries, live) if live else None
+        if found is None:
+            raise RefusedError("There is no release before the live one to go back to.")
+    return Request(found.sha, found.tag, request.owner, request.force, request.superseded)

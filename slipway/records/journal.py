@@ -1,0 +1,147 @@
+"""The journal of an app: one JSON object a line, for every phase of every deployment. Never rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from slipway.base.errors import RefusedError
+
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
+
+# The phase of the line that closes a deployment; its outcome is "succeeded", "failed" or "reverted".
+RESULT = "result"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line. Order is the order in the file: the clock may jump, so `at` is only for reading."""
+
+    deployment: str
+    action: str
+    phase: str
+    outcome: str
+    release: str
+    tag: str | None
+    sha: str
+    owner: str
+    live: str | None = None  # the release that took traffic when the line was written
+    seconds: float = 0.0
+    message: str = ""
+    at: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def append(path: Path, entry: Entry) -> None:
+    """Add one line and make it durable. One write(2), so a crash can tear only the last line."""
+    line = json.dumps(asdict(entry), separators=(",", ":")) + "\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a torn line must not swallow this one
+            line = "\n" + line
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> list[Entry]:
+    """All entries, oldest first; a torn or foreign line is passed over. Empty when there is no journal yet."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [entry for line in lines if (entry := _parse(line)) is not None]
+
+
+def _parse(line: str) -> Entry | None:
+    try:
+        return Entry(**json.loads(line))
+    except (json.JSONDecodeError, TypeError):
+        return None
+
+
+def deployed(entries: Iterable[Entry]) -> list[Entry]:
+    """The closing line of the newest successful deploy of each release, in the order of those deploys.
+
+    A rollback does not reorder: after v1, v2, rollback to v1, the order still is v1, v2.
+    """
+    newest: dict[str, Entry] = {}
+    for entry in _deploys(entries):
+        newest.pop(entry.release, None)
+        newest[entry.release] = entry
+    return list(newest.values())
+
+
+def _deploys(entries: Iterable[Entry]) -> list[Entry]:
+    return [e for e in entries if e.phase == RESULT and e.outcome == "succeeded" and e.action == "deploy"]
+
+
+def previous(entries: Iterable[Entry], live: str) -> Entry | None:
+    """What served before the release `live` was deployed: where a rollback goes. None when nothing did.
+
+    Not the deploy before it: after v1, v2, rollback to v1, v3, what served before v3 is v1.
+    """
+    deploys = _deploys(entries)
+    for entry in reversed(deploys):
+        before = entry.detail.get("from")
+        if entry.release == live and before not in (None, live):
+            return next((item for item in reversed(deploys) if item.release == before), None)
+    return None
+
+
+def find(entries: Iterable[Entry], version: str) -> Entry | None:
+    """The newest successful deploy of a tag, or else of a commit given by at least 7 hex digits.
+
+    RefusedError when such digits are the beginning of several commits.
+    """
+    known = deployed(entries)
+    for entry in reversed(known):
+        if entry.tag == version:
+            return entry
+    if not _ABBREVIATED.fullmatch(version):
+        return None
+    found = [entry for entry in known if entry.sha.startswith(version)]
+    if len({entry.sha for entry in found}) > 1:
+        raise RefusedError(f"{version} is the beginning of several commits; pass more of its digits.")
+    return found[-1] if found else None
+
+
+def moved_from(entries: Iterable[Entry], tag: str, sha: str) -> str | None:
+    """The commit that `tag` named when it was last deployed, if that is not `sha`."""
+    last = next((entry for entry in reversed(deployed(entries)) if entry.tag == tag), None)
+    return last.sha if last is not None and last.sha != sha else None
+
+
+def migrated_heads(entries: Iterable[Entry]) -> set[str]:
+    """Every alembic head that the database was brought to, or found at or beyond, by a deployment of this host."""
+    reached: set[str] = set()
+    for entry in entries:
+        if entry.phase == "migrate" and entry.outcome in ("ok", "skipped"):
+            reached.update(entry.detail.get("heads", []))
+    return reached
+
+
+def live_since(entries: Iterable[Entry], release: str) -> str | None:
+    """When the release that is live now took traffic: the time of the last switch to it."""
+    for entry in reversed(list(entries)):
+        if entry.phase == "switch" and entry.outcome == "ok" and entry.release == release:
+            return entry.at
+    return None
+
+
+def results(entries: Iterable[Entry], count: int) -> list[Entry]:
+    """Closing lines of the last `count` deployments, newest first."""
+    closing = [entry for entry in entries if entry.phase == RESULT]
+    return closing[::-1][:count]

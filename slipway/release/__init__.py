@@ -1,0 +1,1 @@
+"""Releases on disk: git, building, which are there and which may go."""

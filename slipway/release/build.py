@@ -1,0 +1,213 @@
+"""Stage: a commit becomes a release directory with source, virtualenv and manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from slipway.base import files, process
+from slipway.base.errors import FailedError, RefusedError
+from slipway.base.settings import Settings
+from slipway.records import journal, manifest
+from slipway.release import git, store
+from slipway.slot import slots
+
+STANDARD_INPUT = Path("-")
+
+# Asks the release's own alembic for its revisions; runs inside of its virtualenv, without its env.py.
+_LIST_REVISIONS = """
+import json
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+script = ScriptDirectory.from_config(Config("alembic.ini"))
+revisions = [
+    {
+        "revision": r.revision,
+        "message": (r.doc or "").strip(),
+        "oldest_compatible": getattr(r.module, "oldest_compatible", None),
+    }
+    for r in script.walk_revisions()
+]
+print(json.dumps({"heads": list(script.get_heads()), "revisions": revisions[::-1]}))
+"""
+
+
+def repository(settings: Settings) -> git.Repository:
+    """The host's own mirror, worked on as the build user."""
+    return git.Repository(settings.repository, settings.build_user, settings.uv_cache)
+
+
+def check_space(settings: Settings) -> None:
+    """RefusedError when the file system of the releases has too little space or too few inodes left."""
+    place = settings.releases  # they may have a file system of their own
+    usage = os.statvfs(place)
+    free_mb = usage.f_bavail * usage.f_frsize // 2**20
+    if free_mb < settings.min_free_mb:
+        raise RefusedError(
+            f"{place} has {free_mb} MB free, but a release wants {settings.min_free_mb} MB "
+            f"('min_free_mb'). Free some, or lower keep_releases and run `slipway prune {settings.app}`."
+        )
+    # Some file systems (btrfs) have no fixed number of inodes and say 0.
+    if usage.f_files and usage.f_favail < settings.min_free_inodes:
+        raise RefusedError(
+            f"{place} has {usage.f_favail} inodes free, but a release wants {settings.min_free_inodes} "
+            f"('min_free_inodes'). Lower keep_releases and run `slipway prune {settings.app}`."
+        )
+
+
+@contextlib.contextmanager
+def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
+    """A copy of a bundle (`-` is standard input) that the build user can read; it is gone afterwards.
+
+    All of it is read before anything else: whoever sends it must not be left with a pipe that nobody reads.
+    """
+    if bundle != STANDARD_INPUT and not bundle.is_file():
+        raise RefusedError(f"There is no bundle at {bundle}.")
+    settings.root.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=settings.root, prefix="incoming-", suffix=".bundle") as copy:
+        fcntl.flock(copy, fcntl.LOCK_EX)  # for as long as we live: prune leaves it alone meanwhile
+        if bundle == STANDARD_INPUT:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        else:
+            with bundle.open("rb") as file:
+                shutil.copyfileobj(file, copy)
+        copy.flush()
+        shutil.chown(copy.name, settings.build_user, settings.build_user)
+        yield Path(copy.name)
+
+
+def receive(settings: Settings, bundle: Path, sha: str) -> None:
+    """Take a commit from a bundle into the mirror; FailedError when the bundle is torn or lacks the commit."""
+    mirror = repository(settings)
+    mirror.fetch(bundle)
+    if not mirror.has(sha):
+        raise FailedError(f"The bundle does not hold commit {sha[:12]}.")
+
+
+def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
+    """Make the release directory `name`, or find it complete; its manifest.
+
+    It is built beside its place and renamed when it is whole; `.complete` comes last. What fails is removed.
+    """
+    final = settings.release(name)
+    if (present := manifest.read(final)) is not None:
+        return present
+    if name == slots.live_release(settings):
+        raise FailedError(f"The manifest of {final} cannot be read, and it is live; deploy another version.")
+    partial = final.with_name(f"{name}{store.PARTIAL}")
+    for leftover in (partial, final):
+        if leftover.exists():
+            store.delete(leftover)
+    try:
+        partial.mkdir(mode=0o755)
+        shutil.chown(partial, settings.build_user, settings.build_user)
+        _export(settings, sha, partial)
+        _install(settings, partial)
+        made = _describe(settings, name, tag, sha, partial)
+        files.write_atomically(partial / manifest.NAME, manifest.dump(made))
+        process.run(["sync", "--file-system", settings.releases])
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    files.sync_directory(settings.releases)
+    files.write_atomically(final / manifest.COMPLETE, "")
+    return made
+
+
+def _export(settings: Settings, sha: str, target: Path) -> None:
+    archive = target / ".source.tar"
+    repository(settings).git("archive", "--format=tar", f"--output={archive}", sha)
+    result = process.run(["tar", "--extract", f"--file={archive}"], user=settings.build_user, directory=target)
+    if result.returncode != 0:
+        raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
+    archive.unlink()
+    for needed in ("pyproject.toml", "uv.lock"):
+        if not (target / needed).is_file():
+            raise FailedError(f"Commit {sha[:12]} has no {needed}; Slipway installs what `uv lock` has pinned.")
+
+
+def _install(settings: Settings, release: Path) -> None:
+    """Install exactly what the lock file pins, hashes checked, into a virtualenv that may be renamed."""
+    environment = {
+        "HOME": str(settings.uv_cache),
+        "UV_CACHE_DIR": str(settings.uv_cache),
+        "UV_PYTHON": str(settings.python),
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_CONFIG": "1",
+        **settings.build_env,
+    }
+    uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
+    sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
+    donor = _same_packages(settings, release)
+    if donor is not None:
+        # By hard links, as uv itself takes them from its cache; uv then finds everything in place, bytecode and all.
+        begin = ["cp", "--archive", "--link", str(donor / ".venv"), ".venv"]
+    else:
+        begin = [*uv, "venv", "--relocatable", ".venv"]
+        sync.append("--compile-bytecode")
+    for command in (begin, sync):
+        result = process.run(command, user=settings.build_user, environment=environment, directory=release)
+        if result.returncode != 0:
+            what = "uv sync" if command is sync else "The virtualenv"
+            raise FailedError(f"{what} failed.", process.tail(result.stderr))
+    # The service cannot write below its release, so its own modules are compiled here as well, and nothing that uv
+    # or an archive left open to everybody (such as .venv/.lock) stays so.
+    compile_all = [".venv/bin/python", "-m", "compileall", "-q", "-x", r"/\.venv/", "."]
+    close = ["find", ".", "-perm", "/022", "-not", "-type", "l", "-exec", "chmod", "go-w", "{}", "+"]
+    for command in (compile_all, close):
+        process.run(command, user=settings.build_user, directory=release)
+
+
+def _same_packages(settings: Settings, release: Path) -> Path | None:
+    """A release on this host with the very same lock file, and so with the same packages."""
+    digest = _digest(release)
+    for name, other in store.complete(settings).items():
+        if other.lock_sha256 == digest and (settings.release(name) / ".venv").is_dir():
+            return settings.release(name)
+    return None
+
+
+def _digest(release: Path) -> str:
+    return hashlib.sha256((release / "uv.lock").read_bytes()).hexdigest()
+
+
+def _describe(settings: Settings, name: str, tag: str | None, sha: str, release: Path) -> manifest.Manifest:
+    heads: list[str] = []
+    revisions: list[manifest.Revision] | None = None
+    if (release / "alembic.ini").is_file():
+        command = [".venv/bin/python", "-c", _LIST_REVISIONS]
+        result = process.run(command, user=settings.build_user, directory=release)
+        if result.returncode != 0:
+            raise FailedError("alembic cannot read the release's migrations.", process.tail(result.stderr))
+        listed = json.loads(result.stdout)
+        heads = listed["heads"]
+        revisions = [manifest.Revision(**item) for item in listed["revisions"]]
+        if len(heads) > 1:
+            raise FailedError(f"The migrations have {len(heads)} heads ({', '.join(heads)}); run `alembic merge`.")
+        names = {item.revision for item in revisions}
+        if wrong := [item for item in revisions if item.oldest_compatible and item.oldest_compatible not in names]:
+            raise FailedError(
+                f"Migration {wrong[0].revision} declares oldest_compatible = {wrong[0].oldest_compatible!r}, "
+                "which is no revision of this release."
+            )
+    version = process.run([".venv/bin/python", "--version"], user=settings.build_user, directory=release)
+    return manifest.Manifest(
+        release=name,
+        tag=tag,
+        sha=sha,
+        subject=repository(settings).subject(sha),
+        python=version.stdout.split()[-1] if version.stdout else "",
+        lock_sha256=_digest(release),
+        built_at=journal.now(),
+        heads=heads,
+        revisions=revisions,
+    )

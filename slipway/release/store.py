@@ -1,0 +1,86 @@
+"""The release directories of an app: which are there, which may go."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from slipway.base import files
+from slipway.base.settings import Settings
+from slipway.records import journal, manifest
+from slipway.slot import slots
+
+PARTIAL = ".partial"
+BUNDLES = "incoming-*.bundle"  # what was sent; gone with the command that reads it, unless that was killed
+
+
+def complete(settings: Settings) -> dict[str, manifest.Manifest]:
+    """Manifests of the complete releases on this host, by name."""
+    found = {}
+    for path in sorted(settings.releases.iterdir()) if settings.releases.is_dir() else []:
+        if (item := manifest.read(path)) is not None:
+            found[path.name] = item
+    return found
+
+
+def to_prune(present: Collection[str], order: Sequence[str], keep: int, protected: Collection[str]) -> list[str]:
+    """Which of the `present` releases to delete so that `keep` stay: the longest undeployed first.
+
+    `order` is oldest deploy first; a release that was never deployed successfully counts as older than all.
+    `protected` ones (live, previous, target) are never deleted, and count towards `keep`.
+    """
+    age = {name: position for position, name in enumerate(order)}
+    oldest_first = sorted(present, key=lambda name: (age.get(name, -1), name))
+    excess = max(0, len(oldest_first) - keep)
+    return [name for name in oldest_first if name not in protected][:excess]
+
+
+def incomplete(settings: Settings) -> list[Path]:
+    """Directories that an interrupted stage or prune left behind."""
+    if not settings.releases.is_dir():
+        return []
+    return sorted(p for p in settings.releases.iterdir() if p.is_dir() and not (p / manifest.COMPLETE).exists())
+
+
+def _is_read(bundle: Path) -> bool:
+    """Whether a command is still at work on a bundle: it holds a lock on it, as nobody can after it was killed."""
+    try:
+        with bundle.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass  # gone by itself
+    return False
+
+
+def delete(path: Path) -> None:
+    """Remove a release; it stops being one before its first file goes, so a crash leaves no half release."""
+    (path / manifest.COMPLETE).unlink(missing_ok=True)
+    files.sync_directory(path)
+    shutil.rmtree(path)
+
+
+def prune(settings: Settings, target: str | None = None) -> list[str]:
+    """Delete what `keep_releases` does not cover, and what was left incomplete; names of what went."""
+    entries = journal.read(settings.journal)
+    in_slots = {slots.release_in(settings, name) for name in slots.NAMES}
+    live = slots.live_release(settings)
+    before = journal.previous(entries, live) if live else None
+    protected = {name for name in (live, before.release if before else None, target) if name} | {
+        name for name in in_slots if name
+    }
+    order = [entry.release for entry in journal.deployed(entries)]
+    doomed = to_prune(complete(settings), order, settings.keep_releases, protected)
+    for name in doomed:
+        delete(settings.release(name))
+    for path in incomplete(settings):
+        delete(path)
+        doomed.append(path.name)
+    for path in settings.root.glob(BUNDLES):
+        if not _is_read(path):
+            path.unlink(missing_ok=True)
+            doomed.append(path.name)
+    return doomed

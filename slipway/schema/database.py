@@ -1,0 +1,172 @@
+"""At which revision a database stands and what is in it, asked through psql: quicker than a start of alembic."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from slipway.base import files, process
+from slipway.base.errors import FailedError
+from slipway.base.settings import Settings
+from slipway.slot import envfile
+
+_QUERY_NAMES = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "sslmode": "PGSSLMODE",
+    "ssl": "PGSSLMODE",  # asyncpg's name for it
+    "sslrootcert": "PGSSLROOTCERT",
+}
+_UNDEFINED_TABLE = "42P01"
+
+
+def libpq_environment(url: str) -> dict[str, str]:
+    """libpq's environment variables for a SQLAlchemy URL such as `postgresql+asyncpg://me@/db?host=/run/postgresql`.
+
+    By environment, not by argument: a password must not stand in the process list. Empty when it is no PostgreSQL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme.partition("+")[0] not in ("postgresql", "postgres"):
+        return {}
+    found = {
+        "PGHOST": unquote(parts.hostname or ""),
+        "PGPORT": str(parts.port or ""),
+        "PGUSER": unquote(parts.username or ""),
+        "PGPASSWORD": unquote(parts.password or ""),
+        "PGDATABASE": unquote(parts.path.lstrip("/")),
+    }
+    for name, value in parse_qsl(parts.query):
+        if name in _QUERY_NAMES:
+            found[_QUERY_NAMES[name]] = value
+    return {name: value for name, value in found.items() if value}
+
+
+def migration_environment(settings: Settings) -> dict[str, str]:
+    """What alembic sees: the app's environment, with the migration role's values on top."""
+    values = envfile.read(settings.env_file)
+    if settings.migrate_env_file.exists():
+        values |= envfile.read(settings.migrate_env_file)
+    return values
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing in the schema; `name` is quoted as SQL wants it. An invalid index is one whose building failed."""
+
+    kind: str
+    table: str  # what it belongs to; its own name for a table
+    name: str
+    is_invalid: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}{' (INVALID)' if self.is_invalid else ''}"
+
+
+# An index that is being built right now is invalid as well, and somebody else's business.
+_CATALOG = """
+WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')
+SELECT CASE c.relkind WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'v' THEN 'view'
+         WHEN 'm' THEN 'materialized view' ELSE 'table' END,
+       coalesce(i.indrelid, c.oid)::regclass::text, c.oid::regclass::text,
+       i.indisvalid IS false AND c.relkind = 'i' AND NOT EXISTS (
+         SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = c.oid)
+  FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
+ WHERE c.relkind IN ('r', 'p', 'i', 'I', 'v', 'm') AND c.relnamespace IN (SELECT oid FROM own)
+UNION ALL
+SELECT 'column', c.oid::regclass::text,
+       format('%s.%I %s%s', c.oid::regclass, a.attname, format_type(a.atttypid, a.atttypmod),
+         CASE WHEN a.attnotnull THEN ' not null' END), false
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p') AND c.relnamespace IN (SELECT oid FROM own)
+UNION ALL
+SELECT 'constraint', conrelid::regclass::text, format('%I on %s', conname, conrelid::regclass), false
+  FROM pg_constraint WHERE conrelid <> 0 AND connamespace IN (SELECT oid FROM own)
+UNION ALL
+SELECT 'type', t.oid::regtype::text, t.oid::regtype::text, false
+  FROM pg_type t WHERE t.typtype IN ('e', 'd') AND t.typnamespace IN (SELECT oid FROM own)
+"""
+
+
+def catalog(settings: Settings, environment: Mapping[str, str]) -> frozenset[Item]:
+    """What the database's schemas hold: tables, columns, indexes, constraints, views and types."""
+    rows = (line.split("\t") for line in _query(settings, environment, _CATALOG).splitlines())
+    return frozenset(Item(kind, table, name, invalid == "t") for kind, table, name, invalid in rows)
+
+
+def difference(before: Iterable[Item], after: Iterable[Item]) -> list[str]:
+    """What came and what went between two catalogs, in words; of a table that came or went not also its parts."""
+    old, new = frozenset(before), frozenset(after)
+    whole = {item.name for item in old ^ new if item.kind == "table"}
+    changed = [item for item in old ^ new if item.kind == "table" or item.table not in whole]
+    in_order = sorted(changed, key=lambda item: (item.table, item.kind != "table", item.name))
+    return [f"{item} {'is new' if item in new else 'is gone'}" for item in in_order]
+
+
+def drop_index(settings: Settings, environment: Mapping[str, str], name: str) -> None:
+    """Drop an index, named as SQL wants it, without keeping its table from anybody."""
+    _query(settings, environment, f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+def size(settings: Settings, environment: Mapping[str, str]) -> int:
+    """Bytes that the database takes on disk."""
+    return int(_query(settings, environment, "SELECT pg_database_size(current_database())"))
+
+
+def dump(settings: Settings, environment: Mapping[str, str], target: Path) -> None:
+    """Write a dump for pg_restore to `target`; it is there whole or not at all. FailedError in pg_dump's words."""
+    partial = files.unfinished(target)
+    try:
+        for command in (
+            ["pg_dump", "--no-password", "--format=custom", f"--file={partial}"],
+            ["pg_restore", "--list", f"{partial}"],  # that it can be read
+        ):
+            result = _run(settings, environment, command, timeout=settings.migrate_timeout)
+            if result.returncode != 0:
+                raise FailedError("The database could not be dumped.", process.tail(result.stderr))
+        partial.chmod(0o600)
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def current_revision(settings: Settings, environment: Mapping[str, str]) -> str | None:
+    """The revision in `alembic_version`; None when nothing was ever migrated.
+
+    FailedError when PostgreSQL does not answer within 10 s, in its own words.
+    """
+    try:
+        found = _query(settings, environment, "SELECT version_num FROM alembic_version ORDER BY 1")
+    except FailedError as error:
+        if _UNDEFINED_TABLE in error.detail:
+            return None
+        raise
+    return ",".join(found.split()) or None
+
+
+def _query(settings: Settings, environment: Mapping[str, str], query: str) -> str:
+    """What psql prints of a query, a row a line, columns apart by tabs. FailedError in PostgreSQL's words."""
+    command = ["psql", "--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--field-separator=\t"]
+    result = _run(settings, environment, [*command, "--set=VERBOSITY=verbose", f"--command={query}"], timeout=30)
+    if result.returncode != 0:
+        raise FailedError("PostgreSQL does not answer the migration role.", process.tail(result.stderr, 5))
+    return result.stdout
+
+
+def _run(
+    settings: Settings, environment: Mapping[str, str], command: list[str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """One of PostgreSQL's own programs, as the migration role."""
+    connection = libpq_environment(environment.get("DATABASE_URL", ""))
+    if not connection:
+        raise FailedError("DATABASE_URL is not a PostgreSQL URL; production runs on PostgreSQL only.")
+    return process.run(
+        command,
+        user=settings.migrate_user,
+        environment={**connection, "PGCONNECT_TIMEOUT": "10", "PGAPPNAME": "slipway"},
+        timeout=timeout,
+    )

@@ -1,0 +1,66 @@
+"""Environment files as systemd reads them: what the app sees, and what alembic sees."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from slipway.base.errors import RefusedError
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def parse(text: str, source: str = "environment file") -> dict[str, str]:
+    r"""Read `KEY=value` lines: `#` and `;` comments, bare, 'single' or "double" quoted values.
+
+    Inside double quotes a backslash stands before `"`, `\`, `$` or a backtick. Multi-line values are not
+    supported: Ansible writes none. RefusedError names the line (never its value, which may be a secret).
+    """
+    values: dict[str, str] = {}
+    for number, raw in enumerate(text.split("\n"), start=1):  # a carriage return, say, is part of a value
+        line = raw.strip()
+        if not line or line[0] in "#;":
+            continue
+        name, separator, value = line.partition("=")
+        if not separator or not _NAME.fullmatch(name.strip()):
+            raise RefusedError(f"{source}, line {number}: not of the form NAME=value.")
+        values[name.strip()] = _unquote(value.strip(), f"{source}, line {number}")
+    return values
+
+
+def _unquote(value: str, where: str) -> str:
+    if value[:1] not in ('"', "'"):
+        return _ESCAPED.sub(r"\1", value)
+    quote, body = value[0], value[1:]
+    if quote == "'":
+        if not body.endswith("'") or "'" in body[:-1]:
+            raise RefusedError(f"{where}: the quote is not closed.")
+        return body[:-1]
+    if not re.fullmatch(r'(?:[^"\\]|\\.)*"', body):
+        raise RefusedError(f"{where}: the quote is not closed.")
+    return re.sub(r'\\(["\\$`])', r"\1", body[:-1])
+
+
+def render(values: dict[str, str]) -> str:
+    r"""The inverse of `parse`: one double-quoted line a variable, in the given order."""
+    return "".join(f'{name}="{_quote(value)}"\n' for name, value in values.items())
+
+
+def _quote(value: str) -> str:
+    if "\n" in value:
+        raise RefusedError("an environment variable has a line break in its value; encode it, for example as base64.")
+    return re.sub(r'(["\\$`])', r"\\\1", value)
+
+
+def read(path: Path) -> dict[str, str]:
+    """The variables of the file `path`; RefusedError when it is absent or malformed."""
+    try:
+        return parse(path.read_bytes().decode(), str(path))
+    except FileNotFoundError:
+        raise RefusedError(f"{path} is missing. Run site.yml to write it.") from None
+
+
+def missing(values: dict[str, str], required: list[str]) -> list[str]:
+    """Required names that are absent or empty, in the order required."""
+    return [name for name in required if not values.get(name)]

@@ -1,0 +1,93 @@
+"""The two slots of an app and the link that says which of them takes traffic."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+from pathlib import Path
+
+from slipway.base import files
+from slipway.base.settings import Settings
+from slipway.records.manifest import Manifest
+from slipway.slot import envfile
+
+NAMES = ("blue", "green")
+
+
+def other(slot: str | None) -> str:
+    """The slot that is not `slot`; blue when none is live yet."""
+    return "green" if slot == "blue" else "blue"
+
+
+def live_slot(settings: Settings) -> str | None:
+    """The slot that `live` points at: the only truth about what is live. None before the first deploy."""
+    try:
+        name = settings.live.readlink().name
+    except (FileNotFoundError, OSError):
+        return None
+    return name if name in NAMES else None
+
+
+def release_in(settings: Settings, slot: str) -> str | None:
+    """Name of the release that a slot is set up for; None when it was never used."""
+    try:
+        return (settings.slot(slot) / "release").readlink().name
+    except OSError:
+        return None
+
+
+def live_release(settings: Settings) -> str | None:
+    slot = live_slot(settings)
+    return release_in(settings, slot) if slot else None
+
+
+def socket(settings: Settings, slot: str) -> Path:
+    return settings.slot(slot) / "http.sock"
+
+
+def switch(settings: Settings, slot: str) -> None:
+    """Send traffic to `slot`, by one rename. Connections made before stay where they are."""
+    files.link_atomically(settings.live, f"slots/{slot}")
+
+
+def environment(settings: Settings, manifest: Manifest) -> dict[str, str]:
+    """What the app will see: its environment file, and which release it is."""
+    return {
+        **envfile.read(settings.env_file),
+        "RELEASE_TAG": manifest.tag or "",
+        "RELEASE_SHA": manifest.sha,
+    }
+
+
+def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:
+    """Point an idle slot at a release and give it its own snapshot of the environment."""
+    directory = settings.slot(slot)
+    content = envfile.render(environment(settings, manifest))
+    files.write_atomically(directory / "env", content, 0o640, grp.getgrnam(settings.user).gr_gid)
+    files.write_atomically(directory / ".inputs", inputs_digest(settings), 0o600)
+    files.link_atomically(directory / "release", f"../../releases/{manifest.release}")
+
+
+def prepared_at(settings: Settings, slot: str) -> float:
+    """When a slot was last set up, in seconds of the clock: for finding what it has logged since, no decision."""
+    try:
+        return (settings.slot(slot) / "env").stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def inputs_digest(settings: Settings) -> str:
+    """A digest of the files outside of the release that shape a slot (environment, gunicorn, unit)."""
+    digest = hashlib.sha256()
+    for path in settings.slot_inputs:
+        content = path.read_bytes() if path.exists() else b""
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def inputs_changed(settings: Settings, slot: str) -> bool:
+    """Whether those files are different now from when the slot was prepared."""
+    try:
+        return (settings.slot(slot) / ".inputs").read_text() != inputs_digest(settings)
+    except FileNotFoundError:
+        return True

@@ -1,0 +1,145 @@
+"""systemd, through its own tools: the slots of an app, and the transient unit in which phases run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.base import process
+from slipway.base.errors import FailedError
+
+# Set inside of the transient unit, so that a phase knows that it is already there.
+INSIDE = "SLIPWAY_INSIDE_UNIT"
+
+KILLED = 255  # what systemd-run ends with when a signal has ended what it ran
+_RELEASE_SECONDS = 10.0  # that systemd may take to end what a killed phase has left running
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd says of a service. `restarts` counts since it was last started by hand."""
+
+    active: str  # active, activating, deactivating, inactive, failed
+    sub: str
+    restarts: int
+
+    @property
+    def is_up(self) -> bool:
+        return self.active in ("active", "activating", "reloading")
+
+    @property
+    def crashed(self) -> bool:
+        return self.active == "failed" or self.restarts > 0 or self.sub == "auto-restart"
+
+
+def parse_show(output: str) -> UnitState:
+    """Read the output of `systemctl show` for the properties asked for."""
+    values = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+    return UnitState(
+        active=values.get("ActiveState", "inactive"),
+        sub=values.get("SubState", "dead"),
+        restarts=int(values.get("NRestarts") or 0),
+    )
+
+
+def state(app: str, slot: str) -> UnitState:
+    properties = "--property=ActiveState,SubState,NRestarts"
+    return parse_show(process.run(["systemctl", "show", properties, f"{app}@{slot}.service"]).stdout)
+
+
+def workers(app: str, slot: str) -> set[int]:
+    """Process numbers of a slot's workers: the children of its main process, as they are now."""
+    main = process.run(["systemctl", "show", "--property=MainPID", "--value", f"{app}@{slot}.service"]).stdout.strip()
+    try:
+        return {int(number) for number in Path(f"/proc/{main}/task/{main}/children").read_text().split()}
+    except OSError:
+        return set()
+
+
+def start(app: str, slot: str) -> None:
+    """Queue the start of a slot, its socket first; whether the app comes up is for the gate to find out."""
+    units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
+    if "yes" in process.run(["systemctl", "show", "--property=NeedDaemonReload", *units]).stdout:
+        process.run(["systemctl", "daemon-reload"])  # a run of site.yml that was killed did not come to it
+    process.run(["systemctl", "reset-failed", *units])
+    result = process.run(["systemctl", "start", "--no-block", *units])
+    if result.returncode != 0:
+        raise FailedError(f"systemd does not start {app}@{slot}.", process.tail(result.stderr))
+
+
+def stop(app: str, slot: str) -> None:
+    """Stop a slot and wait for its end. The socket is named first, or a late connection would start it again."""
+    units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
+    result = process.run(["systemctl", "stop", *units])
+    if result.returncode != 0:
+        raise FailedError(f"systemd does not stop {app}@{slot}.", process.tail(result.stderr))
+    process.run(["systemctl", "reset-failed", *units])
+
+
+def failure(app: str, slot: str, since: float) -> str:
+    """What a slot's service, or systemd about it, wrote of its first failure after `since` (seconds of the clock).
+
+    Of all its runs since then: it may have crashed and started again before anybody looked.
+    """
+    process.run(["journalctl", "--sync"])
+    selection = [f"--unit={app}@{slot}.service", f"--since=@{int(since)}"]
+    result = process.run(["journalctl", "--output=cat", "--lines=1000", "--no-pager", *selection])
+    return process.first_failure("\n".join(readable(line) for line in result.stdout.splitlines()))
+
+
+def readable(line: str) -> str:
+    """A line of a log as people read it: of a JSON object its level, its message and its traceback."""
+    try:
+        value = json.loads(line) if line.startswith("{") else None
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or "message" not in value:
+        return line
+    level = f"[{str(value['level']).upper()}] " if value.get("level") else ""
+    traceback = f"\n{value['exc_info']}" if value.get("exc_info") else ""
+    return f"{level}{value['message']}{traceback}"
+
+
+def is_detached(app: str, patience: float = 0) -> bool:
+    """Whether a phase is at work in the app's transient unit, and still is after `patience` seconds.
+
+    One that was killed is waited for: systemd holds on to its name until the last of its processes has gone, and
+    whoever comes to undo what it left open must not be refused over that.
+    """
+    unit = f"slipway-{app}.service"
+    started = time.monotonic()
+    while True:
+        shown = process.run(["systemctl", "show", "--property=LoadState,ActiveState,SubState", unit]).stdout
+        if "LoadState=not-found" in shown:
+            return False
+        found = parse_show(shown)
+        if time.monotonic() - started >= (patience if found.is_up else max(patience, _RELEASE_SECONDS)):
+            return True
+        if found.active == "failed":
+            process.run(["systemctl", "reset-failed", unit])
+        time.sleep(0.05)
+
+
+def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
+    """Run a phase in the transient unit `slipway-<app>` and follow it; its exit code.
+
+    The unit outlives this process, the connection and Ansible. Its fixed name lets only one exist.
+    """
+    command = [
+        *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"),
+        *(f"--unit=slipway-{app}", f"--description=Slipway moves a release of {app}"),
+        "--property=OOMPolicy=continue",  # a migration that runs out of memory must not take its judge along
+        *(f"--setenv={INSIDE}=1", "--", program, *arguments),
+    ]
+    sys.stdout.flush()
+    return subprocess.run(command, check=False).returncode
+
+
+def is_inside_unit() -> bool:
+    return os.environ.get(INSIDE) == "1"

@@ -1,0 +1,166 @@
+"""Watch: whether a release that has just taken traffic keeps its promise, seen through nginx."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway.base.settings import Settings
+from slipway.records.receipt import Receipt
+from slipway.slot import health
+
+_PROBE_INTERVAL = 0.05
+_LOST_SECONDS = 1.0  # without a good answer to a probe; less may be a hiccup of the database
+
+
+@dataclass
+class Tally:
+    """Answers since it was begun: the clients', and those to our own probes (not counted among the clients')."""
+
+    requests: int = 0
+    errors: int = 0
+    probes: int = 0
+    failed_probes: int = 0
+    milliseconds: list[float] = field(default_factory=list)  # that each probe took
+    lost_for: float = 0.0  # seconds since the last good answer to a probe, or since the first one was sent
+    problem: str = ""
+
+    def probe(self, answer: health.Answer, shas: Collection[str]) -> None:
+        """Count the answer to a probe; it is good when it is ready and from one of the commits `shas`."""
+        self.probes += 1
+        self.milliseconds.append(round(answer.seconds * 1000, 1))
+        if answer.ok and (answer.sha is None or answer.sha in shas):
+            self.lost_for = 0.0
+            return
+        self.failed_probes += 1
+        self.lost_for += answer.seconds + _PROBE_INTERVAL
+        self.problem = answer.problem or f"HTTP {answer.status}"
+        if answer.ok:
+            self.problem = f"it was answered by commit {str(answer.sha)[:12]}"
+
+    def over_budget(self, max_error_ratio: float, min_requests: int) -> str:
+        """Why the release must go; "" while it may stay."""
+        if self.lost_for >= _LOST_SECONDS:
+            return f"health requests through nginx failed for {self.lost_for:.1f} s ({self.problem})"
+        if self.requests >= min_requests and self.errors > self.requests * max_error_ratio:
+            return f"{self.errors} of {self.requests} requests were answered with a server error"
+        return ""
+
+    def add_to(self, receipt: Receipt) -> None:
+        receipt.requests += self.requests
+        receipt.errors += self.errors
+        receipt.probes += self.probes
+        receipt.failed_probes += self.failed_probes
+        receipt.milliseconds += self.milliseconds
+
+
+def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
+    """(requests, server errors) in lines of the JSON access log; our health probes' path is left out."""
+    requests = errors = 0
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            status, path = int(entry["status"]), entry.get("path") or entry.get("uri")
+        except (ValueError, KeyError, TypeError):
+            continue  # torn, or not ours
+        if path == health_path:
+            continue
+        requests += 1
+        errors += status >= 500
+    return requests, errors
+
+
+class Tail:
+    """The lines that are added to a file from now on, or from `mark`; a rotated file is followed from its start."""
+
+    def __init__(self, path: Path, mark: list[int] | None = None) -> None:
+        self._path = path
+        self._inode, self._offset = mark or self._stat()
+        self._rest = ""
+
+    @property
+    def mark(self) -> list[int]:
+        """Where the last whole line ended: inode and offset, for another Tail to go on from."""
+        return [self._inode, self._offset - len(self._rest.encode())]
+
+    def _stat(self) -> tuple[int, int]:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return 0, 0
+        return stat.st_ino, stat.st_size
+
+    def lines(self) -> list[str]:
+        """Whole lines since the last call."""
+        inode, size = self._stat()
+        if inode != self._inode or size < self._offset:
+            self._inode, self._offset, self._rest = inode, 0, ""
+        if inode == 0:
+            return []
+        with self._path.open(errors="replace") as file:
+            file.seek(self._offset)
+            text = self._rest + file.read()
+            self._offset = file.tell()
+        *whole, self._rest = text.split("\n")
+        return whole
+
+
+def watch(settings: Settings, sha: str, receipt: Receipt) -> tuple[Tally, str]:
+    """Watch for `watch_seconds`; the tally, and why the release is over its budget ("" when it is not)."""
+    tally = Tally()
+    deadline = time.monotonic() + settings.watch_seconds
+    with _clients(settings, receipt) as log:
+        while True:
+            if settings.watch_url:
+                tally.probe(health.ask_site(settings.watch_url, settings.watch_port), [sha])
+            _count(tally, log, settings)
+            reason = tally.over_budget(settings.watch_max_error_ratio, settings.watch_min_requests)
+            if reason or time.monotonic() >= deadline:
+                break
+            time.sleep(min(_PROBE_INTERVAL, max(0.0, deadline - time.monotonic())))
+    tally.add_to(receipt)
+    return tally, reason
+
+
+@contextlib.contextmanager
+def probing(settings: Settings, shas: Collection[str], receipt: Receipt) -> Iterator[None]:
+    """Probe the site while something else goes on, and count its clients' requests; all of it goes on the receipt."""
+    tally, done = Tally(), threading.Event()
+
+    def probe() -> None:
+        while not done.wait(_PROBE_INTERVAL if tally.probes else 0):
+            tally.probe(health.ask_site(settings.watch_url, settings.watch_port), shas)
+
+    prober = threading.Thread(target=probe, daemon=True)
+    with _clients(settings, receipt) as log:
+        if settings.watch_url:
+            prober.start()
+        try:
+            yield
+        finally:
+            done.set()
+            if settings.watch_url:
+                prober.join()
+            _count(tally, log, settings)
+            tally.add_to(receipt)
+
+
+@contextlib.contextmanager
+def _clients(settings: Settings, receipt: Receipt) -> Iterator[Tail | None]:
+    """The access log from where the receipt has read it to; from now on, where it has not yet."""
+    log = Tail(Path(settings.access_log), receipt.log or None) if settings.access_log else None
+    yield log
+    if log is not None:
+        receipt.log = log.mark
+
+
+def _count(tally: Tally, log: Tail | None, settings: Settings) -> None:
+    if log is not None:
+        requests, errors = count_statuses(log.lines(), settings.health_path)
+        tally.requests += requests
+        tally.errors += errors

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.base import settings as config
+from slipway.base.errors import FailedError
+from slipway.cli import commands
+from slipway.cli import parser as cli
+from slipway.deployment import lock
+from slipway.deployment.engine import Engine
+from slipway.observers import logbook
+from slipway.observers.logbook import Delivery
+from slipway.slot import systemd
+
+SHA = "a" * 40
+DEPLOY = ["deploy", "logbook", "--sha", SHA]
+
+
+def _result(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+@pytest.fixture
+def installed(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> config.Settings:
+    """The app is on this host, and whoever runs the tests is root."""
+    monkeypatch.setattr(config, "load", lambda _: settings)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_USER", "alice")
+    monkeypatch.delenv(systemd.INSIDE, raising=False)
+    return settings
+
+
+class Unit:
+    """The transient unit: whether it is active each time somebody looks, what ran in it, how that ended."""
+
+    def __init__(self) -> None:
+        self.active = [False]
+        self.code = 0
+        self.ran: list[list[str]] = []
+
+    def is_detached(self, _: str, patience: float = 0) -> bool:
+        self.patience = patience
+        return self.active.pop(0)
+
+    def run_detached(self, _: str, __: str, arguments: list[str]) -> int:
+        self.ran.append(list(arguments))
+        return self.code
+
+
+@pytest.fixture
+def unit(monkeypatch: pytest.MonkeyPatch) -> Unit:
+    made = Unit()
+    monkeypatch.setattr(systemd, "is_detached", made.is_detached)
+    monkeypatch.setattr(systemd, "run_detached", made.run_detached)
+    return made
+
+
+@pytest.mark.parametrize("arguments", [[], ["deploy", "logbook"], ["rollback", "logbook", "--open", "--plan"], ["up"]])
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+
+
+def test_every_command_is_one_that_there_is() -> None:
+    actions = [item for item in cli.parser()._actions if isinstance(item, argparse._SubParsersAction)]
+    named = {command.get_default("function") for command in actions[0].choices.values()}
+    assert len(named) > 10
+    assert all(callable(getattr(commands, name)) for name in named)
+
+
+def test_an_app_that_is_not_here_is_refused_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["prune", "no-such-app", "--json"]) == 3
+    result = _result(capsys)
+    assert (result["outcome"], result["changed"]) == ("refused", False)
+    assert "No app 'no-such-app' on this host" in result["message"]
+
+
+def test_an_app_that_is_being_deployed_is_locked_with_4_and_names_the_holder(
+    installed: config.Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "warm", "v1", 60)
+        assert cli.main(["prune", "logbook", "--json"]) == 4
+    result = _result(capsys)
+    assert (result["outcome"], result["holder"]) == ("locked", "bob")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (FailedError("git fetch failed.", "fatal: torn"), 1, "git fetch failed."),
+        (PermissionError(13, "Permission denied", "/srv/logbook"), 3, "/srv/logbook needs root; run it with sudo."),
+        (OSError(28, "No space left on device"), 1, "The system: No space left on device."),
+    ],
+)
+def test_an_error_becomes_one_sentence_and_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, code: int, message: str
+) -> None:
+    def fail(_: Engine) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(Engine, "prune", fail)
+    assert cli.main(["prune", "logbook", "--json"]) == code
+    assert _result(capsys)["message"] == message
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_done_ends_with_0_and_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["prune", "logbook", "--json"]) == 0
+    expected = {"event": "result", "outcome": "ok", "message": "nothing to delete", "detail": "", "changed": False}
+    assert _result(capsys) == {**expected, "deleted": []}
+
+
+@pytest.fixture
+def live(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A release is live whose `python` says where and as what it runs; its directory."""
+    monkeypatch.setattr(config, "load", lambda _: settings)
+    release = settings.release("v1-a")
+    (release / ".venv/bin").mkdir(parents=True)
+    program = release / ".venv/bin/python"
+    program.write_text('#!/bin/sh\necho "$PWD|$SECRET_KEY|$LEAK|$*"\nexit 7\n')
+    program.chmod(0o755)
+    (release / ".venv/no-program").touch()
+    (settings.slot("blue") / "env").write_text('SECRET_KEY="of the slot"\n')
+    (settings.slot("blue") / "release").symlink_to(release)
+    settings.live.symlink_to("slots/blue")
+    monkeypatch.setenv("LEAK", "of root")
+    return release
+
+
+# What `run` replaces is the process itself, so it has one of its own.
+IN_A_PROCESS = """
+import pathlib, sys
+from slipway.cli import parser as cli
+from slipway.base import settings as config
+load = config.load
+config.load = lambda app: load(app, pathlib.Path(sys.argv[1]))
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("dashes", [[], ["--"]])
+def test_a_command_becomes_the_live_release_and_its_exit_code_is_ours(
+    live: Path, settings: config.Settings, tmp_path: Path, dashes: list[str]
+) -> None:
+    values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    toml = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value != {})
+    (tmp_path / "logbook.toml").write_text(toml)
+    line = ["run", "logbook", *dashes, "python", "-m", "app.tokens", "--json", "--", "x"]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_PROCESS, str(tmp_path), *line], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (7, "")
+    assert done.stdout == f"{live}|of the slot||-m app.tokens --json -- x\n"
+
+
+@pytest.mark.usefixtures("live")
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ([], "Say what to run: slipway run logbook -- "),
+        (["--", "no-such-program"], "has a program 'no-such-program'"),
+        (["--", "./no-such-program"], "has a program './no-such-program'"),
+        (["--", ".venv/no-program"], "has a program '.venv/no-program'"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(capsys: pytest.CaptureFixture[str], command: list[str], sentence: str) -> None:
+    assert cli.main(["run", "logbook", *command]) == 3
+    assert sentence in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("installed")
+def test_nothing_is_run_where_nothing_is_live(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", "logbook", "--", "python"]) == 3
+    assert "Nothing of logbook is live yet. Run deploy.yml." in capsys.readouterr().out
+
+
+def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert installed.logbook_url == ""
+    assert cli.main(["tell", "logbook", "--json"]) == 3
+    assert "Set apps.logbook.logbook_url in the inventory" in _result(capsys)["message"]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "code", "message"),
+    [
+        (Delivery(sent=2), 0, "2 report(s) sent, none waits."),
+        (Delivery(), 0, "0 report(s) sent, none waits."),
+        (
+            Delivery(sent=1, refused=["v1: answered 409"]),
+            0,
+            "1 report(s) sent; refused for good: v1: answered 409, none",
+        ),
+        (Delivery(sent=1, waiting=2, problem="it is down"), 1, "1 report(s) sent; 2 reports wait: it is down."),
+    ],
+)
+def test_what_was_told_is_said_and_what_still_waits_is_a_failure(
+    installed: config.Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    delivery: Delivery,
+    code: int,
+    message: str,
+) -> None:
+    connected = replace(installed, logbook_url="https://logbook.example.com")
+    monkeypatch.setattr(config, "load", lambda _: connected)
+    monkeypatch.setattr(logbook, "flush", lambda _: delivery)
+    assert cli.main(["tell", "logbook", "--json"]) == code
+    assert _result(capsys)["message"].startswith(message)
+
+
+# A thread like that which sends a report to a Logbook that does not answer.
+WITH_A_THREAD = """
+import atexit, sys, threading
+from slipway.cli import parser as cli
+atexit.register(print, "taken down")
+cli.main = lambda _: print("done", end="") or 3
+if sys.argv[1:]:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+cli.program()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "shown"), [([], "donetaken down\n"), (["with a thread"], "done")])
+def test_a_process_that_still_sends_a_report_ends_at_once_and_with_its_own_exit_code(
+    arguments: list[str], shown: str
+) -> None:
+    command = [sys.executable, "-c", WITH_A_THREAD, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, shown, "")
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("arguments", [DEPLOY, ["rollback", "logbook"]])
+def test_who_asked_is_told_to_the_unit_in_which_everybody_is_root(unit: Unit, arguments: list[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert unit.ran == [[*arguments, "--owner", "alice"]]
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_phase_belongs_to_whoever_opened_its_deployment(unit: Unit) -> None:
+    unit.code = 1
+    unit.active = [False, False]
+    assert cli.main(["warm", "logbook"]) == 1
+    assert unit.ran == [["warm", "logbook"]]
+
+
+@pytest.mark.parametrize(("active", "runs"), [([True], 0), ([False, True], 1)])
+def test_a_unit_that_is_taken_is_locked(
+    installed: config.Settings, unit: Unit, capsys: pytest.CaptureFixture[str], active: list[bool], runs: int
+) -> None:
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "warm", "v1", 60)
+    unit.active, unit.code = active, 1
+    assert cli.main([*DEPLOY, "--json"]) == 4
+    assert _result(capsys)["holder"] == "bob"
+    assert len(unit.ran) == runs
+
+
+@pytest.mark.parametrize(("dead", "waits"), [("bob", True), ("carol", False)])
+def test_what_a_dead_run_has_left_at_work_is_waited_for(
+    installed: config.Settings, unit: Unit, dead: str, waits: bool
+) -> None:
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "warm", "v1", 60)
+    assert cli.main(["rollback", "logbook", "--supersede", dead]) == 0
+    assert (unit.patience > 60) is waits
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_phase_that_was_killed_is_a_failure_and_no_lost_connection(
+    unit: Unit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unit.code = 255  # of systemd-run, for whatever a signal has ended; ssh means something else by it
+    assert cli.main(["migrate", "logbook", "--json"]) == 1
+    result = _result(capsys)
+    assert result["message"] == "migrate was killed. `journalctl --unit=slipway-logbook.service` may say by whom."
+    assert result["outcome"] == "failed"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("arguments", [["rollback", "logbook", "--plan"], ["rollback", "logbook", "--open"]])
+def test_what_touches_no_running_service_stays_in_the_callers_process(unit: Unit, arguments: list[str]) -> None:
+    assert cli.main(arguments) == 3
+    assert unit.ran == []
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_is_in_the_unit_does_not_detach_again(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(systemd.INSIDE, "1")
+    assert cli.main(["warm", "logbook"]) == 3
+    assert unit.ran == []

@@ -1,0 +1,140 @@
+"""The lock, the lease and the phases of a deployment that is under way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from slipway.base.errors import FailedError, LockedError, RefusedError
+from slipway.deployment import lock
+from slipway.records import deployment, journal, manifest
+from slipway.release import build
+from slipway.slot import cutover
+
+from .fakes import V1, V2, V3, Host, deployed, request
+
+
+def test_a_full_disk_is_a_failure_like_any_other(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed(host, V1)
+
+    def full(*_: object) -> manifest.Manifest:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build, "build", full)
+    monkeypatch.setattr(journal, "append", full)
+    monkeypatch.setattr(deployment, "advance", full)
+    with pytest.raises(FailedError, match=r"No space left on device.*v1-111111111111 serves as before"):
+        deployed(host, V2)
+    assert deployment.load(host.settings.deployment) is None
+    assert host.running == {"blue"}
+
+
+def test_another_owners_open_deployment_is_respected_until_its_lease_ends(host: Host) -> None:
+    host.engine.stage(request(V1), None)
+    with pytest.raises(LockedError, match="deployed by alice"):
+        host.engine.stage(request(V2, owner="bob"), None)
+    with pytest.raises(LockedError, match="deployed by alice"):
+        host.engine.warm("bob")
+    assert host.engine.stage(request(V2, owner="bob", superseded=("alice",)), None)["changed"]
+    with pytest.raises(LockedError, match="deployed by bob"):
+        host.engine.warm("alice")
+
+
+def test_phases_keep_their_order(host: Host) -> None:
+    with pytest.raises(RefusedError, match="No deployment of logbook is open"):
+        host.engine.warm(None)
+    host.engine.stage(request(V1), None)
+    with pytest.raises(RefusedError, match="is staged; this phase follows on warm"):
+        host.engine.switch(None)
+    host.engine.warm(None)
+    with pytest.raises(RefusedError, match="is warm; this phase follows on switched"):
+        host.engine.settle(None)
+
+
+def test_a_mistake_of_our_own_undoes_the_deployment_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed(host, V1)
+
+    def mistaken(*_: object) -> manifest.Manifest:
+        raise KeyError("heads")
+
+    monkeypatch.setattr(build, "build", mistaken)
+    with pytest.raises(FailedError, match=r"KeyError: 'heads'.*v1-111111111111 serves as before") as caught:
+        deployed(host, V2)
+    assert "in mistaken" in caught.value.detail
+    assert deployment.load(host.settings.deployment) is None
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_who_comes_second_is_told_the_owner_before_anything_is_open(
+    host: Host, interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if interrupted:
+        host.engine.stage(request(V2), None)
+
+    def meanwhile(*_: object) -> None:
+        assert deployment.load(host.settings.deployment) is None
+        host.engine.stage(request(V2, owner="bob"), None)
+
+    monkeypatch.setattr(cutover, "check_environment", meanwhile)
+    with pytest.raises(LockedError, match=r"deployed by alice \(v1, phase stage") as caught:
+        host.engine.stage(request(V1), None)
+    assert caught.value.holder == "alice"
+
+
+def test_who_comes_second_is_told_the_phase_that_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile(*_: object) -> float:
+        with pytest.raises(LockedError) as caught:
+            host.engine.stage(request(V2, owner="bob"), None)
+        told.append(str(caught.value))
+        return 0.1
+
+    told: list[str] = []
+    monkeypatch.setattr(cutover, "pass_gate", meanwhile)
+    deployed(host, V1)
+    assert ["phase warm" in told[0], "phase switch" in told[1]] == [True, True]
+
+
+def test_a_lease_with_nothing_open_keeps_nobody_out(host: Host) -> None:
+    with lock.hold(host.settings.lock, "logbook") as held:
+        held.renew("bob", "", "stage", "v2", 300)
+    deployed(host, V1)
+    assert host.results() == [("deploy", "v1", "succeeded")]
+
+
+def test_a_deployment_that_was_taken_over_is_not_gone_on_with(host: Host) -> None:
+    host.engine.stage(request(V1, owner="bob"), None)
+    with lock.hold(host.settings.lock, "logbook") as held:
+        held.end_lease()
+    with pytest.raises(RefusedError, match="is now that of bob, not of alice"):
+        host.engine.migrate("alice")
+    assert host.engine.migrate(None)["release"] == "v1-111111111111"
+
+
+def test_a_release_that_has_proved_itself_stays_when_the_old_slot_cannot_be_drained(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(host, V1)
+
+    def fail(*_: object) -> None:
+        raise FailedError("ss does not list the sockets.")
+
+    monkeypatch.setattr(cutover, "drain", fail)
+    deployed(host, V2)
+    assert host.results()[-1] == ("deploy", "v2", "succeeded")
+    line = next(item for item in reversed(journal.read(host.settings.journal)) if item.phase == "drain")
+    assert (line.outcome, line.message) == ("failed", "ss does not list the sockets.")
+
+
+def test_every_deploy_prunes_what_is_beyond_the_number_to_keep(host: Host) -> None:
+    host.engine.session.settings = replace(host.settings, keep_releases=2)
+    deployed(host, V1, V2, V3)
+    assert sorted(path.name[:2] for path in host.settings.releases.iterdir()) == ["v2", "v3"]
+
+
+def test_a_prune_by_hand_keeps_the_release_that_is_being_deployed(host: Host) -> None:
+    deployed(host, V1, V2)
+    host.engine.settings = replace(host.settings, keep_releases=1)
+    host.engine.stage(request(V3), None)
+    assert host.engine.prune()["deleted"] == []
+    assert host.engine.migrate("alice")["tag"] == "v3"
