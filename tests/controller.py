@@ -1,4 +1,4 @@
-"""The machine that runs Ansible, and a real host that it deploys to: what the tests on hosts have in common."""
+"""The machine that runs Ansible, and the real hosts that it deploys to: what the tests on hosts have in common."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import yaml
@@ -26,28 +26,44 @@ SECRET = "a-secret-of-the-tests-" + "0123456789abcdef"
 class Controller:
     """Runs playbooks as a person would, from the repository's root, and asks the site from outside.
 
-    `app` is the declaration of the app logbook, `variables` are the host's: both over what every test host has.
+    `app` is the declaration of the app logbook, `variables` are those of each host: both over what every test host has.
+    `host` is the one that is asked, `hosts` are all of the environment: that one, where nothing else is said.
     """
 
     host: Host
     state: Path
     app: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
+    hosts: list[Host] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hosts = self.hosts or [self.host]
+
+    def at(self, host: Host) -> Self:
+        """The same, asking another host of the environment."""
+        return replace(self, host=host)
 
     @property
     def repository(self) -> Path:
         return self.state / "repository"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the host's own authority."""
+        return self.state / ("ca.crt" if self.host == self.hosts[0] else f"{self.host.name}.crt")
 
     def port(self, inner: int) -> int:
         """The port of this machine that leads to one of the host."""
         return next(outer for outer, reached in self.host.ports.items() if reached == inner)
 
     def up(self) -> None:
-        """Have the host booted and open to us."""
+        """Have the hosts booted and open to us."""
         public_key = make_key(self.state / "key")
-        self.host.up()
-        self.host.allow(public_key)
-        (self.state / "known_hosts").write_text(self.host.known_host_line(self.port(22)))
+        for host in self.hosts:
+            host.up()
+            host.allow(public_key)
+        known = [host.known_host_line(self.at(host).port(22)) for host in self.hosts]
+        (self.state / "known_hosts").write_text("".join(known))
         self.declare()
 
     def play(self, playbook: str, *arguments: str, limit: str | None = "local", check: bool = True) -> str:
@@ -84,23 +100,25 @@ class Controller:
             **changes,
         }
         apps = {"logbook": app, **{name: app | laid_over for name, laid_over in (others or {}).items()}}
-        variables = {
+        hosts = {host.name: {**self.at(host)._reached(), **self.variables, **(settings or {})} for host in self.hosts}
+        groups = {
+            "local": {"hosts": hosts, "vars": {"apps": apps}},
+            "staging": {"hosts": {"elsewhere": {"ansible_host": "192.0.2.1"}}, "vars": {"apps": apps}},
+            "unsorted": {"hosts": {"stray": {"ansible_host": "192.0.2.2"}}, "vars": {"apps": apps}},
+        }
+        (self.state / "inventory.yml").write_text(yaml.safe_dump(groups))
+
+    def _reached(self) -> dict[str, Any]:
+        """The host's variables: how it is reached, whom it trusts, and where its own certificate goes."""
+        return {
             "ansible_host": "127.0.0.1",
             "ansible_port": self.port(22),
             "ansible_user": USER,
             "ansible_ssh_private_key_file": str(self.state / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={self.state / 'known_hosts'}",
             "host_ca_certificates": [name for name in ["/etc/ssl/certs/ca-certificates.crt"] if Path(name).exists()],
-            "certificate_ca_fetch_to": str(self.state / "ca.crt"),
-            **self.variables,
-            **(settings or {}),
+            "certificate_ca_fetch_to": str(self.authority),
         }
-        groups = {
-            "local": {"hosts": {self.host.name: variables}, "vars": {"apps": apps}},
-            "staging": {"hosts": {"elsewhere": {"ansible_host": "192.0.2.1"}}, "vars": {"apps": apps}},
-            "unsorted": {"hosts": {"stray": {"ansible_host": "192.0.2.2"}}, "vars": {"apps": apps}},
-        }
-        (self.state / "inventory.yml").write_text(yaml.safe_dump(groups))
 
     @contextlib.contextmanager
     def declared(self, **changes: Any) -> Iterator[None]:
@@ -113,7 +131,7 @@ class Controller:
 
     def trust(self) -> ssl.SSLContext:
         """TLS that trusts the host's own authority."""
-        return ssl.create_default_context(cafile=self.state / "ca.crt")
+        return ssl.create_default_context(cafile=self.authority)
 
     def client(self, **values: Any) -> httpx.Client:
         """A client outside of the host."""

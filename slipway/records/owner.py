@@ -90,17 +90,19 @@ def check_run(text: str) -> str:
 def is_dead(other: Owner, mine: Owner, start_of: Callable[[int], str | None]) -> bool:
     """Whether `mine` may take over from `other` at once, because that run has ended.
 
-    It has when its process on this controller is gone, or when it is an earlier attempt of the same CI job. Any other
-    run counts as alive: it cannot be seen from here. `start_of` is when the process of that number started: None when
-    there is none, "" where the machine does not say.
+    A process on this controller has ended when it is gone. Any other process cannot be seen from here: that run
+    counts as alive, unless it is an earlier attempt of the same CI job. `start_of` is when the process of that number
+    started: None when there is none, "" where the machine does not say.
     """
     if other == mine:
         return False
-    if other.run and other.run == mine.run:
-        return True
-    if not other.process or (other.person, other.controller) != (mine.person, mine.controller):
-        return False
-    if other.namespace and other.namespace != mine.namespace:
-        return False  # a container of the same name: its processes cannot be seen from here
-    started = start_of(other.process)
-    return started is None or (other.started != "" and started != other.started)
+    if _is_seen(other, mine):
+        started = start_of(other.process)
+        return started is None or (other.started != "" and started != other.started)
+    return other.run != "" and other.run == mine.run
+
+
+def _is_seen(other: Owner, mine: Owner) -> bool:
+    """Whether the process of `other` is one of those that `mine` can see. A container may have the same name."""
+    same_machine = (other.person, other.controller) == (mine.person, mine.controller)
+    return other.process > 0 and same_machine and other.namespace in ("", mine.namespace)

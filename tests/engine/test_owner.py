@@ -92,6 +92,9 @@ def at(started: str) -> object:
         # Attempts of one CI job, wherever they ran.
         (Owner("root", "a1b2c3", 7, "345", "1", "ci-77"), at("345"), True),
         (Owner("root", "a1b2c3", 7, "345", "1", "ci-78"), gone, False),
+        (Owner("alice", "laptop", 12, "345", "1", "ci-77"), at("345"), True),
+        # An attempt that can be seen to be alive is not dead.
+        (Owner("alice", "laptop", 12, "345", "4026531836", "ci-77"), at("345"), False),
         (MINE, gone, False),
     ],
 )
