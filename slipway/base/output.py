@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
+import time
 from typing import Any, TextIO
 
 _MARKS = {"ok": "+", "skipped": "-", "failed": "!"}
 
 
 class Reporter:
-    """Writes events. Whoever reads may go away at any moment (the connection drops); the work goes on."""
+    """Writes events. The client that reads them may disconnect at any moment; the work goes on."""
 
     def __init__(self, as_json: bool, stream: TextIO | None = None) -> None:
         self.as_json = as_json
-        self.has_client = True  # until nobody reads any more
         self._stream = stream or sys.stdout
+        self._disconnected = False
+
+    @property
+    def has_client(self) -> bool:
+        """Whether somebody still reads what is written."""
+        self._disconnected = self._disconnected or _is_closed(self._stream)
+        return not self._disconnected
+
+    def has_client_after(self, message: str, seconds: float) -> bool:
+        """Write a note, and say whether the client is still there `seconds` later.
+
+        A connection through several programs is seen to be closed only some time after something was written to it.
+        """
+        self.note(message)
+        deadline = time.monotonic() + seconds
+        while self.has_client and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.has_client
 
     def phase(self, name: str, outcome: str, seconds: float, message: str) -> None:
         """One phase ended; `outcome` is ok, skipped or failed."""
@@ -37,4 +56,15 @@ class Reporter:
         try:
             print(json.dumps(event) if self.as_json else text, file=self._stream, flush=True)
         except BrokenPipeError:
-            self.has_client = False
+            self._disconnected = True
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether the other end of a pipe or socket was closed, asked without writing to it."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # kept in memory
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))

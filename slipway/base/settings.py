@@ -56,8 +56,8 @@ class Settings:
     min_free_inodes: int = 20_000
     migrate_timeout: int = 600
     on_incompatible: str = "stop"
-    warm_deadline: float = 60
-    warm_answers: int = 3
+    start_deadline: float = 60
+    start_answers: int = 3
     watch_seconds: float = 10
     watch_max_error_ratio: float = 0.05
     watch_min_requests: int = 20

@@ -1,11 +1,11 @@
-"""What each command of the command line does; each returns the fields of its result."""
+"""What each command of the command line does."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn
 
 from slipway.base import process
 from slipway.base import settings as config
@@ -14,16 +14,34 @@ from slipway.base.output import Reporter
 from slipway.cli import status
 from slipway.controller import zipapp
 from slipway.deployment.engine import Engine
+from slipway.deployment.results import Result
 from slipway.observers import logbook
 from slipway.records.deployment import Request
 from slipway.release import git, revisions
 from slipway.slot import envfile, slots
 
-Result = dict[str, Any]
+
+@dataclass(frozen=True)
+class Output:
+    """What a command prints: a message, the fields of its result, and for people a text in place of the message."""
+
+    message: str
+    changed: bool = False
+    text: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        return {"message": self.message, "changed": self.changed, "text": self.text, **self.values}
+
+
+def _output(result: Result) -> Output:
+    values = asdict(result)
+    return Output(values.pop("message"), values.pop("changed"), values=values)
 
 
 def _engine(options: argparse.Namespace, report: Reporter) -> Engine:
-    return Engine(config.load(options.app), report)
+    settings = config.load(options.app)
+    return Engine(settings, report, [logbook.Logbook(settings)])
 
 
 def _request(options: argparse.Namespace) -> Request:
@@ -33,42 +51,54 @@ def _request(options: argparse.Namespace) -> Request:
         owner=getattr(options, "owner", "root"),
         force=options.force,
         superseded=tuple(getattr(options, "supersede", ())),
+        fleet=tuple(getattr(options, "fleet", ())),
     )
 
 
-def plan(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).plan(_request(options))
+def plan(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).plan(_request(options)))
 
 
-def stage(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).stage(_request(options), options.bundle)
+def stage(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).stage(_request(options), options.bundle))
 
 
-def deploy(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).deploy(_request(options), options.bundle)
+def deploy(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).deploy(_request(options), options.bundle))
 
 
-def rollback(options: argparse.Namespace, report: Reporter) -> Result:
+def rollback(options: argparse.Namespace, report: Reporter) -> Output:
     engine = _engine(options, report)
-    request = Request(owner=options.owner, superseded=tuple(options.supersede))
+    request = Request(owner=options.owner, superseded=tuple(options.supersede), fleet=tuple(options.fleet))
     run = engine.plan_rollback if options.plan else engine.open_rollback if options.open else engine.rollback
-    return run(request, options.version, allow_data_loss=options.allow_data_loss)
+    return _output(run(request, options.version, allow_data_loss=options.allow_data_loss))
 
 
-def phase(options: argparse.Namespace, report: Reporter) -> Result:
-    run: Callable[[str | None], Result] = getattr(_engine(options, report), options.command.replace("-", "_"))
-    return run(options.owner)
+def phase(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).phase(options.command, options.owner, tuple(options.supersede)))
 
 
-def prune(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).prune()
+def finish(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).finish(options.owner, tuple(options.supersede)))
 
 
-def recover(options: argparse.Namespace, report: Reporter) -> Result:
-    return _engine(options, report).recover()
+def cut_over(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).cut_over(options.owner, tuple(options.supersede)))
 
 
-def tell(options: argparse.Namespace, _: Reporter) -> Result:
+def revert(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).revert(options.owner, tuple(options.supersede)))
+
+
+def prune(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).prune())
+
+
+def recover(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).recover())
+
+
+def report(options: argparse.Namespace, _: Reporter) -> Output:
     settings = config.load(options.app)
     if not settings.logbook_url:
         raise RefusedError(
@@ -80,10 +110,10 @@ def tell(options: argparse.Namespace, _: Reporter) -> Result:
         message += f"; refused for good: {refused}"
     if delivery.waiting:
         raise FailedError(f"{message}; {logbook.count(delivery.waiting)}: {delivery.problem}.")
-    return {"message": f"{message}, none waits.", "changed": delivery.sent > 0, "sent": delivery.sent}
+    return Output(f"{message}, none waits.", delivery.sent > 0, values={"sent": delivery.sent})
 
 
-def run(options: argparse.Namespace, _: Reporter) -> Result:
+def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
     """Does not return: this process becomes the command."""
     settings = config.load(options.app)
     command = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
@@ -101,48 +131,37 @@ def run(options: argparse.Namespace, _: Reporter) -> Result:
     process.become(command, settings.user, environment, release)
 
 
-def show_status(options: argparse.Namespace, _: Reporter) -> Result:
+def show_status(options: argparse.Namespace, _: Reporter) -> Output:
     found = [status.gather(settings) for settings in _selected(options.app)]
     text = "\n\n".join(status.render(item) for item in found) or "no app on this host"
-    return {"message": f"{len(found)} app(s)", "text": text, "apps": found, "changed": False}
+    return Output(f"{len(found)} app(s)", text=text, values={"apps": found})
 
 
-def show_releases(options: argparse.Namespace, _: Reporter) -> Result:
+def show_releases(options: argparse.Namespace, _: Reporter) -> Output:
     found = {settings.app: status.list_releases(settings) for settings in _selected(options.app)}
     text = "\n\n".join(f"{app}:\n{status.render_releases(items)}" for app, items in found.items())
-    return {
-        "message": f"{len(found)} app(s)",
-        "text": text or "no app on this host",
-        "apps": found,
-        "changed": False,
-    }
+    return Output(f"{len(found)} app(s)", text=text or "no app on this host", values={"apps": found})
 
 
 def _selected(app: str | None) -> list[config.Settings]:
     return [config.load(name) for name in ([app] if app else config.installed())]
 
 
-def resolve(options: argparse.Namespace, _: Reporter) -> Result:
+def resolve(options: argparse.Namespace, _: Reporter) -> Output:
     source = git.open_source(options.repository, options.cache)
     commit = git.resolve(source, options.version or None, options.accept)
-    return {
-        "message": f"{commit.tag or 'commit'} is {commit.sha[:12]} ({commit.subject})",
-        "changed": False,
-        "tag": commit.tag,
-        "sha": commit.sha,
-        "subject": commit.subject,
-        "repository": str(source.path),
-    }
+    message = f"{commit.tag or 'commit'} is {commit.sha[:12]} ({commit.subject})"
+    return Output(message, values={**asdict(commit), "repository": str(source.path)})
 
 
-def bundle(options: argparse.Namespace, _: Reporter) -> Result:
+def bundle(options: argparse.Namespace, _: Reporter) -> Output:
     source = git.open_source(options.repository, options.cache)
     git.bundle(source, options.sha, options.tag, options.have, options.output)
     size = options.output.stat().st_size
-    return {"message": f"{options.output} ({size} bytes)", "changed": True, "bytes": size}
+    return Output(f"{options.output} ({size} bytes)", changed=True, values={"bytes": size})
 
 
-def compare(options: argparse.Namespace, _: Reporter) -> Result:
+def compare(options: argparse.Namespace, _: Reporter) -> Output:
     source = git.open_source(options.repository, options.cache)
     commits = git.compare(source, options.old, options.new)
     pending = [
@@ -150,15 +169,13 @@ def compare(options: argparse.Namespace, _: Reporter) -> Result:
         for item in revisions.pending(git.migrations(source, options.new), options.revision or None)
     ]
     lines = [f"{sha[:12]} {subject}" for sha, subject in commits]
-    return {
-        "message": f"{len(commits)} commit(s), {len(pending)} pending migration(s)",
-        "text": "\n".join([*lines, *(f"migration {name}" for name in pending)]),
-        "changed": False,
-        "commits": [{"sha": sha, "subject": subject} for sha, subject in commits],
-        "migrations": pending,
-    }
+    return Output(
+        f"{len(commits)} commit(s), {len(pending)} pending migration(s)",
+        text="\n".join([*lines, *(f"migration {name}" for name in pending)]),
+        values={"commits": [{"sha": sha, "subject": subject} for sha, subject in commits], "migrations": pending},
+    )
 
 
-def build(options: argparse.Namespace, _: Reporter) -> Result:
+def build(options: argparse.Namespace, _: Reporter) -> Output:
     changed = zipapp.write(options.output)
-    return {"message": f"{options.output}", "changed": changed}
+    return Output(str(options.output), changed)

@@ -9,12 +9,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from slipway import PROTOCOL, __version__
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, LockedError, RefusedError, SlipwayError
 from slipway.base.output import Reporter
 from slipway.deployment import lock
+from slipway.records import phases
 from slipway.slot import systemd
 
 EXIT_CODES = """
@@ -26,8 +28,11 @@ exit codes:
   4  another deployment of the app is under way
 """
 
-# Phases that touch a running service outlive whoever asked for them: they run in a transient unit.
-DETACHED = {"migrate", "warm", "switch", "cut-over", "watch", "settle", "revert", "deploy", "rollback"}
+# Commands that touch a running service: they run in a transient unit, and outlive their client.
+DETACHED = {row.command for row in phases.TABLE if row.outlives_client} | {"cut-over", "revert", "deploy", "rollback"}
+
+# What each command that belongs to a deployment's owner takes, so that a controller may add it to any of them.
+OWNED = ("stage", "deploy", *phases.ON_SEVERAL_HOSTS, "cut-over", "revert", "rollback")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,8 +43,10 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.add_argument("--version", action="version", version=f"slipway {__version__} (protocol {PROTOCOL})")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="one JSON object a line, the last one the result")
+    shared.add_argument("--protocol", type=int, metavar="N", help="what the controller speaks; another one is refused")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function: str, text: str) -> argparse.ArgumentParser:
@@ -50,45 +57,44 @@ def parser() -> argparse.ArgumentParser:
     def app_command(name: str, function: str, text: str) -> argparse.ArgumentParser:
         added = command(name, function, text)
         added.add_argument("app", help="name of the app, as in /etc/slipway/<app>.toml")
-        return added
-
-    owner_help = "who is asking; a phase of somebody else's deployment is refused"
-    for name, function, text in (
-        ("plan", "plan", "say what a deploy would do, and do nothing"),
-        ("stage", "stage", "open a deploy: build the release beside the live one"),
-        ("deploy", "deploy", "all phases of a deploy, on this host alone"),
-    ):
-        added = app_command(name, function, text)
-        added.add_argument("--sha", required=True, help="the commit, in full")
-        added.add_argument("--tag", help="the tag that named it")
-        added.add_argument("--force", action="store_true", help="also when the tag has moved, or the release is live")
-        if name != "plan":
-            added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag; - reads it")
-            added.add_argument("--owner", default=_whoami(), help="who deploys (default: %(default)s)")
+        if name in OWNED:
+            # Who opens a deployment is its owner; a phase without an owner is that of whoever opened it.
+            default = _whoami() if name in ("stage", "deploy", "rollback") else None
+            added.add_argument("--owner", default=default, help="who deploys; the deployment of another is refused")
             added.add_argument(
                 "--supersede",
                 action="append",
                 default=[],
                 metavar="OWNER",
-                help="a dead owner, to take over from",
+                help="an owner that has ended, to take over from",
             )
-    for name, function, text in (
-        ("migrate", "phase", "bring the database to the open deploy's head, or back to the open rollback's"),
-        ("warm", "phase", "start the new release in the idle slot and wait until it is ready"),
-        ("cut-over", "phase", "migrate, warm, switch and settle in a row, for one host alone"),
-        ("switch", "phase", "send traffic to the new release"),
-        ("watch", "phase", "watch the new release; a command of its own for several hosts, else part of settle"),
-        ("settle", "phase", "watch the new release, drain and stop the old slot, prune"),
-        ("revert", "phase", "undo the open deployment; the old release serves"),
+        if name in ("stage", "rollback"):
+            added.add_argument(
+                "--fleet", action="append", default=[], metavar="HOST", help="a host of the run, for each of several"
+            )
+        return added
+
+    for name, text in (
+        ("plan", "say what a deploy would do, and do nothing"),
+        ("stage", "open a deploy: build the release beside the live one"),
+        ("deploy", "all phases of a deploy, on this host alone"),
     ):
-        app_command(name, function, text).add_argument("--owner", help=owner_help)
+        added = app_command(name, name, text)
+        added.add_argument("--sha", required=True, help="the commit, in full")
+        added.add_argument("--tag", help="the tag that named it")
+        added.add_argument("--force", action="store_true", help="also when the tag has moved, or the release is live")
+        if name != "plan":
+            added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag; - reads it")
+    for name in phases.ON_SEVERAL_HOSTS:
+        text = " ".join(row.does for row in phases.of_command(name))
+        app_command(name, "finish" if name == "finish" else "phase", text)
+    app_command("cut-over", "cut_over", "all phases of the open deployment that follow, on this host alone")
+    app_command("revert", "revert", "undo the open deployment; the old release serves")
     added = app_command("rollback", "rollback", "return to the release before the live one, or to one that is named")
     added.add_argument("version", nargs="?", default="", help="a tag or a commit (7 digits or more) that was live here")
     mode = added.add_mutually_exclusive_group()
-    mode.add_argument("--open", action="store_true", help="only open it; what `cut-over` does follows")
+    mode.add_argument("--open", action="store_true", help="only open it; `cut-over` does the rest")
     mode.add_argument("--plan", action="store_true", help="only say where it would go")
-    added.add_argument("--owner", default=_whoami(), help="who rolls back (default: %(default)s)")
-    added.add_argument("--supersede", action="append", default=[], metavar="OWNER", help="as for stage")
     added.add_argument(
         "--allow-data-loss",
         action="store_true",
@@ -96,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     )
     app_command("prune", "prune", "delete releases beyond keep_releases, and what interrupted runs left")
     app_command("recover", "recover", "finish or undo an interrupted deployment and start the live slot (runs at boot)")
-    app_command("tell", "tell", "send the Logbook the reports of deployments that it has not got yet")
+    app_command("report", "report", "send the Logbook the reports of deployments that it does not have yet")
     added = app_command("run", "run", "run a command as the app: its user, the live release, that one's environment")
     added.add_argument(
         "arguments", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="`python` is the one of the release"
@@ -135,16 +141,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code (see EXIT_CODES)."""
+    # An older controller, or a person, may still use the old name of a command.
+    arguments = [
+        phases.RENAMED_COMMANDS.get(word, word) if place == 0 else word for place, word in enumerate(arguments)
+    ]
     options = parser().parse_args(arguments)
     report = Reporter(options.json)
     try:
+        _check_protocol(options.protocol)
         if _must_detach(options):
             return _detach(options, arguments)
-        # Late: what only hands a phase to its unit, and waits for it, needs none of this.
+        # Imported late: a command that only hands a phase to its unit, and waits for it, does not need it.
         from slipway.cli import commands
 
-        run: Callable[[argparse.Namespace, Reporter], dict[str, Any]] = getattr(commands, options.function)
-        values = run(options, report)
+        run: Callable[[argparse.Namespace, Reporter], commands.Output] = getattr(commands, options.function)
+        output = run(options, report)
     except SlipwayError as error:
         holder = {"holder": error.holder} if isinstance(error, LockedError) else {}
         report.result(error.outcome, str(error), detail=error.detail, changed=False, **holder)
@@ -155,22 +166,31 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         report.result("failed", f"{error.filename or 'The system'}: {error.strerror}.", changed=False)
         return FailedError.exit_code
-    report.result("ok", values.pop("message"), **values)
+    report.result("ok", **output.fields())
     return 0
 
 
 def program() -> NoReturn:
     """Run what was typed, and end with its exit code.
 
-    At once where a report to the Logbook is still being sent: a thread that is inside of OpenSSL while the process
-    is taken down crashes it, and a deployment that succeeded would count as one that was killed.
+    It ends at once when an observer's thread is still sending: a thread inside of OpenSSL crashes a process that is
+    being taken down, and a deployment that succeeded would count as one that was killed.
     """
     code = main(sys.argv[1:])
     if threading.active_count() > 1:
-        with contextlib.suppress(OSError):  # nobody reads any more
+        with contextlib.suppress(OSError):  # the client has disconnected
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _check_protocol(spoken: int | None) -> None:
+    """RefusedError when the controller speaks another protocol than this engine."""
+    if spoken is not None and spoken != PROTOCOL:
+        raise RefusedError(
+            f"The controller speaks protocol {spoken}, and slipway {__version__} on this host speaks {PROTOCOL}. "
+            "Run site.yml with the version of Slipway that is to be used, then try again."
+        )
 
 
 def _must_detach(options: argparse.Namespace) -> bool:
@@ -179,23 +199,23 @@ def _must_detach(options: argparse.Namespace) -> bool:
 
 
 def _detach(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    """Give the command to the app's transient unit; LockedError when another is at work there.
+    """Run the command in the app's transient unit; LockedError when another run is at work there.
 
-    One that was killed there had no say. It is a failure like any other, and not the exit code that systemd-run makes
-    of it: ssh uses the same one for a connection that broke, after which nobody would undo anything.
+    A command that was killed there could not print its result. That is a failure like any other, and does not get the
+    exit code of systemd-run: ssh uses the same code for a connection that broke, after which nothing would be undone.
     """
     settings = config.load(options.app)
     if options.command in ("deploy", "rollback"):
         arguments = [*arguments, "--owner", options.owner]  # in the unit everybody is root
     lease = lock.read(settings.lock)
-    # A phase of a run that is dead goes on in its unit; whoever takes over waits for its end.
+    # A phase of a run that was killed goes on in its unit; a run that takes over waits for its end.
     superseded = lease is not None and lease.owner in getattr(options, "supersede", ())
     if not systemd.is_detached(options.app, lock.TAKEOVER_WAIT if superseded else 0):
         code = systemd.run_detached(options.app, sys.argv[0], arguments)
         if code == systemd.KILLED:
             unit = f"slipway-{options.app}.service"
             raise FailedError(f"{options.command} was killed. `journalctl --unit={unit}` may say by whom.")
-        if code == 0 or not systemd.is_detached(options.app):  # else another came first: the unit is not ours
+        if code == 0 or not systemd.is_detached(options.app):  # else another run has taken the unit
             return code
     raise lock.busy(options.app, lock.read(settings.lock))
 

@@ -13,13 +13,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from slipway.base.errors import LockedError
+from slipway.records import formats, phases
 
-# A phase of a run that died goes on in its unit; whoever takes over waits so many seconds for it to end by itself.
+FORMAT = 1
+
+# A phase of a run that was killed goes on in its unit. A run that takes over waits so many seconds for its end.
 TAKEOVER_WAIT = 180.0
 
 
@@ -48,16 +51,18 @@ def clock() -> float:
 class Lock:
     """The lock of an app, held (see `hold`); reads and writes the lease."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, waited: bool) -> None:
         self._file = file
+        self.waited = waited  # another run had it first
 
     def lease(self) -> Lease | None:
         self._file.seek(0)
-        return _parse(self._file.read())
+        return _parse(self._file.read(), self._file.name)
 
     def renew(self, owner: str, deployment: str, phase: str, version: str, seconds: float) -> None:
         now = clock()
-        self._write(json.dumps(asdict(Lease(owner, deployment, phase, version, os.getpid(), now, now + seconds))))
+        lease = Lease(owner, deployment, phase, version, os.getpid(), now, now + seconds)
+        self._write(json.dumps(formats.stamped(lease, FORMAT)))
 
     def end_lease(self) -> None:
         self._write("")
@@ -74,39 +79,53 @@ def hold(path: Path, app: str, wait: float = 0) -> Iterator[Lock]:
     """Hold the app's kernel lock; LockedError names the holder when it is not free within `wait` seconds."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with path.open("a+") as file:
-        deadline = time.monotonic() + wait
+        started = time.monotonic()
+        waited = False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise busy(app, _parse(path.read_text())) from None
+                if time.monotonic() >= started + wait:
+                    raise busy(app, read(path)) from None
+                waited = True
                 time.sleep(0.1)
-        yield Lock(file)
+        yield Lock(file, waited)
 
 
 def busy(app: str, lease: Lease | None) -> LockedError:
-    """The sentence for somebody who comes second."""
+    """The error for a run that finds the app locked."""
     if lease is None:
-        return LockedError(f"Another run of slipway is at work on {app}. Try again when it is done.")
+        return LockedError(f"Another run of slipway is at work on {app}. Try again when it has ended.")
     return LockedError(
         f"{app} is being deployed by {lease.owner} ({lease.version}, phase {lease.phase}, "
-        f"{max(0, clock() - lease.renewed):.0f} s ago). Try again when that is done; `slipway status {app}` shows it.",
+        f"{max(0, clock() - lease.renewed):.0f} s ago). Try again when that has ended; "
+        f"`slipway status {app}` shows it.",
         holder=lease.owner,
     )
 
 
 def read(path: Path) -> Lease | None:
-    """The lease as it stands, for showing; None when there is none."""
+    """The lease as it stands, for showing; None when there is none.
+
+    RefusedError when a newer version of the engine wrote it.
+    """
     try:
-        return _parse(path.read_text())
+        return _parse(path.read_text(), str(path))
     except FileNotFoundError:
         return None
 
 
-def _parse(text: str) -> Lease | None:
+def _parse(text: str, source: str) -> Lease | None:
     try:
-        return Lease(**json.loads(text))
-    except (json.JSONDecodeError, TypeError):
+        value = json.loads(text)
+    except ValueError:  # empty, or torn
+        return None
+    if not isinstance(value, dict):
+        return None
+    formats.check(value, FORMAT, source)
+    arguments, _ = formats.split(value, Lease)
+    try:
+        return Lease(**{**arguments, "phase": phases.RENAMED_PHASES.get(arguments["phase"], arguments["phase"])})
+    except (KeyError, TypeError):
         return None

@@ -1,7 +1,8 @@
-"""What may be deployed here, and what a request comes to: decided before anything is changed."""
+"""What may be deployed here, and which release a request means: decided before anything is changed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from slipway.base.errors import RefusedError
@@ -130,4 +131,4 @@ def rollback_target(settings: Settings, request: Request, version: str) -> Reque
         found = journal.previous(entries, live) if live else None
         if found is None:
             raise RefusedError("There is no release before the live one to go back to.")
-    return Request(found.sha, found.tag, request.owner, request.force, request.superseded)
+    return replace(request, sha=found.sha, tag=found.tag)

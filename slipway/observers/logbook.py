@@ -65,6 +65,22 @@ class _RefusedError(Exception):
     """The Logbook will never take this report."""
 
 
+class Logbook:
+    """The observer of deployments that reports them to a Logbook."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def opened(self, deployment: Deployment) -> str:
+        return begin(self._settings, deployment)
+
+    def phase(self, *_: object) -> str:
+        return ""
+
+    def closed(self, deployment: Deployment, entry: journal.Entry) -> str:
+        return end(self._settings, [(deployment, entry)])
+
+
 def begin(settings: Settings, opened: Deployment) -> str:
     """Report that a deployment began. What keeps it from the outbox, or ""; it is told again when it ends."""
     if not settings.logbook_url:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from slipway.base import files
-from slipway.records import versions
+from slipway.base.errors import FailedError
+from slipway.records import formats, phases, versions
 from slipway.records.receipt import Receipt
+from slipway.records.receipt import load as load_receipt
 
-# How far a deployment came, in this order; and the one that is on its way back, from wherever it was.
-OPENED, STAGED, MIGRATED, WARM, SWITCHED, WATCHED = "opened", "staged", "migrated", "warm", "switched", "watched"
-REVERTING = "reverting"
+FORMAT = 2  # 1 had no number, and called the state `started` `warm`
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,12 @@ class Deployment:
     from_release: str | None
     to_slot: str
     opened_at: str
-    state: str = OPENED
+    state: str = phases.OPENED
     schema_from: str | None = None  # the revision that a rollback takes the schema back from; mostly it stays
+    # All hosts of the run, when it is for several: then no host of them ends the deployment forward by itself.
+    fleet: tuple[str, ...] = ()
     receipt: Receipt = field(default_factory=Receipt)
+    unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property
     def version(self) -> str:
@@ -46,9 +50,10 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Request:
-    """Which release is wanted, by whom. `superseded` are owners whose lease does not count: they are dead.
+    """Which release is wanted, by whom. `superseded` are owners whose lease does not count, as they have ended.
 
-    A rollback names its release otherwise, and has no `sha` until its target is found.
+    `fleet` names all hosts of the run when it is for several. A rollback finds its release in the journal, and has no
+    `sha` before that.
     """
 
     sha: str = ""
@@ -56,6 +61,7 @@ class Request:
     owner: str = "root"
     force: bool = False
     superseded: tuple[str, ...] = ()
+    fleet: tuple[str, ...] = ()
 
     @property
     def release(self) -> str:
@@ -76,25 +82,32 @@ def new_id() -> str:
 
 
 def load(path: Path) -> Deployment | None:
-    """The open deployment; None when there is none."""
-    value = files.read_json(path)
-    if value is None:
-        return None
+    """The open deployment; None when there is none.
+
+    RefusedError when a newer version of the engine wrote the file, FailedError when it cannot be read.
+    """
     try:
-        return Deployment(**{**value, "receipt": Receipt(**value.get("receipt", {}))})
-    except TypeError:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise FailedError(f"{path} cannot be read ({error}). Move it away to go on without it.") from error
+    if not isinstance(value, dict):
+        raise FailedError(f"{path} cannot be read (it holds no object). Move it away to go on without it.")
+    formats.check(value, FORMAT, str(path))
+    arguments, unknown = formats.split(value, Deployment)
+    arguments["receipt"] = load_receipt(arguments.get("receipt", {}))
+    arguments["fleet"] = tuple(arguments.get("fleet", ()))
+    state = arguments.get("state", phases.OPENED)
+    arguments["state"] = phases.RENAMED_STATES.get(state, state)
+    try:
+        return Deployment(**arguments, unknown=unknown)
+    except TypeError as error:
+        raise FailedError(f"{path} cannot be read ({error}). Move it away to go on without it.") from error
 
 
 def save(path: Path, deployment: Deployment) -> None:
-    files.write_atomically(path, json.dumps(asdict(deployment), indent=2) + "\n")
-
-
-def advance(path: Path, deployment: Deployment, state: str) -> Deployment:
-    """Record that `state` was reached; the updated deployment."""
-    updated = replace(deployment, state=state)
-    save(path, updated)
-    return updated
+    files.write_atomically(path, json.dumps(formats.stamped(deployment, FORMAT), indent=2) + "\n")
 
 
 def close(path: Path) -> None:

@@ -6,12 +6,15 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slipway.base.errors import RefusedError
+from slipway.records import formats, phases
+
+FORMAT = 2  # 1 had no number, and called the phase `start` `warm`
 
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
@@ -36,6 +39,7 @@ class Entry:
     message: str = ""
     at: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
 
 def now() -> str:
@@ -44,7 +48,7 @@ def now() -> str:
 
 def append(path: Path, entry: Entry) -> None:
     """Add one line and make it durable. One write(2), so a crash can tear only the last line."""
-    line = json.dumps(asdict(entry), separators=(",", ":")) + "\n"
+    line = json.dumps(formats.stamped(entry, FORMAT), separators=(",", ":")) + "\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(descriptor).st_size
@@ -57,19 +61,31 @@ def append(path: Path, entry: Entry) -> None:
 
 
 def read(path: Path) -> list[Entry]:
-    """All entries, oldest first; a torn or foreign line is passed over. Empty when there is no journal yet."""
+    """All entries, oldest first; a torn or foreign line is passed over. Empty when there is no journal yet.
+
+    RefusedError when a newer version of the engine wrote a line.
+    """
     try:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    return [entry for line in lines if (entry := _parse(line)) is not None]
+    return [entry for line in lines if (entry := _parse(line, str(path))) is not None]
 
 
-def _parse(line: str) -> Entry | None:
+def _parse(line: str, source: str) -> Entry | None:
     try:
-        return Entry(**json.loads(line))
-    except (json.JSONDecodeError, TypeError):
+        value = json.loads(line)
+    except ValueError:
         return None
+    if not isinstance(value, dict):
+        return None
+    formats.check(value, FORMAT, source)
+    arguments, unknown = formats.split(value, Entry)
+    try:
+        entry = Entry(**arguments, unknown=unknown)
+    except TypeError:
+        return None
+    return replace(entry, phase=phases.RENAMED_PHASES.get(entry.phase, entry.phase))
 
 
 def deployed(entries: Iterable[Entry]) -> list[Entry]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slipway.base import files
+from slipway.records import formats
 
 NAME = ".manifest.json"
 COMPLETE = ".complete"
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Manifest:
     built_at: str
     heads: list[str] = field(default_factory=list)
     revisions: list[Revision] | None = None
+    unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property
     def version(self) -> str:
@@ -74,24 +77,30 @@ class Manifest:
 
 
 def dump(manifest: Manifest) -> str:
-    return json.dumps(asdict(manifest), indent=2) + "\n"
+    return json.dumps(formats.stamped(manifest, FORMAT), indent=2) + "\n"
 
 
 def load(value: dict[str, Any]) -> Manifest:
-    """Build a Manifest from decoded JSON; TypeError or KeyError when it is none. Unknown keys are left out."""
+    """Build a Manifest from decoded JSON; TypeError or KeyError when it is none."""
     revisions = value.get("revisions")
     if revisions is not None:
         revisions = [Revision(item["revision"], item["message"], item.get("oldest_compatible")) for item in revisions]
-    known = {item.name for item in fields(Manifest)}
-    return Manifest(**{**{name: held for name, held in value.items() if name in known}, "revisions": revisions})
+    arguments, unknown = formats.split(value, Manifest)
+    return Manifest(**{**arguments, "revisions": revisions}, unknown=unknown)
 
 
 def read(release: Path) -> Manifest | None:
-    """The manifest of a complete release directory; None when it is incomplete or damaged."""
+    """The manifest of a complete release directory; None when it is incomplete or damaged.
+
+    RefusedError when a newer version of the engine built the release.
+    """
     if not (release / COMPLETE).exists():
         return None
     value = files.read_json(release / NAME)
+    if value is None:
+        return None
+    formats.check(value, FORMAT, str(release / NAME))
     try:
-        return load(value) if value is not None else None
+        return load(value)
     except (TypeError, KeyError):
         return None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slipway.records import formats, phases
 
-@dataclass
+
+@dataclass(frozen=True)
 class Receipt:
     """Counts from the switch to the end of the drain: the clients' requests, and our own probes through nginx."""
 
@@ -17,8 +20,9 @@ class Receipt:
     failed_probes: int = 0
     cut: int = 0  # connections to the old slot that were open at the deadline of the drain
     cut_errors: int = 0  # of the errors, those that came as these were cut: the same requests, as Nginx saw them
-    milliseconds: list[float] = field(default_factory=list)  # how long each probe took
-    log: list[int] = field(default_factory=list)  # how far the access log was read: inode and offset
+    milliseconds: tuple[float, ...] = ()  # how long each probe took
+    log: tuple[int, int] | None = None  # how far the access log was read: inode and offset
+    unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property
     def sent(self) -> int:
@@ -28,8 +32,8 @@ class Receipt:
     def failed(self) -> int:
         return self.errors + self.failed_probes + max(0, self.cut - self.cut_errors)
 
-    def summary(self, phases: dict[str, float]) -> dict[str, Any]:
-        """For the journal; `phases` are seconds by phase."""
+    def summary(self, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """For the journal; `seconds` are those of each phase."""
         return {
             "sent": self.sent,
             "failed": self.failed,
@@ -40,11 +44,19 @@ class Receipt:
             "cut": self.cut,
             "p50_ms": percentile(self.milliseconds, 50),
             "p99_ms": percentile(self.milliseconds, 99),
-            "phases": phases,
+            "phases": dict(seconds),
         }
 
 
-def percentile(values: list[float], percent: float) -> float | None:
+def load(value: Mapping[str, Any]) -> Receipt:
+    """A receipt from the decoded object of a deployment's record."""
+    arguments, unknown = formats.split(value, Receipt)
+    arguments["milliseconds"] = tuple(arguments.get("milliseconds", ()))
+    arguments["log"] = tuple(arguments.get("log") or ()) or None
+    return Receipt(**arguments, unknown=unknown)
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
     """The smallest value that `percent` per cent of all values do not exceed; None of no values."""
     if not values:
         return None
@@ -58,9 +70,9 @@ def count(summary: dict[str, Any]) -> str:
 
 def sentence(summary: dict[str, Any], before: str | None, version: str) -> str:
     """A receipt as a person reads it at the end of a deploy: from where to where, how fast, at what cost."""
-    phases = summary["phases"]
-    live_after = sum(seconds for name, seconds in phases.items() if name not in ("watch", "drain", "prune"))
+    spent = summary["phases"]
+    live_after = sum(seconds for name, seconds in spent.items() if name in phases.BEFORE_LIVE)
     way = f"{before} → {version}" if before else f"{version} is live"
     took = f" (p50 {summary['p50_ms']:.0f} ms, p99 {summary['p99_ms']:.0f} ms)" if summary["probes"] else ""
-    watched = f"; watched for {phases['watch']:.0f} s" if phases.get("watch", 0) >= 1 else ""
+    watched = f"; watched for {spent['watch']:.0f} s" if spent.get("watch", 0) >= 1 else ""
     return f"{way} in {live_after:.1f} s, {count(summary)}{took}{watched}."

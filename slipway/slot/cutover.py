@@ -1,4 +1,4 @@
-"""Warm, switch, drain, and the way back: everything that starts, stops or redirects a slot."""
+"""Start a slot, pass its gate, drain it, and go back to it: everything that starts or redirects a slot."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
-from slipway.records.receipt import Receipt
-from slipway.slot import connections, envfile, health, slots, systemd, watch
+from slipway.slot import connections, envfile, health, slots, systemd
 from slipway.slot.connections import Connections
 
 _DRAIN_INTERVAL = 0.1
@@ -25,7 +24,7 @@ def check_environment(settings: Settings) -> None:
         )
 
 
-def warm(settings: Settings, slot: str, release: Manifest) -> str:
+def start(settings: Settings, slot: str, release: Manifest) -> str:
     """Start a release in an idle slot and wait until every worker is ready; a sentence of what answered.
 
     FailedError, with what the service has logged of it, when it crashes or is not ready in `warm_deadline` seconds.
@@ -39,9 +38,9 @@ def warm(settings: Settings, slot: str, release: Manifest) -> str:
 
 
 def check_authentication(settings: Settings, slot: str, release: Manifest) -> str:
-    """Ask a slot what only those with credentials may, without any; how it refused, to go behind a sentence.
+    """Send the request `auth_check` to a slot without credentials; how it was refused, to be added to a sentence.
 
-    FailedError when it did anything else.
+    FailedError when it was not refused.
     """
     if not settings.auth_check:
         return ""
@@ -56,8 +55,8 @@ def check_authentication(settings: Settings, slot: str, release: Manifest) -> st
 
 
 def pass_gate(settings: Settings, slot: str, sha: str) -> float:
-    """Ask the slot's own socket until the gate opens; seconds that it took. FailedError as for `warm`."""
-    gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.warm_answers)
+    """Ask the slot's own socket until the gate opens; seconds that it took. FailedError as for `start`."""
+    gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.start_answers)
     started = time.monotonic()
     socket = slots.socket(settings, slot)
     while not gate.is_open:
@@ -67,8 +66,8 @@ def pass_gate(settings: Settings, slot: str, sha: str) -> float:
             reason = f"{settings.app}@{slot} crashed after {waited:.1f} s"
         elif gate.lost_worker:
             reason = f"a worker of {settings.app}@{slot} died after it was ready"
-        elif waited > settings.warm_deadline:
-            reason = f"{settings.app}@{slot} was not ready within {settings.warm_deadline:g} s ({gate.problem})"
+        elif waited > settings.start_deadline:
+            reason = f"{settings.app}@{slot} was not ready within {settings.start_deadline:g} s ({gate.problem})"
         else:
             if state.active == "active":
                 ask_in_turn(gate, settings, socket)
@@ -82,7 +81,7 @@ def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
     """Why a slot that takes traffic is not ready, each of its workers asked several times; "" when it is."""
     started = time.monotonic()
     # Its own number of workers: the settings may have changed since it was started.
-    gate = health.Gate(sha=sha, workers=len(systemd.workers(settings.app, slot)) or 1, answers=settings.warm_answers)
+    gate = health.Gate(sha=sha, workers=len(systemd.workers(settings.app, slot)) or 1, answers=settings.start_answers)
     while True:
         ask_in_turn(gate, settings, slots.socket(settings, slot))
         if gate.is_open:
@@ -96,7 +95,7 @@ def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
 
 def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
     """A handful of questions between two looks at the unit; workers are picked by the kernel, so ask often."""
-    for _ in range(settings.workers * settings.warm_answers):
+    for _ in range(settings.workers * settings.start_answers):
         answer = health.ask_slot(socket, settings.health_path, timeout=2)
         gate.observe(answer)
         if gate.is_open or not answer.ok:
@@ -113,19 +112,6 @@ def drain(settings: Settings, slot: str) -> tuple[float, Connections]:
         if not left.total or waited >= settings.drain_seconds:
             return waited, left
         time.sleep(_DRAIN_INTERVAL)
-
-
-def drain_and_stop(settings: Settings, slot: str, sha: str, receipt: Receipt) -> str:
-    """Drain a slot and stop it while commit `sha` takes traffic, all on the receipt; a sentence that counts the cut."""
-    with watch.probing(settings, [sha], receipt):
-        waited, left = drain(settings, slot)
-    errors = receipt.errors
-    with watch.probing(settings, [sha], receipt):
-        systemd.stop(settings.app, slot)
-    if not left.total:
-        return f"{slot} drained in {waited:.1f} s"
-    receipt.cut, receipt.cut_errors = left.total, receipt.errors - errors
-    return f"{slot} stopped at the deadline of {settings.drain_seconds:g} s, {left.total} connection(s) cut"
 
 
 def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from slipway.base.settings import Settings
@@ -29,6 +29,7 @@ class Tally:
     milliseconds: list[float] = field(default_factory=list)  # that each probe took
     lost_for: float = 0.0  # seconds since the last good answer to a probe, or since the first one was sent
     problem: str = ""
+    log: tuple[int, int] | None = None  # how far the access log was read, once the counting has ended
 
     def probe(self, answer: health.Answer, shas: Collection[str]) -> None:
         """Count the answer to a probe; it is good when it is ready and from one of the commits `shas`."""
@@ -51,12 +52,17 @@ class Tally:
             return f"{self.errors} of {self.requests} requests were answered with a server error"
         return ""
 
-    def add_to(self, receipt: Receipt) -> None:
-        receipt.requests += self.requests
-        receipt.errors += self.errors
-        receipt.probes += self.probes
-        receipt.failed_probes += self.failed_probes
-        receipt.milliseconds += self.milliseconds
+    def added_to(self, receipt: Receipt) -> Receipt:
+        """The receipt with what was counted here."""
+        return replace(
+            receipt,
+            requests=receipt.requests + self.requests,
+            errors=receipt.errors + self.errors,
+            probes=receipt.probes + self.probes,
+            failed_probes=receipt.failed_probes + self.failed_probes,
+            milliseconds=(*receipt.milliseconds, *self.milliseconds),
+            log=self.log or receipt.log,
+        )
 
 
 def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
@@ -78,15 +84,15 @@ def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
 class Tail:
     """The lines that are added to a file from now on, or from `mark`; a rotated file is followed from its start."""
 
-    def __init__(self, path: Path, mark: list[int] | None = None) -> None:
+    def __init__(self, path: Path, mark: tuple[int, int] | None = None) -> None:
         self._path = path
         self._inode, self._offset = mark or self._stat()
         self._rest = ""
 
     @property
-    def mark(self) -> list[int]:
+    def mark(self) -> tuple[int, int]:
         """Where the last whole line ended: inode and offset, for another Tail to go on from."""
-        return [self._inode, self._offset - len(self._rest.encode())]
+        return self._inode, self._offset - len(self._rest.encode())
 
     def _stat(self) -> tuple[int, int]:
         try:
@@ -110,26 +116,30 @@ class Tail:
         return whole
 
 
-def watch(settings: Settings, sha: str, receipt: Receipt) -> tuple[Tally, str]:
-    """Watch for `watch_seconds`; the tally, and why the release is over its budget ("" when it is not)."""
+def watch(settings: Settings, sha: str, log: tuple[int, int] | None) -> tuple[Tally, str]:
+    """Watch for `watch_seconds`; the tally, and why the release is over its budget ("" when it is not).
+
+    `log` is how far the access log was counted before; None counts from now on.
+    """
     tally = Tally()
     deadline = time.monotonic() + settings.watch_seconds
-    with _clients(settings, receipt) as log:
-        while True:
-            if settings.watch_url:
-                tally.probe(health.ask_site(settings.watch_url, settings.watch_port), [sha])
-            _count(tally, log, settings)
-            reason = tally.over_budget(settings.watch_max_error_ratio, settings.watch_min_requests)
-            if reason or time.monotonic() >= deadline:
-                break
-            time.sleep(min(_PROBE_INTERVAL, max(0.0, deadline - time.monotonic())))
-    tally.add_to(receipt)
-    return tally, reason
+    tail = _clients(settings, log)
+    while True:
+        if settings.watch_url:
+            tally.probe(health.ask_site(settings.watch_url, settings.watch_port), [sha])
+        _count(tally, tail, settings)
+        reason = tally.over_budget(settings.watch_max_error_ratio, settings.watch_min_requests)
+        if reason or time.monotonic() >= deadline:
+            return tally, reason
+        time.sleep(min(_PROBE_INTERVAL, max(0.0, deadline - time.monotonic())))
 
 
 @contextlib.contextmanager
-def probing(settings: Settings, shas: Collection[str], receipt: Receipt) -> Iterator[None]:
-    """Probe the site while something else goes on, and count its clients' requests; all of it goes on the receipt."""
+def probing(settings: Settings, shas: Collection[str], log: tuple[int, int] | None) -> Iterator[Tally]:
+    """Probe the site while something else goes on, and count its clients' requests; the tally is whole afterwards.
+
+    `shas` are the commits that may answer, `log` is as for `watch`.
+    """
     tally, done = Tally(), threading.Event()
 
     def probe() -> None:
@@ -137,30 +147,26 @@ def probing(settings: Settings, shas: Collection[str], receipt: Receipt) -> Iter
             tally.probe(health.ask_site(settings.watch_url, settings.watch_port), shas)
 
     prober = threading.Thread(target=probe, daemon=True)
-    with _clients(settings, receipt) as log:
+    tail = _clients(settings, log)
+    if settings.watch_url:
+        prober.start()
+    try:
+        yield tally
+    finally:
+        done.set()
         if settings.watch_url:
-            prober.start()
-        try:
-            yield
-        finally:
-            done.set()
-            if settings.watch_url:
-                prober.join()
-            _count(tally, log, settings)
-            tally.add_to(receipt)
+            prober.join()
+        _count(tally, tail, settings)
 
 
-@contextlib.contextmanager
-def _clients(settings: Settings, receipt: Receipt) -> Iterator[Tail | None]:
-    """The access log from where the receipt has read it to; from now on, where it has not yet."""
-    log = Tail(Path(settings.access_log), receipt.log or None) if settings.access_log else None
-    yield log
-    if log is not None:
-        receipt.log = log.mark
+def _clients(settings: Settings, log: tuple[int, int] | None) -> Tail | None:
+    """The access log, from where it was counted before."""
+    return Tail(Path(settings.access_log), log) if settings.access_log else None
 
 
-def _count(tally: Tally, log: Tail | None, settings: Settings) -> None:
-    if log is not None:
-        requests, errors = count_statuses(log.lines(), settings.health_path)
+def _count(tally: Tally, tail: Tail | None, settings: Settings) -> None:
+    if tail is not None:
+        requests, errors = count_statuses(tail.lines(), settings.health_path)
         tally.requests += requests
         tally.errors += errors
+        tally.log = tail.mark

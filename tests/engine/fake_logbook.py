@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from slipway.observers import logbook
+
 from .fakes import Host
 
 TOKEN = "lb_0123_secret"
@@ -83,7 +85,8 @@ def problem(code: int, detail: str) -> Answer:
 
 def connect(host: Host, url: str) -> None:
     host.settings = replace(host.settings, logbook_url=url, logbook_repository_url="https://git.example.com/logbook")
-    host.engine.settings = host.engine.session.settings = host.settings
+    host.engine.settings = host.settings
+    host.engine.observers = [logbook.Logbook(host.settings)]
 
 
 def values_of(host: Host) -> dict[str, Any]:

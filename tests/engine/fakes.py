@@ -128,6 +128,18 @@ def write_release(settings: config.Settings, made: manifest.Manifest) -> Path:
     return path
 
 
+def gone() -> Reporter:
+    """A reporter whose client has disconnected."""
+
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    report = Reporter(as_json=True, stream=Gone())
+    report.note("a first word")
+    return report
+
+
 def request(version: tuple[str, str], **values: Any) -> Request:
     return Request(tag=version[0], sha=version[1], **{"owner": "alice", **values})
 
@@ -141,8 +153,8 @@ def switched(host: Host) -> None:
     """v2 has taken traffic from v1; its deployment is still open."""
     deployed(host, V1)
     host.engine.stage(request(V2), None)
-    host.engine.warm("alice")
-    host.engine.switch("alice")
+    host.engine.phase("start", "alice")
+    host.engine.phase("switch", "alice")
 
 
 class Programs:

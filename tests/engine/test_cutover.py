@@ -14,7 +14,6 @@ from slipway.base import files
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, RefusedError
 from slipway.records import manifest
-from slipway.records.receipt import Receipt
 from slipway.slot import connections, cutover, envfile, health, slots, systemd
 from slipway.slot.connections import Connections
 from slipway.slot.health import Answer
@@ -54,7 +53,7 @@ def slot(monkeypatch: pytest.MonkeyPatch) -> Slot:
 @pytest.fixture
 def hasty(settings: config.Settings) -> config.Settings:
     """Two workers that have to answer three times each, and no patience."""
-    return replace(settings, warm_deadline=0.1, drain_seconds=0.1)
+    return replace(settings, start_deadline=0.1, drain_seconds=0.1)
 
 
 @pytest.mark.usefixtures("slot")
@@ -113,7 +112,7 @@ def test_warm_stops_the_slot_before_it_is_set_up_anew(
 
     monkeypatch.setattr(slots, "prepare", prepared)
     release = manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", "")
-    assert cutover.warm(hasty, "blue", release).startswith("blue ready after 0.")
+    assert cutover.start(hasty, "blue", release).startswith("blue ready after 0.")
     assert slot.calls == ["stop", "prepare", "start"]
     assert envfile.read(hasty.slot("blue") / "env")["RELEASE_SHA"] == SHA
 
@@ -165,36 +164,21 @@ def test_a_release_that_does_not_is_named_with_what_it_answered(
 def test_a_variable_that_went_missing_is_named_before_the_slot_is_touched(hasty: config.Settings, slot: Slot) -> None:
     hasty.env_file.write_text("SECRET_KEY=\n")
     with pytest.raises(RefusedError, match=r"SECRET_KEY is required by logbook.*apps\.logbook\.env"):
-        cutover.warm(hasty, "blue", manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", ""))
+        cutover.start(hasty, "blue", manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", ""))
     assert slot.calls == []
 
 
-def test_a_slot_is_stopped_when_its_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
+def test_a_slot_is_drained_when_its_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
     slot.traffic = iter([Connections(2, 0), Connections(0, 1), Connections(0, 0)])
-    receipt = Receipt()
-    assert cutover.drain_and_stop(hasty, "blue", SHA, receipt).startswith("blue drained in 0.")
-    assert receipt.failed == 0
-    assert slot.calls == ["look", "look", "look", "stop"]
+    waited, left = cutover.drain(hasty, "blue")
+    assert (waited < 1, left.total) == (True, 0)
+    assert slot.calls == ["look", "look", "look"]
 
 
-@pytest.mark.parametrize(("logged", "failed"), [(0, 3), (2, 3), (5, 5)])
-def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted_once(
-    hasty: config.Settings, slot: Slot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logged: int, failed: int
-) -> None:
-    log = tmp_path / "access.log"
-    log.touch()
+def test_a_drain_ends_at_its_deadline_with_what_is_left(hasty: config.Settings, slot: Slot) -> None:
     slot.traffic = itertools.repeat(Connections(established=2, queued=1), 100)
-
-    def stop(*_: object) -> None:  # Nginx answers for what was cut, but not for a WebSocket or half an answer
-        slot.calls.append("stop")
-        log.write_text('{"status": 502, "path": "/slow"}\n' * logged)
-
-    monkeypatch.setattr(systemd, "stop", stop)
-    receipt = Receipt(errors=4)
-    message = cutover.drain_and_stop(replace(hasty, access_log=str(log)), "blue", SHA, receipt)
-    assert (message, receipt.cut) == ("blue stopped at the deadline of 0.1 s, 3 connection(s) cut", 3)
-    assert receipt.failed == 4 + failed
-    assert slot.calls[-2:] == ["look", "stop"]
+    waited, left = cutover.drain(hasty, "blue")
+    assert (waited >= hasty.drain_seconds, left.total) == (True, 3)
 
 
 def test_a_slot_that_still_runs_takes_traffic_again_without_a_start(hasty: config.Settings, slot: Slot) -> None:

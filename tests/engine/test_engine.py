@@ -17,17 +17,15 @@ import pytest
 
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, LockedError, RefusedError
-from slipway.base.output import Reporter
 from slipway.deployment import lock
 from slipway.deployment.engine import Engine
 from slipway.records import deployment, journal, manifest
 from slipway.records.deployment import Request
-from slipway.records.receipt import Receipt
 from slipway.release import build, git, store
 from slipway.slot import cutover, slots, watch
 from slipway.slot.connections import Connections
 
-from .fakes import V1, V2, V3, Host, deployed, request, switched
+from .fakes import V1, V2, V3, Host, deployed, gone, request, switched
 
 
 def test_the_first_deploy_ends_with_one_live_slot_and_nothing_open(host: Host) -> None:
@@ -43,7 +41,7 @@ def test_the_old_slot_serves_until_the_switch_and_stops_after_it(host: Host) -> 
     deployed(host, V1, V2)
     lines = [item for item in journal.read(host.settings.journal) if item.tag == "v2"]
     live = {item.phase: item.live for item in lines}
-    assert live["stage"] == live["migrate"] == live["warm"] == "v1-111111111111"
+    assert live["stage"] == live["migrate"] == live["start"] == "v1-111111111111"
     assert live["switch"] == live["watch"] == live["drain"] == "v2-222222222222"
     assert host.calls[-6:] == ["start green", "gate green", "gate green", "watch", "drain blue", "stop blue"]
     assert host.running == {"green"}
@@ -71,17 +69,17 @@ def test_a_release_that_lets_strangers_in_takes_no_traffic_but_one_that_served_b
 def test_deploying_what_is_live_changes_nothing_until_its_settings_do(host: Host) -> None:
     deployed(host, V1)
     again = host.engine.deploy(request(V1), None)
-    assert (again["changed"], again["action"]) == (False, "nothing")
+    assert (again.changed, again.open) == (False, False)
     host.settings.env_file.write_text('SECRET_KEY="rotated"\n')
-    assert host.engine.deploy(request(V1), None)["changed"]
+    assert host.engine.deploy(request(V1), None).changed
     assert slots.live_slot(host.settings) == "green"
 
 
 def test_deploying_what_is_live_but_not_running_starts_it_again(host: Host) -> None:
     deployed(host, V1)
     host.running.clear()
-    assert host.engine.plan(request(V1))["action"] == "deploy"
-    assert host.engine.deploy(request(V1), None)["changed"]
+    assert host.engine.plan(request(V1)).needed
+    assert host.engine.deploy(request(V1), None).changed
     assert host.running == {"green"}
     assert slots.live_slot(host.settings) == "green"
 
@@ -118,7 +116,7 @@ def test_rollback_returns_to_the_release_before_without_touching_the_schema(host
     deployed(host, V1, V2)
     host.revision = "0002"  # the schema is ahead of v1 now
     result = host.engine.rollback(Request(owner="alice"))
-    assert result["tag"] == "v1"
+    assert result.tag == "v1"
     assert host.live() == "v1-111111111111"
     assert host.results()[-1] == ("rollback", "v1", "succeeded")
     assert any("ahead" in item.message for item in journal.read(host.settings.journal))
@@ -163,7 +161,7 @@ def test_a_rollback_wants_space_only_where_the_release_was_pruned(host: Host, mo
         host.engine.open_rollback(Request(owner="alice"))
     assert deployment.load(host.settings.deployment) is None
     host.build(host.settings, "v1-111111111111", *V1)
-    assert host.engine.open_rollback(Request(owner="alice"))["changed"]
+    assert host.engine.open_rollback(Request(owner="alice")).changed
 
 
 def test_a_moved_tag_is_refused_unless_forced(host: Host) -> None:
@@ -173,14 +171,14 @@ def test_a_moved_tag_is_refused_unless_forced(host: Host) -> None:
         host.engine.plan(request(moved))
     with pytest.raises(RefusedError, match="Make a new tag"):
         deployed(host, moved)
-    assert host.engine.deploy(request(moved, force=True), None)["changed"]
+    assert host.engine.deploy(request(moved, force=True), None).changed
 
 
 def test_only_tags_deploy_unless_the_environment_takes_commits(host: Host) -> None:
     with pytest.raises(RefusedError, match="prod deploys tags only"):
         host.engine.stage(Request(sha="4" * 40, owner="alice"), None)
     host.engine.settings = replace(host.settings, accept="commits")
-    assert host.engine.stage(Request(sha="4" * 40, owner="alice"), None)["changed"]
+    assert host.engine.stage(Request(sha="4" * 40, owner="alice"), None).changed
 
 
 def test_a_missing_secret_is_named_before_anything_changes(host: Host) -> None:
@@ -228,7 +226,7 @@ def test_what_was_sent_is_gone_also_when_it_is_torn(
 
 
 def test_a_bundle_with_what_the_host_has_is_not_used(host: Host, tmp_path: Path) -> None:
-    assert host.engine.stage(request(V1), _sent(tmp_path))["changed"]
+    assert host.engine.stage(request(V1), _sent(tmp_path)).changed
 
 
 def test_a_bundle_is_read_from_standard_input_before_anybody_is_told_to_wait(
@@ -251,13 +249,13 @@ def test_a_commit_that_nobody_sent_is_refused_with_the_option(host: Host) -> Non
 def test_what_was_watched_is_not_watched_again_and_settle_alone_watches(host: Host) -> None:
     switched(host)
     watches = host.calls.count("watch")
-    host.engine.watch("alice")
-    host.engine.settle("alice")
+    host.engine.phase("watch", "alice")
+    host.engine.finish("alice")
     assert host.calls.count("watch") == watches + 1
     host.engine.stage(request(V3), None)
-    host.engine.warm("alice")
-    host.engine.switch("alice")
-    host.engine.settle("alice")
+    host.engine.phase("start", "alice")
+    host.engine.phase("switch", "alice")
+    host.engine.finish("alice")
     assert host.calls.count("watch") == watches + 2
 
 
@@ -265,7 +263,7 @@ def test_a_release_over_its_budget_is_sent_back_by_a_watch_of_its_own(host: Host
     switched(host)
     host.watch_reason = "9 of 20 requests were answered with a server error"
     with pytest.raises(FailedError, match=r"v2 took traffic, but 9 of 20.*v1-111111111111 serves as before"):
-        host.engine.watch("alice")
+        host.engine.phase("watch", "alice")
     assert host.results()[-1] == ("deploy", "v2", "failed")
 
 
@@ -282,23 +280,19 @@ def test_a_branched_history_is_refused_and_an_older_release_is_not(host: Host) -
 def test_events_are_one_json_object_a_line(host: Host) -> None:
     deployed(host, V1)
     events = [json.loads(line) for line in host.stream.getvalue().splitlines()]
-    assert [item["phase"] for item in events] == ["stage", "migrate", "warm", "switch", "watch", "drain", "prune"]
+    assert [item["phase"] for item in events] == ["stage", "migrate", "start", "switch", "watch", "drain", "prune"]
 
 
 def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
-    class Gone(io.StringIO):
-        def write(self, _: str) -> int:
-            raise BrokenPipeError
-
-    report = Reporter(as_json=True, stream=Gone())
+    report = gone()
     report.result("ok", "done")
     assert not report.has_client
 
 
 def test_nothing_is_switched_when_nobody_waits_for_it_any_more(host: Host) -> None:
     deployed(host, V1)
-    host.engine.session.report.has_client = False
-    with pytest.raises(FailedError, match=r"had gone before it\. v1-111111111111 serves as before"):
+    host.engine.report = gone()
+    with pytest.raises(FailedError, match=r"disconnected before the switch\. v1-111111111111 serves as before"):
         host.engine.deploy(request(V2), None)
     assert host.live() == "v1-111111111111"
     assert host.running == {"blue"}
@@ -337,7 +331,7 @@ def test_a_live_release_that_cannot_bear_the_new_schema_stops_the_deploy_and_the
 
 
 def test_where_it_is_told_to_the_deploy_goes_on_at_once_and_says_so(expanding: Host) -> None:
-    expanding.engine = Engine(replace(expanding.settings, on_incompatible="continue"), expanding.engine.session.report)
+    expanding.engine = Engine(replace(expanding.settings, on_incompatible="continue"), expanding.engine.report)
     expanding.not_ready = "HTTP 503: no column name"
     deployed(expanding, V2)
     assert expanding.live() == "v2-222222222222"
@@ -366,9 +360,7 @@ def test_a_migration_that_the_live_release_cannot_run_on_is_not_run(contracting:
     ):
         deployed(contracting, V2)
     assert "upgrade" not in contracting.calls
-    contracting.engine = Engine(
-        replace(contracting.settings, on_incompatible="continue"), contracting.engine.session.report
-    )
+    contracting.engine = Engine(replace(contracting.settings, on_incompatible="continue"), contracting.engine.report)
     deployed(contracting, V2)
     assert contracting.revision == "0002"
 
@@ -377,7 +369,7 @@ def test_a_migration_that_the_live_release_cannot_run_on_is_not_run(contracting:
 def contracted(contracting: Host) -> Host:
     """v2 is live, on a schema that v1 cannot run on."""
     allowing = replace(contracting.settings, on_incompatible="continue")
-    contracting.engine = Engine(allowing, contracting.engine.session.report)
+    contracting.engine = Engine(allowing, contracting.engine.report)
     deployed(contracting, V2)
     contracting.calls.clear()
     return contracting
@@ -408,7 +400,7 @@ def test_deploying_such_code_is_refused_as_well(contracted: Host) -> None:
 
 def test_where_data_may_be_lost_the_schema_goes_back_before_the_release_is_started(contracted: Host) -> None:
     plan = contracted.engine.plan_rollback(Request(owner="alice"), allow_data_loss=True)
-    assert plan["message"] == "v1 would be live again, after a dump and a downgrade from 0002."
+    assert plan.message == "v1 would be live again, after a dump and a downgrade from 0002."
     contracted.engine.rollback(Request(owner="alice"), allow_data_loss=True)
     assert contracted.calls[:2] == ["downgrade", "start blue"]
     assert contracted.live() == "v1-111111111111"
@@ -436,18 +428,16 @@ def test_a_deploy_ends_with_its_receipt_in_a_sentence_and_in_the_journal(
 ) -> None:
     deployed(host, V1)
 
-    def watched(_: object, __: str, receipt: Receipt) -> tuple[watch.Tally, str]:
-        receipt.requests, receipt.errors, receipt.probes = 400, 1, 12
-        receipt.milliseconds = [2.0] * 11 + [9.0]
-        return watch.Tally(), ""
+    def watched(*_: object) -> tuple[watch.Tally, str]:
+        return watch.Tally(requests=400, errors=1, probes=12, milliseconds=[2.0] * 11 + [9.0]), ""
 
     monkeypatch.setattr(watch, "watch", watched)
     host.left = Connections(2, 0)
-    message = host.engine.deploy(request(V2), None)["message"]
+    message = host.engine.deploy(request(V2), None).message
     assert message.startswith("v1 → v2 in 0.")
     assert message.endswith(" s, 3 of 412 requests failed (p50 2 ms, p99 9 ms).")
     closing = journal.results(journal.read(host.settings.journal), 1)[0]
     assert closing.message == message
     written = closing.detail["receipt"]
     assert (written["sent"], written["failed"], written["cut"], written["p99_ms"]) == (412, 3, 2, 9.0)
-    assert list(written["phases"]) == ["stage", "migrate", "warm", "switch", "watch", "drain"]
+    assert list(written["phases"]) == ["stage", "migrate", "start", "switch", "watch", "drain"]

@@ -40,7 +40,7 @@ def test_a_release_that_was_rolled_back_from_is_not_returned_to() -> None:
 
 def test_failed_deploys_are_no_history() -> None:
     failed = entry("v2", outcome="failed", was="v1")
-    entries = [entry("v1"), failed, entry("v3", was="v1"), entry("v3", phase="warm", outcome="ok", was="v1")]
+    entries = [entry("v1"), failed, entry("v3", was="v1"), entry("v3", phase="start", outcome="ok", was="v1")]
     assert _name(journal.previous(entries, "v3")) == "v1"
 
 

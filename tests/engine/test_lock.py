@@ -15,7 +15,7 @@ import sys, time
 from pathlib import Path
 from slipway.deployment import lock
 with lock.hold(Path(sys.argv[1]), "logbook") as held:
-    held.renew("alice@laptop", "d1", "warm", "v1.2.0", 60)
+    held.renew("alice@laptop", "d1", "start", "v1.2.0", 60)
     print("held", flush=True)
     time.sleep(60)
 """
@@ -33,7 +33,7 @@ def test_the_second_comer_is_told_at_once_who_holds_it_and_a_kill_frees_it(tmp_p
     holder = _holder(path)
     try:
         started = time.monotonic()
-        with pytest.raises(LockedError, match=r"alice@laptop \(v1\.2\.0, phase warm"), lock.hold(path, "logbook"):
+        with pytest.raises(LockedError, match=r"alice@laptop \(v1\.2\.0, phase start"), lock.hold(path, "logbook"):
             pass
         assert time.monotonic() - started < 1
         os.kill(holder.pid, signal.SIGKILL)

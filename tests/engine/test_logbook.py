@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, LockedError
 from slipway.observers import logbook
-from slipway.records import deployment
+from slipway.records import deployment, phases
 from slipway.records.deployment import Request
 from slipway.slot import slots
 
@@ -40,7 +41,7 @@ def test_a_deploy_is_told_when_it_begins_and_when_it_ends(host: Host, told: Logb
     assert path == "/api/v1/deployments/1/finish"
     assert ended["status"] == "succeeded"
     assert ended["detail"].startswith("v1 is live in ")
-    assert set(ended["phases"]) == {"stage", "migrate", "warm", "switch", "watch", "drain"}
+    assert set(ended["phases"]) == {"stage", "migrate", "start", "switch", "watch", "drain"}
     assert ended["finished_at"] >= begun["started_at"]
     assert (waiting(host), notes(host), len(told.keys)) == (0, [], 1)
 
@@ -82,25 +83,25 @@ def _is_reverted_before_the_switch(host: Host) -> None:
 
 def _is_reverted_after_the_switch(host: Host) -> None:
     host.engine.stage(request(V2), None)
-    host.engine.warm("alice")
-    host.engine.switch("alice")
+    host.engine.phase("start", "alice")
+    host.engine.phase("switch", "alice")
     host.engine.revert("alice")
 
 
 def _dies_between_the_rename_and_its_line(host: Host) -> None:
     host.engine.stage(request(V2), None)
-    host.engine.warm("alice")
+    host.engine.phase("start", "alice")
     slots.switch(host.settings, "green")
     host.engine.revert("alice")
 
 
 def _dies_in_its_undoing(host: Host) -> None:
     host.engine.stage(request(V2), None)
-    host.engine.warm("alice")
-    host.engine.switch("alice")
+    host.engine.phase("start", "alice")
+    host.engine.phase("switch", "alice")
     opened = deployment.load(host.settings.deployment)
     assert opened is not None
-    deployment.advance(host.settings.deployment, opened, deployment.REVERTING)
+    deployment.save(host.settings.deployment, replace(opened, state=phases.REVERTING))
     slots.switch(host.settings, "blue")
     host.engine.recover()
 
@@ -112,8 +113,8 @@ def _dies_before_the_switch(host: Host) -> None:
 
 def _dies_after_the_switch(host: Host) -> None:
     host.engine.stage(request(V2), None)
-    host.engine.warm("alice")
-    host.engine.switch("alice")
+    host.engine.phase("start", "alice")
+    host.engine.phase("switch", "alice")
     host.engine.recover()
 
 

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from slipway.records import manifest
@@ -31,10 +31,13 @@ def test_a_damaged_manifest_makes_no_release(tmp_path: Path) -> None:
         assert manifest.read(tmp_path) is None
 
 
-def test_what_a_newer_engine_wrote_besides_is_left_out(tmp_path: Path) -> None:
+def test_what_a_newer_engine_wrote_besides_is_kept(tmp_path: Path) -> None:
     (tmp_path / manifest.COMPLETE).touch()
     (tmp_path / manifest.NAME).write_text(json.dumps({**asdict(MADE), "invented_later": 1}))
-    assert manifest.read(tmp_path) == MADE
+    found = manifest.read(tmp_path)
+    assert found == replace(MADE, unknown={"invented_later": 1})
+    assert found is not None
+    assert json.loads(manifest.dump(found))["invented_later"] == 1
 
 
 def test_pending_is_what_follows_on_the_databases_revision() -> None:

@@ -68,7 +68,7 @@ def test_a_process_that_dies_before_it_told_the_end_leaves_it_to_the_next(
         killed.setattr(logbook, "end", lambda *_: "")
         host.watch_reason = "it is slow"
         with pytest.raises(FailedError):
-            host.engine.settle("alice")
+            host.engine.finish("alice")
     assert logbook.waiting(host.settings)[0] == 1
     assert logbook.flush(host.settings).sent == 1
     assert told.ends()[-1] == (2, "rolled_back")

@@ -90,7 +90,7 @@ def test_an_app_that_is_being_deployed_is_locked_with_4_and_names_the_holder(
     installed: config.Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
-        held.renew("bob", "d1", "warm", "v1", 60)
+        held.renew("bob", "d1", "start", "v1", 60)
         assert cli.main(["prune", "logbook", "--json"]) == 4
     result = _result(capsys)
     assert (result["outcome"], result["holder"]) == ("locked", "bob")
@@ -189,7 +189,7 @@ def test_nothing_is_run_where_nothing_is_live(capsys: pytest.CaptureFixture[str]
 
 def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert installed.logbook_url == ""
-    assert cli.main(["tell", "logbook", "--json"]) == 3
+    assert cli.main(["report", "logbook", "--json"]) == 3
     assert "Set apps.logbook.logbook_url in the inventory" in _result(capsys)["message"]
 
 
@@ -217,7 +217,7 @@ def test_what_was_told_is_said_and_what_still_waits_is_a_failure(
     connected = replace(installed, logbook_url="https://logbook.example.com")
     monkeypatch.setattr(config, "load", lambda _: connected)
     monkeypatch.setattr(logbook, "flush", lambda _: delivery)
-    assert cli.main(["tell", "logbook", "--json"]) == code
+    assert cli.main(["report", "logbook", "--json"]) == code
     assert _result(capsys)["message"].startswith(message)
 
 
@@ -253,8 +253,8 @@ def test_who_asked_is_told_to_the_unit_in_which_everybody_is_root(unit: Unit, ar
 def test_a_phase_belongs_to_whoever_opened_its_deployment(unit: Unit) -> None:
     unit.code = 1
     unit.active = [False, False]
-    assert cli.main(["warm", "logbook"]) == 1
-    assert unit.ran == [["warm", "logbook"]]
+    assert cli.main(["start", "logbook"]) == 1
+    assert unit.ran == [["start", "logbook"]]
 
 
 @pytest.mark.parametrize(("active", "runs"), [([True], 0), ([False, True], 1)])
@@ -262,7 +262,7 @@ def test_a_unit_that_is_taken_is_locked(
     installed: config.Settings, unit: Unit, capsys: pytest.CaptureFixture[str], active: list[bool], runs: int
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
-        held.renew("bob", "d1", "warm", "v1", 60)
+        held.renew("bob", "d1", "start", "v1", 60)
     unit.active, unit.code = active, 1
     assert cli.main([*DEPLOY, "--json"]) == 4
     assert _result(capsys)["holder"] == "bob"
@@ -274,7 +274,7 @@ def test_what_a_dead_run_has_left_at_work_is_waited_for(
     installed: config.Settings, unit: Unit, dead: str, waits: bool
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
-        held.renew("bob", "d1", "warm", "v1", 60)
+        held.renew("bob", "d1", "start", "v1", 60)
     assert cli.main(["rollback", "logbook", "--supersede", dead]) == 0
     assert (unit.patience > 60) is waits
 
@@ -300,5 +300,5 @@ def test_what_touches_no_running_service_stays_in_the_callers_process(unit: Unit
 @pytest.mark.usefixtures("installed")
 def test_what_is_in_the_unit_does_not_detach_again(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(systemd.INSIDE, "1")
-    assert cli.main(["warm", "logbook"]) == 3
+    assert cli.main(["start", "logbook"]) == 3
     assert unit.ran == []

@@ -15,17 +15,17 @@ from slipway.slot.connections import Connections
 from .fakes import V1, V2, V3, Host, deployed, request, switched
 
 
-@pytest.mark.parametrize("phases", [[], ["migrate"], ["migrate", "warm"]])
+@pytest.mark.parametrize("phases", [[], ["migrate"], ["migrate", "start"]])
 def test_what_was_interrupted_before_the_switch_is_undone(host: Host, phases: list[str]) -> None:
     deployed(host, V1)
     host.engine.stage(request(V2), None)
     for name in phases:
-        getattr(host.engine, name)("alice")
+        host.engine.phase(name, "alice")
     host.engine.recover()
     assert host.live() == "v1-111111111111"
     assert host.running == {"blue"}
     assert host.results()[-1] == ("deploy", "v2", "reverted")
-    assert host.engine.recover()["changed"] is False
+    assert host.engine.recover().changed is False
 
 
 @pytest.mark.parametrize("comes_next", ["recover", "prune", "revert", "stage"])
@@ -59,7 +59,7 @@ def test_a_crash_between_the_rename_and_its_record_counts_as_switched(host: Host
     """The link is the truth: the state file still says warm."""
     deployed(host, V1)
     host.engine.stage(request(V2), None)
-    host.engine.warm("alice")
+    host.engine.phase("start", "alice")
     files.link_atomically(host.settings.live, "slots/green")
     host.engine.recover()
     assert host.live() == "v2-222222222222"
@@ -68,9 +68,9 @@ def test_a_crash_between_the_rename_and_its_record_counts_as_switched(host: Host
 
 def test_the_same_deploy_again_ends_one_that_was_killed_after_its_switch(host: Host) -> None:
     switched(host)
-    assert host.engine.plan(request(V2))["action"] == "deploy"
+    assert host.engine.plan(request(V2)).needed
     again = host.engine.deploy(request(V2), None)
-    assert (again["changed"], again["action"]) == (True, "nothing")
+    assert (again.changed, again.open) == (True, False)
     assert host.running == {"green"}
     assert host.results()[-1] == ("deploy", "v2", "succeeded")
     assert lock.read(host.settings.lock) is None
@@ -80,10 +80,10 @@ def test_the_same_deploy_again_ends_one_that_was_killed_after_its_switch(host: H
 def test_the_same_rollback_again_goes_where_the_killed_one_went(host: Host, switched: bool) -> None:
     deployed(host, V1, V2, V3)
     host.engine.open_rollback(Request(owner="alice"))
-    host.engine.warm("alice")
+    host.engine.phase("start", "alice")
     if switched:
-        host.engine.switch("alice")
-    assert host.engine.plan_rollback(Request(owner="alice"))["release"] == "v2-222222222222"
+        host.engine.phase("switch", "alice")
+    assert host.engine.plan_rollback(Request(owner="alice")).release == "v2-222222222222"
     host.engine.rollback(Request(owner="alice"))
     assert host.live() == "v2-222222222222"
     assert host.results()[-1] == ("rollback", "v2", "succeeded")
@@ -93,10 +93,10 @@ def test_the_same_rollback_again_does_not_go_further(host: Host) -> None:
     """Whoever gives it again may not have seen the first one end."""
     deployed(host, V1, V2, V3)
     host.engine.rollback(Request(owner="alice"))
-    assert host.engine.plan_rollback(Request(owner="alice"))["action"] == "nothing"
+    assert not host.engine.plan_rollback(Request(owner="alice")).open
     again = host.engine.rollback(Request(owner="alice"))
-    assert (again["action"], again["changed"]) == ("nothing", False)
-    assert again["message"] == "v2 is live already, by the last rollback. To go further back, name the version."
+    assert (again.open, again.changed) == (False, False)
+    assert again.message == "v2 is live already, by the last rollback. To go further back, name the version."
     assert host.live() == "v2-222222222222"
     host.engine.rollback(Request(owner="alice"), "v1")
     assert host.live() == "v1-111111111111"
@@ -134,12 +134,12 @@ def test_a_way_back_that_fails_is_told_with_what_began_it(host: Host) -> None:
     deployed(host, V1)
     host.watch_reason = "9 of 20 requests were answered with a server error"
     host.engine.stage(request(V2), None)
-    host.engine.warm("alice")
-    host.engine.switch("alice")
+    host.engine.phase("start", "alice")
+    host.engine.phase("switch", "alice")
     host.running.discard("blue")  # the old release died meanwhile,
     host.bad_gate.add(V1[1])  # and does not come back
-    with pytest.raises(FailedError, match=r"9 of 20.*way back failed: logbook@blue crashed.*slipway revert logbook"):
-        host.engine.settle("alice")
+    with pytest.raises(FailedError, match=r"9 of 20.*not be undone: logbook@blue crashed.*slipway revert logbook"):
+        host.engine.finish("alice")
     assert host.live() == "v2-222222222222"
 
 
@@ -152,16 +152,16 @@ def test_boot_starts_the_live_slot_and_only_that(host: Host) -> None:
 
 def test_revert_after_the_switch_sends_traffic_back(host: Host) -> None:
     switched(host)
-    assert host.engine.revert("alice")["changed"]
+    assert host.engine.revert("alice").changed
     assert host.live() == "v1-111111111111"
     assert host.running == {"blue"}
-    assert host.engine.revert("alice")["changed"] is False
+    assert host.engine.revert("alice").changed is False
 
 
 def test_a_slot_that_runs_without_traffic_or_a_deployment_is_stopped(host: Host) -> None:
     deployed(host, V1)
     host.running.add("green")
-    assert "green was running without taking traffic" in host.engine.recover()["message"]
+    assert "green ran without taking traffic" in host.engine.recover().message
     assert host.running == {"blue"}
 
 
@@ -191,7 +191,7 @@ def test_on_the_way_back_a_stopped_old_slot_passes_its_gate_first(host: Host) ->
 def test_what_the_way_back_cut_is_said_and_written_down(host: Host) -> None:
     switched(host)
     host.left = Connections(established=2, queued=1)
-    assert host.engine.revert("alice")["message"].endswith("3 connection(s) to v2 were cut.")
+    assert host.engine.revert("alice").message.endswith("3 connection(s) to v2 were cut.")
     assert journal.read(host.settings.journal)[-1].message.endswith("3 connection(s) to v2 were cut.")
 
 
@@ -199,6 +199,6 @@ def test_somebody_elses_deployment_is_not_undone(host: Host) -> None:
     host.engine.stage(request(V1), None)
     with lock.hold(host.settings.lock, "logbook") as held:
         held.end_lease()
-    assert host.engine.revert("bob")["changed"] is False
+    assert host.engine.revert("bob").changed is False
     assert deployment.load(host.settings.deployment) is not None
-    assert host.engine.revert(None)["changed"]
+    assert host.engine.revert(None).changed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
 from slipway.base.errors import FailedError, LockedError, RefusedError
 from slipway.deployment import lock
-from slipway.records import deployment, journal, manifest
+from slipway.records import deployment, journal, manifest, phases
 from slipway.release import build
 from slipway.slot import cutover
 
@@ -18,12 +19,15 @@ from .fakes import V1, V2, V3, Host, deployed, request
 def test_a_full_disk_is_a_failure_like_any_other(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
 
-    def full(*_: object) -> manifest.Manifest:
+    def full(*_: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(build, "build", full)
     monkeypatch.setattr(journal, "append", full)
-    monkeypatch.setattr(deployment, "advance", full)
+    saved = deployment.save
+    monkeypatch.setattr(
+        deployment, "save", lambda path, item: full() if item.state != phases.OPENED else saved(path, item)
+    )
     with pytest.raises(FailedError, match=r"No space left on device.*v1-111111111111 serves as before"):
         deployed(host, V2)
     assert deployment.load(host.settings.deployment) is None
@@ -35,21 +39,21 @@ def test_another_owners_open_deployment_is_respected_until_its_lease_ends(host: 
     with pytest.raises(LockedError, match="deployed by alice"):
         host.engine.stage(request(V2, owner="bob"), None)
     with pytest.raises(LockedError, match="deployed by alice"):
-        host.engine.warm("bob")
-    assert host.engine.stage(request(V2, owner="bob", superseded=("alice",)), None)["changed"]
+        host.engine.phase("start", "bob")
+    assert host.engine.stage(request(V2, owner="bob", superseded=("alice",)), None).changed
     with pytest.raises(LockedError, match="deployed by bob"):
-        host.engine.warm("alice")
+        host.engine.phase("start", "alice")
 
 
 def test_phases_keep_their_order(host: Host) -> None:
     with pytest.raises(RefusedError, match="No deployment of logbook is open"):
-        host.engine.warm(None)
+        host.engine.phase("start", None)
     host.engine.stage(request(V1), None)
-    with pytest.raises(RefusedError, match="is staged; this phase follows on warm"):
-        host.engine.switch(None)
-    host.engine.warm(None)
-    with pytest.raises(RefusedError, match="is warm; this phase follows on switched"):
-        host.engine.settle(None)
+    with pytest.raises(RefusedError, match="is staged; this phase needs it to be started"):
+        host.engine.phase("switch", None)
+    host.engine.phase("start", None)
+    with pytest.raises(RefusedError, match="is started; this phase needs it to be switched"):
+        host.engine.finish(None)
 
 
 def test_a_mistake_of_our_own_undoes_the_deployment_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +96,7 @@ def test_who_comes_second_is_told_the_phase_that_runs(host: Host, monkeypatch: p
     told: list[str] = []
     monkeypatch.setattr(cutover, "pass_gate", meanwhile)
     deployed(host, V1)
-    assert ["phase warm" in told[0], "phase switch" in told[1]] == [True, True]
+    assert ["phase start" in told[0], "phase switch" in told[1]] == [True, True]
 
 
 def test_a_lease_with_nothing_open_keeps_nobody_out(host: Host) -> None:
@@ -106,9 +110,9 @@ def test_a_deployment_that_was_taken_over_is_not_gone_on_with(host: Host) -> Non
     host.engine.stage(request(V1, owner="bob"), None)
     with lock.hold(host.settings.lock, "logbook") as held:
         held.end_lease()
-    with pytest.raises(RefusedError, match="is now that of bob, not of alice"):
-        host.engine.migrate("alice")
-    assert host.engine.migrate(None)["release"] == "v1-111111111111"
+    with pytest.raises(RefusedError, match="now belongs to bob, not to alice"):
+        host.engine.phase("migrate", "alice")
+    assert host.engine.phase("migrate", None).release == "v1-111111111111"
 
 
 def test_a_release_that_has_proved_itself_stays_when_the_old_slot_cannot_be_drained(
@@ -127,7 +131,7 @@ def test_a_release_that_has_proved_itself_stays_when_the_old_slot_cannot_be_drai
 
 
 def test_every_deploy_prunes_what_is_beyond_the_number_to_keep(host: Host) -> None:
-    host.engine.session.settings = replace(host.settings, keep_releases=2)
+    host.engine.settings = replace(host.settings, keep_releases=2)
     deployed(host, V1, V2, V3)
     assert sorted(path.name[:2] for path in host.settings.releases.iterdir()) == ["v2", "v3"]
 
@@ -136,5 +140,5 @@ def test_a_prune_by_hand_keeps_the_release_that_is_being_deployed(host: Host) ->
     deployed(host, V1, V2)
     host.engine.settings = replace(host.settings, keep_releases=1)
     host.engine.stage(request(V3), None)
-    assert host.engine.prune()["deleted"] == []
-    assert host.engine.migrate("alice")["tag"] == "v3"
+    assert host.engine.prune().deleted == []
+    assert host.engine.phase("migrate", "alice").tag == "v3"

@@ -31,7 +31,7 @@ def test_names_that_cannot_are_refused_with_the_rule(name: str) -> None:
 
 
 def test_whole_numbers_do_for_times() -> None:
-    assert config.parse({**REQUIRED, "warm_deadline": 5}, "test").warm_deadline == 5.0
+    assert config.parse({**REQUIRED, "start_deadline": 5}, "test").start_deadline == 5.0
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,8 @@ def test_a_quiet_watch_ends_after_its_time_and_counts_what_it_saw(
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 200)
     started = time.monotonic()
-    receipt = Receipt()
-    tally, reason = watch.watch(watched, SHA, receipt)
+    tally, reason = watch.watch(watched, SHA, None)
+    receipt = tally.added_to(Receipt())
     assert 0.3 <= time.monotonic() - started < 2
     assert reason == ""
     assert (tally.requests, tally.errors, tally.failed_probes) == (tally.probes * 10, 0, 0)
@@ -123,7 +123,7 @@ def test_a_watch_ends_at_once_when_its_clients_get_errors(
     watched: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 500)
-    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, Receipt())
+    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, None)
     assert reason == "20 of 20 requests were answered with a server error"
 
 
@@ -131,7 +131,7 @@ def test_a_watch_ends_at_once_when_its_probes_are_lost(
     watched: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(0, problem="timed out", seconds=0.5), 200)
-    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, Receipt())
+    _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, None)
     assert reason == "health requests through nginx failed for 1.0 s (timed out)"
 
 
@@ -139,13 +139,14 @@ def test_what_a_cutover_is_accompanied_by_goes_on_one_receipt_without_a_gap(
     watched: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA, seconds=0.002), 200)
-    receipt = Receipt()
-    with watch.probing(watched, [SHA], receipt):
+    with watch.probing(watched, [SHA], None) as tally:
         time.sleep(0.1)
+    receipt = tally.added_to(Receipt())
     with Path(watched.access_log).open("a") as file:
         file.write(f"{_line(503)}\n")  # between two phases, when nobody watches
-    with watch.probing(watched, ["b" * 40], receipt):
+    with watch.probing(watched, ["b" * 40], receipt.log) as tally:
         time.sleep(0.1)
+    receipt = tally.added_to(receipt)
     assert receipt.probes > 2
     assert receipt.requests == receipt.probes * 10 + 1
     assert receipt.errors == 1

@@ -1,0 +1,57 @@
+"""What to do about a deployment that was interrupted: by a kill, a lost connection, or a restart of the host.
+
+Before the rename of the `live` link the old release goes on, after it the new one. On several hosts no host decides
+that alone: until the controller has said `finish`, the old release serves.
+"""
+
+from __future__ import annotations
+
+from slipway.deployment import steps
+from slipway.deployment.run import Run
+from slipway.records import phases
+from slipway.slot import cutover, slots, systemd
+
+
+def recover(run: Run, *, at_boot: bool = False) -> str:
+    """Bring an interrupted deployment to one end; what was done, or "" when there was nothing to do."""
+    found = run.deployment
+    live = slots.live_slot(run.settings)
+    if found is None:
+        return _stop_idle(run, live)
+    switched = live == found.to_slot
+    if found.state == phases.REVERTING:
+        run.undo("reverted", "its undoing was interrupted")
+        return f"The undoing of the {found.action} of {found.version} was interrupted and is finished now."
+    if found.fleet and found.state != phases.FINISHING:
+        if at_boot:
+            return _suspend(run)
+        run.undo("reverted", "interrupted on one of several hosts")
+        return f"The {found.action} of {found.version} on several hosts was interrupted and is undone here."
+    if switched:
+        steps.finish(run)
+        return f"The {found.action} of {found.version} was interrupted after its switch and is finished now."
+    run.undo("reverted", "interrupted before the switch")
+    return f"The {found.action} of {found.version} was interrupted before its switch and is undone."
+
+
+def _stop_idle(run: Run, live: str | None) -> str:
+    """Stop a slot that runs without taking traffic."""
+    idle = slots.other(live)
+    if live is None or systemd.state(run.settings.app, idle).active == "inactive":
+        return ""
+    systemd.stop(run.settings.app, idle)
+    return f"{idle} ran without taking traffic and was stopped."
+
+
+def _suspend(run: Run) -> str:
+    """Let the old release serve, and leave the deployment open for the controller's next run."""
+    found = run.current
+    run.advance(phases.SUSPENDED)
+    if slots.live_slot(run.settings) == found.to_slot:
+        release = run.release_before()
+        cutover.go_back(run.settings, found.from_slot, release.sha if release else None)
+    systemd.stop(run.settings.app, found.to_slot)
+    return (
+        f"The {found.action} of {found.version} on several hosts ({', '.join(found.fleet)}) was interrupted. "
+        f"{found.from_release or 'No release'} serves here until deploy.yml or rollback.yml is run again."
+    )

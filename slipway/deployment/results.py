@@ -1,0 +1,65 @@
+"""What the commands of the engine come to. Each is printed as one JSON object, or as its message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from slipway.records.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was done, in a sentence, and whether anything is different now."""
+
+    message: str
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class Plan(Result):
+    """What a deploy would do. `live` says what is live now: its tag, commit and release; None when nothing is."""
+
+    needed: bool = True
+    release: str = ""
+    live: dict[str, Any] | None = None
+    known: list[str] = field(default_factory=list)  # commits that the host has already
+    needs_bundle: bool = False
+    revision: str | None = None  # of the database
+
+
+@dataclass(frozen=True)
+class Progress(Result):
+    """A deployment after a command. `open` is False when there was nothing to do, and no deployment was opened."""
+
+    open: bool = False
+    action: str = ""
+    release: str = ""
+    tag: str | None = None
+    sha: str = ""
+    version: str = ""
+    from_release: str | None = None
+    downgrades: bool = False
+
+
+@dataclass(frozen=True)
+class Pruned(Result):
+    """Names of the releases and files that were deleted."""
+
+    deleted: list[str] = field(default_factory=list)
+
+
+def progress(deployment: Deployment, message: str, *, changed: bool = True) -> Progress:
+    """How far a deployment has come."""
+    return Progress(
+        message=message,
+        changed=changed,
+        open=True,
+        action=deployment.action,
+        release=deployment.release,
+        tag=deployment.tag,
+        sha=deployment.sha,
+        version=deployment.version,
+        from_release=deployment.from_release,
+        downgrades=deployment.schema_from is not None,
+    )

@@ -1,0 +1,139 @@
+"""The phases of an open deployment: one function for each row of the table in `slipway.records.phases`."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import nullcontext
+from dataclasses import replace
+
+from slipway.base.errors import FailedError
+from slipway.deployment.run import Found, Run
+from slipway.records import manifest, phases
+from slipway.records.manifest import Manifest
+from slipway.release import build, store
+from slipway.schema import migrate as migrations
+from slipway.slot import cutover, slots, systemd
+from slipway.slot import watch as watching
+
+
+def take(run: Run, name: str) -> Found:
+    """Run one phase of the open deployment; FailedError, with the deployment undone, when it fails."""
+    with run.phase(name) as step:
+        step.found = _FUNCTIONS[name](run)
+    return step.found
+
+
+def stage(run: Run) -> Found:
+    """Build the release, or find it built."""
+    wanted = run.current
+    already = manifest.read(run.settings.release(wanted.release)) is not None
+    build.build(run.settings, wanted.release, wanted.tag, wanted.sha)
+    return Found(f"{wanted.release}{' is here already' if already else ''}", skipped=already)
+
+
+def migrate(run: Run) -> Found:
+    """Bring the database to the release's head. In a rollback that may lose data, dump it and go back to that head."""
+    release = _release(run)
+    if run.current.action == "rollback":
+        if run.current.schema_from is None:
+            return Found("the schema stays", skipped=True)
+        return Found(migrations.downgrade(run.settings, release))
+    detail = {"heads": release.heads}
+    if reason := migrations.nothing_to_run(run.settings, release):
+        return Found(reason, skipped=True, detail=detail)
+    return Found(_upgrade(run, release), detail=detail)
+
+
+def start(run: Run) -> Found:
+    """Start the release in the idle slot and pass the gate."""
+    release = _release(run)
+    message = cutover.start(run.settings, run.current.to_slot, release)
+    if run.current.action == "deploy":  # a release that served before may be older than this demand
+        message += cutover.check_authentication(run.settings, run.current.to_slot, release)
+    return Found(message)
+
+
+def switch(run: Run) -> Found:
+    """Send traffic to the new release."""
+    wanted = run.current
+    before = run.release_before()
+    # Before the first release there is nothing that could answer a probe.
+    with run.observing(before.sha, wanted.sha) if before else nullcontext():
+        cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have died since it was ready
+        slots.switch(run.settings, wanted.to_slot)
+    return Found(f"{wanted.to_slot} takes traffic: {wanted.version}")
+
+
+def watch(run: Run) -> Found:
+    """Watch the new release under traffic; FailedError when it is over its budget."""
+    tally, reason = watching.watch(run.settings, run.current.sha, run.current.receipt.log)
+    run.count(tally)
+    if reason:
+        raise FailedError(f"{run.current.version} took traffic, but {reason}.")
+    return Found(f"{tally.requests} requests, {tally.errors} server errors")
+
+
+def finish(run: Run) -> str:
+    """Drain and stop the old slot, close the deployment as succeeded, prune; the receipt as a sentence."""
+    with contextlib.suppress(OSError):  # a full disk must not keep the old slot running
+        run.advance(phases.FINISHING)  # from here on the new release stays, also after an interruption
+    with run.last_phase("drain", run.current) as step:
+        step.found = _drain(run)
+    finished = run.current
+    message = run.close("succeeded")
+    with run.last_phase("prune", finished) as step:
+        gone = store.prune(run.settings)
+        step.found = Found(f"deleted {', '.join(gone)}" if gone else "nothing to delete", skipped=not gone)
+    return message
+
+
+_FUNCTIONS = {"stage": stage, "migrate": migrate, "start": start, "switch": switch, "watch": watch}
+
+
+def _drain(run: Run) -> Found:
+    """Wait until the old slot has no connection left, and stop it; what was cut goes on the receipt."""
+    slot, sha = run.current.from_slot, run.current.sha
+    if slot is None:
+        return Found("no release was live before", skipped=True)
+    with run.observing(sha):
+        waited, left = cutover.drain(run.settings, slot)
+    errors = run.current.receipt.errors
+    with run.observing(sha):
+        systemd.stop(run.settings.app, slot)
+    if not left.total:
+        return Found(f"{slot} drained in {waited:.1f} s")
+    counted = run.current.receipt
+    run.put(receipt=replace(counted, cut=left.total, cut_errors=counted.errors - errors))
+    deadline = f"{run.settings.drain_seconds:g} s"
+    return Found(f"{slot} stopped at the deadline of {deadline}, {left.total} connection(s) cut")
+
+
+def _upgrade(run: Run, release: Manifest) -> str:
+    """Run the pending migrations, and check that the live release is still ready on the new schema."""
+    live, slot = run.release_before(), run.current.from_slot
+    if live is None or slot is None:
+        return migrations.upgrade(run.settings, release)
+    stops = run.settings.on_incompatible == "stop"
+    head = release.heads[0] if release.heads else None
+    found = release.breaking(live, head)
+    if found is not None and stops:
+        raise FailedError(
+            f"{migrations.breaks(found, live)} It is live, and nothing was migrated. Deploy a version that has "
+            f"{found.oldest_compatible} and not yet {found.revision}, or set on_incompatible: continue."
+        )
+    was_ready = not cutover.why_not_ready(run.settings, slot, live.sha)
+    done = migrations.upgrade(run.settings, release)
+    problem = cutover.why_not_ready(run.settings, slot, live.sha) if was_ready else ""
+    if problem and stops:
+        raise FailedError(
+            f"The schema is at {head} now, and {live.version}, which takes traffic, is not ready on it: {problem}. "
+            f"Run deploy.yml again to bring {run.current.version} in; with on_incompatible: continue a deploy goes on."
+        )
+    return f"{done}; {live.version} is not ready on it ({problem}), going on at once" if problem else done
+
+
+def _release(run: Run) -> Manifest:
+    found = manifest.read(run.settings.release(run.current.release))
+    if found is None:
+        raise FailedError(f"The release {run.current.release} is not complete.")
+    return found
