@@ -19,7 +19,8 @@ from app.schemas.figures import Day
 WINDOWS = (7, 30, 90)  # days
 DEFAULT_WINDOW = 30
 SHORT = 8  # characters of a commit
-PHASES = ("resolve", "stage", "migrate", "warm", "switch", "watch", "drain", "prune")  # as Slipway goes through them
+# In the order in which Slipway runs them; "warm" is what older versions of it call "start".
+PHASES = ("resolve", "stage", "migrate", "warm", "start", "switch", "watch", "drain", "prune")
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _ENVIRONMENT: TypeAdapter[str] = TypeAdapter(Environment)

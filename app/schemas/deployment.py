@@ -32,7 +32,7 @@ STARTED: dict[str, JsonValue] = {
 FINISHED: dict[str, JsonValue] = {
     "status": "succeeded",
     "finished_at": "2026-11-02T09:00:12.5Z",
-    "phases": {"stage": 4.1, "migrate": 0.6, "warm": 1.7, "switch": 0.1},
+    "phases": {"stage": 4.1, "migrate": 0.6, "start": 1.7, "switch": 0.1},
     "detail": "v1.3.0 → v1.4.0 in 6.5 s, 0 of 412 requests failed.",
 }
 

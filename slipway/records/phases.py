@@ -25,7 +25,6 @@ class Phase:
     follows: tuple[str, ...]  # states that it may follow
     leads_to: str  # the state that it ends in
     outlives_client: bool  # it touches a running service, so it runs in a transient unit
-    label: str  # a word for the page
     does: str  # a sentence for help and docs
 
     @property
@@ -35,22 +34,22 @@ class Phase:
 
 
 TABLE = (
-    Phase("stage", "stage", (OPENED,), STAGED, False, "Stage", "Build the release beside the live one."),
+    Phase("stage", "stage", (OPENED,), STAGED, False, "Build the release beside the live one."),
     Phase(
-        "migrate", "migrate", (STAGED,), MIGRATED, True, "Migrate",
+        "migrate", "migrate", (STAGED,), MIGRATED, True,
         "Bring the database to the head of the release, or, in a rollback that may lose data, back to it.",
     ),
     Phase(
-        "start", "start", (STAGED, MIGRATED), STARTED, True, "Start",
+        "start", "start", (STAGED, MIGRATED), STARTED, True,
         "Start the release in the idle slot and wait until every worker is ready.",
     ),
-    Phase("switch", "switch", (STARTED,), SWITCHED, True, "Switch", "Send traffic to the new release."),
-    Phase("watch", "watch", (SWITCHED,), WATCHED, True, "Watch", "Watch the new release under traffic."),
+    Phase("switch", "switch", (STARTED,), SWITCHED, True, "Send traffic to the new release."),
+    Phase("watch", "watch", (SWITCHED,), WATCHED, True, "Watch the new release under traffic."),
     Phase(
-        "drain", "finish", (WATCHED, FINISHING), FINISHING, True, "Drain",
+        "drain", "finish", (WATCHED, FINISHING), FINISHING, True,
         "Wait until the old slot has no connection left, then put it on standby or stop it.",
     ),
-    Phase("prune", "finish", (FINISHING,), FINISHING, True, "Prune", "Delete releases beyond the number to keep."),
+    Phase("prune", "finish", (FINISHING,), FINISHING, True, "Delete releases beyond the number to keep."),
 )  # fmt: skip
 
 # What older versions called a phase, a state or a command; their journals and commands are still read.
