@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import NoReturn
 
 import pytest
 
 from slipway.base.errors import FailedError, LockedError, RefusedError
-from slipway.deployment import lock
+from slipway.deployment import lock, run
 from slipway.records import deployment, journal, manifest, phases
 from slipway.release import build
 from slipway.slot import cutover
 
-from .fakes import V1, V2, V3, Host, deployed, request
+from .fakes import V1, V2, V3, Host, deployed, gone, request
 
 
 def test_a_full_disk_is_a_failure_like_any_other(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,3 +143,33 @@ def test_a_prune_by_hand_keeps_the_release_that_is_being_deployed(host: Host) ->
     host.engine.stage(request(V3), None)
     assert host.engine.prune().deleted == []
     assert host.engine.phase("migrate", "alice").tag == "v3"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_run_that_waited_opens_nothing_when_its_client_has_disconnected(
+    host: Host, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    monkeypatch.setattr(run, "_CLIENT_SECONDS", 0.01)
+    deployed(host, V1)
+    host.engine.report = host.engine.report if is_there else gone()
+    held, waits = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock.hold(host.settings.lock, "logbook"):
+            held.set()
+            waits.wait(10)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(10)
+    threading.Timer(0.2, waits.set).start()
+    try:
+        deploy = request(V2, superseded=("bob",))
+        if is_there:
+            assert host.engine.stage(deploy, None).open
+        else:
+            with pytest.raises(FailedError, match="The client disconnected while this command waited"):
+                host.engine.stage(deploy, None)
+            assert deployment.load(host.settings.deployment) is None
+    finally:
+        other.join()
