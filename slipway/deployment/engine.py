@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from slipway.base.errors import FailedError, RefusedError
+from slipway.base.errors import FailedError
 from slipway.base.output import Reporter
 from slipway.base.settings import Settings
 from slipway.deployment import lock, preflight, recovery, steps
@@ -65,10 +65,8 @@ class Engine:
         if reason := preflight.nothing_to_do(self.settings, request):
             return Progress(reason, changed=bool(run.recovered), release=request.release)
         preflight.check_host(self.settings)
-        if bundle is not None and preflight.needs_bundle(self.settings, request):
-            build.receive(self.settings, bundle, request.sha)
-        if not preflight.has_commit(self.settings, request):
-            raise RefusedError(f"{request.version} ({request.sha[:12]}) is not on this host; pass it with --bundle.")
+        wanted = bundle if preflight.needs_bundle(self.settings, request) else None
+        build.obtain(self.settings, request.sha, request.tag, wanted)
         preflight.check_signature(self.settings, request)
         run.open("deploy", request)
         found = steps.take(run, "stage")

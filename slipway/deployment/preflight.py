@@ -52,15 +52,9 @@ def _signature_problem(settings: Settings, tag: str) -> str:
     return git.signature_problem(build.repository(settings), tag, Path(settings.allowed_signers))
 
 
-def has_commit(settings: Settings, request: Request) -> bool:
-    """Whether the host's mirror has the commit, and the tag on it."""
-    mirror = build.repository(settings)
-    return mirror.has(request.sha) and (request.tag is None or mirror.commit(f"refs/tags/{request.tag}") == request.sha)
-
-
 def needs_bundle(settings: Settings, request: Request) -> bool:
     """Whether the commit has to be sent: the host lacks it, or has its tag from before it was signed."""
-    if not has_commit(settings, request):
+    if not build.has_commit(settings, request.sha, request.tag):
         return True
     signed = settings.accept != "signed-tags" or request.tag is None or not _signature_problem(settings, request.tag)
     return not signed

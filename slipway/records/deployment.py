@@ -107,7 +107,8 @@ def load(path: Path) -> Deployment | None:
 
 
 def save(path: Path, deployment: Deployment) -> None:
-    files.write_atomically(path, json.dumps(formats.stamped(deployment, FORMAT), indent=2) + "\n")
+    content = json.dumps(formats.stamped(deployment, FORMAT), indent=2)
+    files.write_atomically(path, f"{content}\n")
 
 
 def close(path: Path) -> None:

@@ -84,6 +84,23 @@ def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
         yield Path(copy.name)
 
 
+def has_commit(settings: Settings, sha: str, tag: str | None) -> bool:
+    """Whether the host's mirror has a commit, and the tag on it."""
+    mirror = repository(settings)
+    return mirror.has(sha) and (tag is None or mirror.commit(f"refs/tags/{tag}") == sha)
+
+
+def obtain(settings: Settings, sha: str, tag: str | None, bundle: Path | None) -> None:
+    """Have a commit and its tag in the mirror, from the bundle where one was sent.
+
+    RefusedError when they are neither here nor in the bundle.
+    """
+    if bundle is not None:
+        receive(settings, bundle, sha)
+    if not has_commit(settings, sha, tag):
+        raise RefusedError(f"{tag or 'The commit'} ({sha[:12]}) is not on this host; pass it with --bundle.")
+
+
 def receive(settings: Settings, bundle: Path, sha: str) -> None:
     """Take a commit from a bundle into the mirror; FailedError when the bundle is torn or lacks the commit."""
     mirror = repository(settings)

@@ -13,7 +13,6 @@ import pytest
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
 from slipway.base.output import Reporter
-from slipway.deployment import preflight
 from slipway.deployment.engine import Engine
 from slipway.records import journal, manifest
 from slipway.records.deployment import Request
@@ -57,7 +56,7 @@ class Host:
         monkeypatch.setattr(build, "check_space", lambda _: None)
         monkeypatch.setattr(watch, "watch", self.watch)
         monkeypatch.setattr(database, "current_revision", lambda *_: self.revision)
-        monkeypatch.setattr(preflight, "has_commit", lambda *_: self.has_commit)
+        monkeypatch.setattr(build, "has_commit", lambda *_: self.has_commit)
 
     def state(self, _: str, slot: str) -> systemd.UnitState:
         active = "active" if slot in self.running else "inactive"

@@ -52,7 +52,7 @@ def test_a_tag_from_before_it_was_signed_has_to_be_sent_again(
     request = Request(repository.commit({"a": "1"}, tag="v1"), "v1")
     assert preflight.needs_bundle(signed, request)
     build.receive(signed, bundle(request), request.sha)
-    assert preflight.has_commit(signed, request)
+    assert build.has_commit(signed, request.sha, request.tag)
     assert preflight.needs_bundle(signed, request)
     assert not preflight.needs_bundle(replace(signed, accept="tags"), request)
     _sign(repository, tmp_path / "key")
