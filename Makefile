@@ -9,8 +9,11 @@ export UV_SYSTEM_CERTS := true
 # systemd in a container needs the whole hierarchy of control groups (see hosts/host.py).
 export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs/cgroup)
 
+# Of `make test`: the seconds after which what still runs is ended, and named.
+LIMIT ?= 7200
+
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test lint unit molecule acceptance faults bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit molecule acceptance faults bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,29 +35,41 @@ dev: $(UV) ## the app on SQLite at http://127.0.0.1:8000, reloading
 	@$(BIN)/alembic upgrade head
 	@PUBLIC_PAGE=$${PUBLIC_PAGE:-true} $(BIN)/uvicorn app.main:app --reload --reload-dir app --host 127.0.0.1 --port 8000 --no-access-log
 
-test: ## everything that must pass, and how long each part took
-	@started=$$(date +%s); times=; \
-	for part in lint unit acceptance faults molecule; do \
-		printf '\n==> make %s\n' $$part; before=$$(date +%s); \
-		$(MAKE) --no-print-directory $$part || exit 1; \
-		times="$$times$$(printf '%-12s%5d s' $$part $$(($$(date +%s) - before)))\n"; \
-	done; printf "\n$$times%-12s%5d s\n" all $$(($$(date +%s) - started))
+test: .venv/.installed ## everything that must pass, side by side where it can; or parts: make test PARTS="lint unit"
+	@$(PYTHON) -m tests.runner --limit $(LIMIT) $(PARTS)
+
+quick: .venv/.installed ## engine, contracts, templates: no root, no PostgreSQL, no browser, under 30 s
+	@SLIPWAY_QUICK=1 $(BIN)/pytest -q --numprocesses 2 --dist worksteal \
+		tests/engine tests/contracts tests/templates tests/runner
+
+fmt: .venv/.installed ## format the Python code, and put right what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.installed ## write the pages that are made from the code
+	@$(PYTHON) -m docs.cli
+
+hooks: .venv/.installed ## have git run the quick checks before each commit
+	@$(BIN)/pre-commit install
+
+prepare: .venv/.installed ## what the tests want of this machine: packages, a container engine, images of the hosts
+	@$(PYTHON) -m hosts products
+	@$(PYTHON) -m hosts images
 
 lint: .venv/.installed ## style, types, playbooks
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --output-format concise .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/yamllint --strict .
-	$(BIN)/ansible-lint --profile production --offline
+	$(BIN)/yamllint --strict --format parsable .
+	$(BIN)/ansible-lint --profile production --offline --format pep8
 
 unit: .venv/.installed ## engine, app, templates, contracts; no host
-	@$(PYTHON) -m hosts.postgresql
-	@$(PYTHON) -m hosts.chromium
+	@$(PYTHON) -m hosts products
 	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults \
 		--numprocesses 2 --dist worksteal --cov --cov-fail-under 95
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
-	@$(PYTHON) -m hosts.chromium
+	@$(PYTHON) -m hosts products chromium
 	$(BIN)/pytest tests/acceptance
 
 faults: .venv/.installed ## every fault of docs/faults.md on a real host, under traffic

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from hosts import container_runtime, demo, images, scratch
+from hosts import container_runtime, demo, images, products, scratch
 from hosts.host import Host
 
 
@@ -15,6 +15,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m hosts", description="Local systemd hosts in containers.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("images", help="make sure that an engine answers and the images are built")
+    wanted = commands.add_parser("products", help="install the programs that tests want of this machine")
+    wanted.add_argument("names", nargs="*", metavar="NAME", help=f"default: all ({', '.join(products.PRODUCTS)})")
     up = commands.add_parser("up", help="start a host")
     up.add_argument("name")
     up.add_argument("--debian", choices=images.SUITES, default="13")
@@ -33,6 +35,8 @@ def main() -> int:
             container_runtime.ensure()
             for release in images.SUITES:
                 print(images.ensure(release))
+        elif options.command == "products":
+            products.ensure(*options.names)
         elif options.command == "up":
             ports = {int(outer): int(inner) for outer, inner in (item.split(":") for item in options.publish)}
             Host(options.name, options.debian, ports).up()

@@ -1,12 +1,9 @@
-"""Chromium, for tests that look at the app's page as people see it: finds Debian's, or installs it."""
+"""Chromium, for tests that look at the app's page as people see it. `products` installs it."""
 
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
-
-from hosts.container_runtime import HostError, install
 
 
 def program() -> Path | None:
@@ -14,10 +11,3 @@ def program() -> Path | None:
     found = shutil.which("chromium")
     return Path(found) if found else None
 
-
-if __name__ == "__main__":
-    try:
-        if program() is None:
-            install("chromium", "fonts-inter")  # the font that the page asks for first
-    except HostError as error:
-        sys.exit(str(error))

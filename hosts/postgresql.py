@@ -1,11 +1,8 @@
-"""PostgreSQL's programs, for tests that start a server of their own: finds them, or installs them."""
+"""PostgreSQL's programs, for tests that start a server of their own. `products` installs them."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-
-from hosts.container_runtime import HostError, install
 
 
 def programs() -> Path | None:
@@ -13,10 +10,3 @@ def programs() -> Path | None:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None
 
-
-if __name__ == "__main__":
-    try:
-        if programs() is None:
-            install("postgresql")
-    except HostError as error:
-        sys.exit(str(error))

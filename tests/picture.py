@@ -35,7 +35,7 @@ def browser(url: str, ca: Path) -> Iterator[Browser]:
     """
     program = chromium.program()
     if program is None:
-        raise FileNotFoundError("This wants Chromium: apt-get install chromium, or python -m hosts.chromium.")
+        raise FileNotFoundError("This wants Chromium: apt-get install chromium, or python -m hosts products chromium.")
     arguments = [f"--ignore-certificate-errors-spki-list={_pin(url, ca)}"]
     if os.geteuid() == 0:
         arguments.append("--no-sandbox")  # which root may not have

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 
-ROLE = Path(__file__).resolve().parents[2] / "roles/nginx"
+from tests.templates import render as renderer
 
 SITE = {
     "name": "logbook",
@@ -23,18 +19,9 @@ SITE = {
 
 
 def render(version: str = "1.26.3", sites: list[dict[str, Any]] | None = None, **changes: Any) -> str:
-    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-    variables = {
-        **yaml.safe_load((ROLE / "defaults/main.yml").read_text()),
-        **{name: trust_as_template(value) for name, value in internal.items()},
-        "__nginx_found": {"stdout": f"nginx version: nginx/{version}"},
-        "ansible_managed": "Ansible managed",
-        "nginx_sites": sites if sites is not None else [SITE],
-        **changes,
-    }
-    source = trust_as_template((ROLE / "templates/nginx.conf.j2").read_text())
-    rendered: str = Templar(loader=DataLoader(), variables=variables).template(source, escape_backslashes=False)
-    return rendered
+    served = [SITE] if sites is None else sites
+    found = {"stdout": f"nginx version: nginx/{version}"}
+    return renderer.render("nginx", "nginx.conf.j2", nginx_sites=served, __nginx_found=found, **changes)
 
 
 def test_blocks_are_closed() -> None:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
+from tests.templates.render import ROLES, evaluate, variables
 
 GOOD = {"os_family": "Debian", "distribution": "Debian", "service_mgr": "systemd", "python_version": "3.11.2"}
-
-
-def evaluate(expression: str, **variables: Any) -> Any:
-    return Templar(loader=DataLoader(), variables=variables).template(trust_as_template(expression))
 
 
 def refusals(**facts: str) -> list[str]:
     """The messages of the host role's checks that fail on a host with these facts."""
     tasks = yaml.safe_load((ROLES / "host/tasks/preflight.yml").read_text())
-    variables = {"ansible_facts": GOOD | facts, "inventory_hostname": "box"}
+    known = {"ansible_facts": GOOD | facts, "inventory_hostname": "box"}
     return [
-        evaluate(item["message"], **variables)
-        for item in tasks[0]["loop"]
-        if evaluate(item["that"], **variables) is not True
+        evaluate(item["message"], **known) for item in tasks[0]["loop"] if evaluate(item["that"], **known) is not True
     ]
 
 
@@ -49,9 +38,8 @@ def test_a_host_that_cannot_work_is_told_why(facts: dict[str, str], sentence: st
 
 
 def is_domain(name: str) -> bool:
-    internal = yaml.safe_load((ROLES / "certificate/vars/main.yml").read_text())
-    variables = {key: trust_as_template(value) for key, value in internal.items() if "pattern" in key}
-    found: bool = evaluate("{{ name is match(__certificate_domain_pattern) }}", name=name, **variables)
+    known = variables("certificate") | {"name": name}
+    found: bool = evaluate("{{ name is match(__certificate_domain_pattern) }}", **known)
     return found
 
 
@@ -79,6 +67,5 @@ def test_anything_else_is_none(name: str) -> None:
      ("a.LocalHost", True), ("localhost.example.com", False), ("notlocalhost", False)],
 )  # fmt: skip
 def test_no_authority_of_the_internet_is_asked_for_what_is_private(name: str, private: bool) -> None:
-    internal = yaml.safe_load((ROLES / "certificate/vars/main.yml").read_text())
-    pattern = internal["__certificate_private_pattern"]
-    assert evaluate("{{ name is search(pattern) }}", name=name, pattern=pattern) is private
+    known = variables("certificate") | {"name": name}
+    assert evaluate("{{ name is search(__certificate_private_pattern) }}", **known) is private

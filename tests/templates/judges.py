@@ -1,0 +1,324 @@
+"""Whether a product accepts what a template renders: one judge for each template, and each asks the product itself.
+
+A judge gets a function that renders its template, and an empty directory. It fails where the product refuses the file,
+and where it understands it otherwise than it is meant.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from hosts.products import PRODUCTS
+from roles.certificate.module_utils import slipway_certificates
+from slipway.base import settings as engine
+from slipway.slot import envfile
+from tests.templates import render
+
+
+class Render(Protocol):
+    """Renders the judge's template; see `render.render`."""
+
+    def __call__(self, **changes: object) -> str: ...
+
+
+Judge = Callable[[Render, Path], None]
+
+
+def product(name: str) -> Path:
+    """The program; a test that wants it fails without it, and is skipped only in `make quick`."""
+    found = PRODUCTS[name].find()
+    if found is None and os.environ.get("SLIPWAY_QUICK") == "1":
+        pytest.skip(f"{name} is not installed here; `make unit` installs it and judges this template")
+    assert found, f"{name} is not installed here: run `make prepare`, or apt-get install {PRODUCTS[name].packages[0]}"
+    return found
+
+
+def run(*command: str | Path, stdin: str = "", **environment: str) -> str:
+    """What a command printed, errors as well; it has to succeed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        env={**os.environ, "LC_ALL": "C.UTF-8", **environment},
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+# systemd
+
+
+def unit(judged: str, rendered: Render, directory: Path) -> None:
+    """systemd has nothing to say of the unit, beside the other units of the roles.
+
+    Its root is the directory. There it finds Debian's own units, and the programs that ours start as empty files.
+    """
+    program = product("systemd-analyze")
+    ours = directory / "etc/systemd/system"
+    ours.mkdir(parents=True)
+    shutil.copytree("/usr/lib/systemd/system", directory / "usr/lib/systemd/system", symlinks=True)
+    for name in [name for name in JUDGES if name.endswith((".service.j2", ".socket.j2", ".timer.j2"))]:
+        role, _, template = name.partition("/")
+        text = rendered() if name == judged else render.render(role, template)
+        (ours / template.replace("app@", "logbook@").removesuffix(".j2")).write_text(text)
+        for started in re.findall(r"^Exec\w+=(\S+)", text, re.MULTILINE):
+            path = directory / started.replace("%i", "blue").lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o755)
+    instances = [unit.name.replace("@.", "@blue.") for unit in ours.iterdir()]
+    assert run(program, "verify", "--man=no", f"--root={directory}", *instances) == ""
+
+
+def users(rendered: Render, directory: Path) -> None:
+    file = directory / "sysusers.conf"
+    file.write_text(rendered())
+    said = run(product("systemd-sysusers"), "--dry-run", f"--root={directory}", file)
+    assert re.findall(r"Creating user '(\S+)'", said) == ["logbook", "logbook_build", "logbook_migrate"]
+
+
+def directories(rendered: Render, directory: Path) -> None:
+    """They are made below the directory, where every name is ours: only root may give directories to others."""
+    file, root = directory / "tmpfiles.conf", directory / "root"
+    file.write_text(rendered())
+    (root / "etc").mkdir(parents=True)
+    names = ("root", "logbook", "logbook_build", "logbook_migrate")
+    me, group = os.geteuid(), os.getegid()
+    (root / "etc/passwd").write_text("".join(f"{name}:x:{me}:{group}::/:/bin/sh\n" for name in names))
+    (root / "etc/group").write_text("".join(f"{name}:x:{group}:\n" for name in names))
+    assert run(product("systemd-tmpfiles"), "--create", f"--root={root}", file) == ""
+    modes = {
+        name: oct((root / name).stat().st_mode & 0o7777)
+        for name in ("srv/logbook/slots/blue", "var/cache/slipway/logbook")
+    }
+    assert modes == {"srv/logbook/slots/blue": "0o755", "var/cache/slipway/logbook": "0o750"}
+
+
+def journal(rendered: Render, _: Path) -> None:
+    """Each setting is one of those that systemd lists in the file which it brings."""
+    brought = [Path(root, "systemd/journald.conf") for root in ("/etc", "/usr/lib")]
+    known = "".join(path.read_text() for path in brought if path.exists())
+    assert known, f"none of {brought} is there"
+    section, *lines = [line for line in rendered().splitlines() if line and not line.startswith("#")]
+    assert section == "[Journal]"
+    names = [line.partition("=")[0] for line in lines]
+    assert "SystemMaxUse" in names
+    assert [name for name in names if not re.search(rf"^#?{name}=", known, re.MULTILINE)] == []
+    assert "SystemMaxUse=1000M" in lines
+
+
+# What the app and the engine read
+
+
+def engine_settings(rendered: Render, _: Path) -> None:
+    settings = engine.parse(tomllib.loads(rendered()), source="app.toml")
+    assert (settings.app, settings.workers) == ("logbook", 4)
+
+
+def environment(rendered: Render, _: Path) -> None:
+    assert envfile.parse(rendered())["SECRET_KEY"] == render.APP["env"]["SECRET_KEY"]
+
+
+def gunicorn(rendered: Render, directory: Path) -> None:
+    file = directory / "gunicorn.conf.py"
+    file.write_text(rendered())
+    (directory / "served.py").write_text("async def app(scope, receive, send): ...\n")
+    arguments: list[str | Path] = ["--check-config", "--chdir", directory, "--config", file, "served:app"]
+    run(sys.executable, "-m", "gunicorn", *arguments, RUNTIME_DIRECTORY=str(directory))
+    said = run(sys.executable, "-m", "gunicorn", "--print-config", *arguments[1:], RUNTIME_DIRECTORY=str(directory))
+    assert re.search(r"^workers +  *= 4$", said, re.MULTILINE), said
+
+
+def signers(rendered: Render, directory: Path) -> None:
+    program, key, message = product("ssh-keygen"), directory / "key", directory / "message"
+    run(program, "-q", "-t", "ed25519", "-N", "", "-f", key)
+    line = f"alice@example.com {key.with_suffix('.pub').read_text().strip()}"
+    file = directory / "allowed_signers"
+    file.write_text(rendered(settings={"allowed_signers": [line]}))
+    message.write_text("v1.0.0")
+    run(program, "-Y", "sign", "-n", "git", "-f", key, message)
+    how: list[str | Path] = ["-Y", "verify", "-n", "git", "-I", "alice@example.com", "-f", file, "-s", f"{message}.sig"]
+    assert "Good" in run(program, *how, stdin="v1.0.0")
+
+
+# Certificates
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate and its key."""
+    pair = directory / "fullchain.pem", directory / "privkey.pem"
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=logbook.example.com"]
+    run(product("openssl"), "req", "-x509", *kind, "-days", "1", "-out", pair[0], "-keyout", pair[1])
+    return pair
+
+
+def authorities(rendered: Render, directory: Path) -> None:
+    """Two files of authorities arrive as one that OpenSSL reads whole."""
+    chain, _ = certificate(directory)
+    file = directory / "slipway.crt"
+    file.write_text(rendered(host_ca_certificates=[str(chain), str(chain)]))
+    said = run(product("openssl"), "storeutl", "-noout", "-certs", file)
+    assert "Total found: 2" in said
+
+
+def acme(rendered: Render, directory: Path) -> None:
+    (directory / "acme.json").write_text(rendered())
+    settings = slipway_certificates.acme_settings(directory)
+    assert settings.domains == ["logbook.example.com"]
+    assert json.loads(rendered())["email"] == "ops@example.com"
+
+
+# Debian
+
+
+def updates(rendered: Render, directory: Path) -> None:
+    for wanted, number in ((True, "1"), (False, "0")):
+        file = directory / f"20auto-upgrades-{number}"
+        file.write_text(rendered(host_security_updates=wanted))
+        said = run(product("apt-config"), "dump", "APT::Periodic", APT_CONFIG=str(file))
+        assert f'APT::Periodic::Update-Package-Lists "{number}";' in said
+        assert f'APT::Periodic::Unattended-Upgrade "{number}";' in said
+
+
+def locale_sources(rendered: Render, directory: Path) -> None:
+    """What locale-gen does with each line of its file; C.UTF-8 comes with the C library and is not made."""
+    program = product("localedef")
+    assert [line for line in rendered().splitlines() if line and not line.startswith("#")] == []
+    (line,) = [line for line in rendered(host_locale="de_DE.UTF-8").splitlines() if line and not line.startswith("#")]
+    assert line in Path("/usr/share/i18n/SUPPORTED").read_text().splitlines()
+    name, charset = line.split()
+    run(program, "--no-archive", "-i", name.partition(".")[0], "-f", charset, directory / name)
+
+
+def locale(rendered: Render, directory: Path) -> None:
+    """The shell reads it as logins do, and the C library knows what it names."""
+    file = directory / "locale"
+    file.write_text(rendered())
+    assert run("env", "-i", "sh", "-c", f"set -a; . '{file}'; locale charmap") == "UTF-8\n"
+
+
+# Nginx
+
+
+def nginx(rendered: Render, directory: Path) -> None:
+    """A site of a name, and one of addresses, as the installed version wants them."""
+    program = product("nginx")
+    version = run(program, "-v")
+    chain, key = certificate(directory)
+    sites = [
+        {**site, "name": name, "domains": domains, "certificate": str(chain), "certificate_key": str(key)}
+        for site in render.sites()
+        for name, domains in (("logbook", ["logbook.example.com"]), ("second", ["10.0.0.1", "2001:db8::1"]))
+    ]
+    for served in ([], sites[:1], sites):
+        text = rendered(nginx_sites=served, __nginx_found={"stdout": version})
+        said = run(program, "-t", "-e", "stderr", "-c", _movable(text, directory))
+        assert "test is successful" in said
+        assert "[emerg]" not in said
+
+
+def _movable(text: str, directory: Path) -> Path:
+    """The configuration for a directory instead of the system's, and ports that everybody may listen on."""
+    for name in ("log", "etc/modules-enabled"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    text = text.replace("/var/log/nginx", str(directory / "log")).replace("/run/nginx.pid", str(directory / "pid"))
+    text = text.replace("/etc/nginx/modules-enabled", str(directory / "etc/modules-enabled"))
+    file = directory / "nginx.conf"
+    file.write_text(re.sub(r"(listen (?:\[::\]:)?)(80|443)\b", r"\g<1>20\2", text))
+    return file
+
+
+# PostgreSQL
+
+
+def database_settings(rendered: Render, _: Path) -> None:
+    cluster = _cluster(product("postgresql"))
+    file = cluster / "slipway.conf"
+    file.write_text(rendered())
+    said = _ask(cluster, "SELECT setting, 'x' FROM pg_settings WHERE name = 'max_connections'", config_file=file)
+    assert 'setting = "100"' in said
+    said = _ask(cluster, "SELECT count(*) AS wrong FROM pg_file_settings WHERE error IS NOT NULL", config_file=file)
+    assert 'wrong = "0"' in said, said
+
+
+def database_access(rendered: Render, _: Path) -> None:
+    cluster = _cluster(product("postgresql"))
+    file = cluster / "slipway_hba.conf"
+    file.write_text(rendered())
+    said = _ask(cluster, "SELECT count(error) AS wrong, count(*) AS rules FROM pg_hba_file_rules", hba_file=file)
+    assert 'wrong = "0"' in said, said
+    assert 'rules = "2"' in said, said
+
+
+def _ask(cluster: Path, query: str, **files: Path) -> str:
+    """The answer of PostgreSQL in its mode for a single user: there is no server, and no socket."""
+    options = [part for name, path in files.items() for part in ("-c", f"{name}={path}")]
+    for path in files.values():
+        path.chmod(0o644)
+    programs = product("postgresql")
+    return run(*_unprivileged(), programs / "postgres", "--single", "-D", cluster, *options, "postgres", stdin=query)
+
+
+@functools.cache
+def _cluster(programs: Path) -> Path:
+    """An empty cluster, of a user that may run PostgreSQL, for as long as this process runs."""
+    directory = Path(tempfile.mkdtemp(prefix="templates-"))
+    atexit.register(shutil.rmtree, directory)
+    if _unprivileged():
+        shutil.chown(directory, "nobody")
+    cluster = directory / "data"
+    run(*_unprivileged(), programs / "initdb", "--no-sync", "--auth=trust", f"--pgdata={cluster}")
+    return cluster
+
+
+def _unprivileged() -> tuple[str, ...]:
+    """PostgreSQL refuses to run as root."""
+    nobody = pwd.getpwnam("nobody")
+    return (
+        ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups")
+        if os.geteuid() == 0
+        else ()
+    )
+
+
+JUDGES: dict[str, Judge] = {
+    "app/app.allowed_signers.j2": signers,
+    "app/app.toml.j2": engine_settings,
+    "app/app@.service.j2": functools.partial(unit, "app/app@.service.j2"),
+    "app/app@.socket.j2": functools.partial(unit, "app/app@.socket.j2"),
+    "app/env.j2": environment,
+    "app/gunicorn.conf.py.j2": gunicorn,
+    "app/slipway-recover@.service.j2": functools.partial(unit, "app/slipway-recover@.service.j2"),
+    "app/sysusers.conf.j2": users,
+    "app/tmpfiles.conf.j2": directories,
+    "certificate/acme.json.j2": acme,
+    "certificate/slipway-certificate@.service.j2": functools.partial(
+        unit, "certificate/slipway-certificate@.service.j2"
+    ),
+    "certificate/slipway-certificate@.timer.j2": functools.partial(unit, "certificate/slipway-certificate@.timer.j2"),
+    "host/20auto-upgrades.j2": updates,
+    "host/locale.gen.j2": locale_sources,
+    "host/locale.j2": locale,
+    "host/slipway.conf.j2": journal,
+    "host/slipway.crt.j2": authorities,
+    "nginx/nginx.conf.j2": nginx,
+    "postgresql/pg_hba.conf.j2": database_access,
+    "postgresql/slipway.conf.j2": database_settings,
+}

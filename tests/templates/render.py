@@ -1,0 +1,126 @@
+"""The one renderer: any template of any role, over the role's own defaults and variables, without a host.
+
+What the playbooks hand to the roles for one realistic app is worked out by the filters that they use.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+from playbooks.plugins.filter import apps
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+
+# As under `apps` in the inventory. The secret has what each format that it is written in has to escape.
+APP: dict[str, Any] = {"domains": ["logbook.example.com"], "env": {"SECRET_KEY": 'q"u\\o$t`e'}}
+
+FACTS: dict[str, Any] = {
+    "processor_vcpus": 4,
+    "architecture": "x86_64",
+    "memtotal_mb": 3915,
+    "distribution_major_version": "13",
+}
+
+
+def templates() -> list[str]:
+    """Every template of every role, as `role/file`."""
+    return sorted(f"{path.parts[-3]}/{path.name}" for path in ROLES.glob("*/templates/*.j2"))
+
+
+def declared(**settings: Any) -> dict[str, dict[str, Any]]:
+    """The whole settings of the realistic app, by its name; `settings` are laid over its declaration."""
+    return apps.settings({"logbook": APP | settings})
+
+
+def sites(**settings: Any) -> list[dict[str, Any]]:
+    """What Nginx serves for the realistic app."""
+    return apps.sites(declared(**settings))
+
+
+def variables(role: str, /, settings: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """What the templates of a role see.
+
+    `settings` are laid over the app's declaration in the inventory, `changes` over the role's variables.
+    """
+    whole = declared(**(settings or {}))
+    return {
+        **_trusted(_load(role, "defaults/main.yml")),
+        **_trusted(_load(role, "vars/main.yml")),
+        **_inputs(whole)[role],
+        "ansible_facts": FACTS,
+        "ansible_managed": "Ansible managed",
+        "role_path": str(ROLES / role),
+        **changes,
+    }
+
+
+def render(role: str, template: str, /, settings: Mapping[str, Any] | None = None, **changes: Any) -> str:
+    """One template of a role as it would be written on a host; for `settings` and `changes` see `variables`."""
+    source = trust_as_template((ROLES / role / "templates" / template).read_text())
+    known = variables(role, settings, **changes)
+    rendered: str = _templar(known).template(source, escape_backslashes=False)
+    return rendered
+
+
+def evaluate(expression: str, /, **known: Any) -> Any:
+    """The value of an expression of a playbook or a role, with its braces, over these variables."""
+    return _templar(known).template(trust_as_template(expression))
+
+
+def _templar(known: dict[str, Any]) -> Templar:
+    _load_plugins()
+    return Templar(loader=DataLoader(), variables=known)
+
+
+@functools.cache
+def _load_plugins() -> None:
+    """Make lookups and filters of collections known, once."""
+    init_plugin_loader()
+
+
+def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the playbooks give to each role, and what a role has asked of a host before it renders."""
+    app = whole["logbook"]
+    return {
+        "app": {
+            "app_name": "logbook",
+            "app_environment": "prod",
+            "app_settings": app,
+            "item": {"variables": {"ENV": "production", **app["env"]}},  # of the task that writes the env files
+        },
+        "certificate": {
+            "certificate_name": "logbook",
+            "certificate_domains": app["domains"],
+            "certificate_source": {"provider": "acme", "email": "ops@example.com"},
+        },
+        "host": {},
+        "nginx": {
+            "nginx_sites": apps.sites(whole),
+            "__nginx_found": {"stdout": "nginx version: nginx/1.26.3"},
+        },
+        "postgresql": {"postgresql_databases": apps.databases(whole, FACTS["processor_vcpus"])},
+        "release": {"release_app": "logbook", "release_environment": "prod"},
+    }
+
+
+def _load(role: str, name: str) -> dict[str, Any]:
+    path = ROLES / role / name
+    found: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    return found
+
+
+def _trusted(value: Any) -> Any:
+    """A role's own values, which may hold templates, as Ansible reads them from its files."""
+    if isinstance(value, dict):
+        return {name: _trusted(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) else value
