@@ -240,7 +240,9 @@ class Run:
     def close(self, outcome: str, message: str = "", *, switched: bool = False) -> str:
         """Write the result line with its receipt and end the lease; `message`, or the receipt as a sentence."""
         closed = self.current
-        lines = [item for item in journal.read(self.settings.journal) if item.deployment == closed.id]
+        written = journal.read(self.settings.journal)
+        # Observers may write lines of their own; they are no phases.
+        lines = [item for item in written if item.deployment == closed.id and item.phase in phases.NAMES]
         seconds: dict[str, float] = {}
         for item in lines:
             seconds[item.phase] = round(seconds.get(item.phase, 0) + item.seconds, 3)

@@ -57,6 +57,7 @@ RENAMED_PHASES = {"warm": "start"}
 RENAMED_STATES = {"warm": STARTED}
 RENAMED_COMMANDS = {"warm": "start", "settle": "finish", "tell": "report"}
 
+NAMES = tuple(row.name for row in TABLE)
 BEFORE_LIVE = tuple(row.name for row in TABLE if row.is_before_live)
 # On several hosts each of these ends everywhere before the next one begins anywhere.
 ON_SEVERAL_HOSTS = tuple(dict.fromkeys(row.command for row in TABLE if row.command != "stage"))
