@@ -28,7 +28,7 @@ def check_environment(settings: Settings) -> None:
 def warm(settings: Settings, slot: str, release: Manifest) -> str:
     """Start a release in an idle slot and wait until every worker is ready; a sentence of what answered.
 
-    FailedError, with what the service has logged of it, when it crashes or is not ready in `warm_deadline` seconds.
+    FailedError, with what the service has logged of it, when it crashes or is not ready in `start_deadline` seconds.
     """
     check_environment(settings)
     systemd.stop(settings.app, slot)
@@ -57,7 +57,7 @@ def check_authentication(settings: Settings, slot: str, release: Manifest) -> st
 
 def pass_gate(settings: Settings, slot: str, sha: str) -> float:
     """Ask the slot's own socket until the gate opens; seconds that it took. FailedError as for `warm`."""
-    gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.warm_answers)
+    gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.start_answers)
     started = time.monotonic()
     socket = slots.socket(settings, slot)
     while not gate.is_open:
@@ -67,8 +67,8 @@ def pass_gate(settings: Settings, slot: str, sha: str) -> float:
             reason = f"{settings.app}@{slot} crashed after {waited:.1f} s"
         elif gate.lost_worker:
             reason = f"a worker of {settings.app}@{slot} died after it was ready"
-        elif waited > settings.warm_deadline:
-            reason = f"{settings.app}@{slot} was not ready within {settings.warm_deadline:g} s ({gate.problem})"
+        elif waited > settings.start_deadline:
+            reason = f"{settings.app}@{slot} was not ready within {settings.start_deadline:g} s ({gate.problem})"
         else:
             if state.active == "active":
                 ask_in_turn(gate, settings, socket)
@@ -82,7 +82,7 @@ def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
     """Why a slot that takes traffic is not ready, each of its workers asked several times; "" when it is."""
     started = time.monotonic()
     # Its own number of workers: the settings may have changed since it was started.
-    gate = health.Gate(sha=sha, workers=len(systemd.workers(settings.app, slot)) or 1, answers=settings.warm_answers)
+    gate = health.Gate(sha=sha, workers=len(systemd.workers(settings.app, slot)) or 1, answers=settings.start_answers)
     while True:
         ask_in_turn(gate, settings, slots.socket(settings, slot))
         if gate.is_open:
@@ -96,7 +96,7 @@ def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
 
 def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
     """A handful of questions between two looks at the unit; workers are picked by the kernel, so ask often."""
-    for _ in range(settings.workers * settings.warm_answers):
+    for _ in range(settings.workers * settings.start_answers):
         answer = health.ask_slot(socket, settings.health_path, timeout=2)
         gate.observe(answer)
         if gate.is_open or not answer.ok:

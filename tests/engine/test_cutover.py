@@ -54,7 +54,7 @@ def slot(monkeypatch: pytest.MonkeyPatch) -> Slot:
 @pytest.fixture
 def hasty(settings: config.Settings) -> config.Settings:
     """Two workers that have to answer three times each, and no patience."""
-    return replace(settings, warm_deadline=0.1, drain_seconds=0.1)
+    return replace(settings, start_deadline=0.1, drain_seconds=0.1)
 
 
 @pytest.mark.usefixtures("slot")
