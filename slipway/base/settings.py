@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from slipway.base.errors import RefusedError
 
@@ -16,23 +16,52 @@ SETTINGS_DIRECTORY = Path("/etc/slipway")
 RUN_DIRECTORY = Path("/run/slipway")
 UNIT_DIRECTORY = Path("/etc/systemd/system")
 
+Accept = Literal["tags", "signed-tags", "commits"]
+ACCEPT: tuple[str, ...] = get_args(Accept)
+
 # A unit name, a database name and, with "_migrate" behind it, a user name of at most 32 characters.
 APP_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,21}[a-z0-9])?")
 
 # What the gate asks without credentials, as "METHOD /path".
 AUTH_CHECK = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~/?&=%-]*")
-# A token goes there, so it is encrypted on its way to any other machine.
-LOGBOOK_URL = re.compile(
-    r"(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?"
-)
 
-ACCEPT = ("tags", "signed-tags", "commits")
-ON_INCOMPATIBLE = ("stop", "continue")
+# Secrets are sent there, so only the host itself is reached without encryption.
+_ORIGIN = r"(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?"
+LOGBOOK_URL = re.compile(_ORIGIN + r"(/[A-Za-z0-9._~/-]*)?")
+HOOK_URL = re.compile(_ORIGIN + r"(/[!-~]*)?")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a setting must be beyond its type: a value for which `holds` is false is refused with `sentence`."""
+
+    setting: str
+    holds: Callable[[Any], bool]
+    sentence: str  # goes on after "<setting> is <value>, but "
+
+
+# Said once for the engine, which checks what it reads, and for the role `app`, which checks what is declared.
+RULES = (
+    Rule(
+        "auth_check",
+        lambda value: not value or AUTH_CHECK.fullmatch(value) is not None,
+        "must be a method and a path, such as 'POST /api/v1/deployments'.",
+    ),
+    Rule(
+        "logbook_url",
+        lambda value: not value or LOGBOOK_URL.fullmatch(value) is not None,
+        "must begin with https:// (http:// only to this host itself) and end before '?'.",
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the engine knows of one app. Times in seconds; sizes as named."""
+    """What the engine knows of one app. Times in seconds; sizes as named.
+
+    There are no defaults: the role `app` writes every setting, with the default of roles/app/meta/argument_specs.yml
+    where the inventory has no value.
+    """
 
     app: str
     environment: str
@@ -43,35 +72,36 @@ class Settings:
     migrate_env_file: Path
     workers: int
     root: Path
-    required_env: list[str] = field(default_factory=list)
-    python: Path = Path("/usr/bin/python3")
-    uv: Path = Path("uv")
-    uv_cache: Path = Path("/var/cache/slipway")
-    accept: str = "tags"
-    allowed_signers: str = ""
-    health_path: str = "/health/ready"
-    auth_check: str = ""
-    keep_releases: int = 5
-    min_free_mb: int = 500
-    min_free_inodes: int = 20_000
-    migrate_timeout: int = 600
-    on_incompatible: str = "stop"
-    start_deadline: float = 60
-    start_answers: int = 3
-    watch_seconds: float = 10
-    watch_max_error_ratio: float = 0.05
-    watch_min_requests: int = 20
-    watch_url: str = ""
-    watch_port: int = 443
-    access_log: str = ""
-    certificate: str = ""
-    drain_seconds: float = 30
+    required_env: list[str]
+    python: Path
+    uv: Path
+    uv_cache: Path
+    accept: Accept
+    allowed_signers: str
+    health_path: str
+    auth_check: str
+    keep_releases: int
+    min_free_mb: int
+    min_free_inodes: int
+    migrate_timeout: int
+    on_incompatible: Literal["stop", "continue"]
+    start_deadline: float
+    start_answers: int
+    watch_seconds: float
+    watch_max_error_ratio: float
+    watch_min_requests: int
+    watch_url: str
+    watch_port: int
+    access_log: str
+    certificate: str
+    drain_seconds: float
+    standby_minutes: int
     # Between two phases; of several hosts one waits over the phase of another, so longer than most.
-    lease_seconds: float = 300
-    logbook_url: str = ""
-    logbook_ca: str = ""
-    logbook_repository_url: str = ""
-    build_env: dict[str, str] = field(default_factory=dict)
+    lease_seconds: float
+    logbook_url: str
+    logbook_ca: str
+    logbook_repository_url: str
+    build_env: dict[str, str]
 
     @property
     def repository(self) -> Path:
@@ -110,6 +140,11 @@ class Settings:
     def logbook_token_file(self) -> Path:
         """Apart from the settings, which anybody on the host may read."""
         return SETTINGS_DIRECTORY / f"{self.app}.logbook-token"
+
+    @property
+    def hooks_file(self) -> Path:
+        """The app's hooks; apart from the settings, as the URL of a webhook is a secret."""
+        return SETTINGS_DIRECTORY / f"{self.app}.hooks.json"
 
     @property
     def lock(self) -> Path:
@@ -163,36 +198,23 @@ def installed(directory: Path = SETTINGS_DIRECTORY) -> list[str]:
 
 
 def parse(values: Mapping[str, Any], source: str) -> Settings:
-    """Build Settings from decoded TOML; RefusedError names `source` and the first key that is wrong."""
-    hints = get_type_hints(Settings)
-    known = {item.name: item for item in fields(Settings)}
-    if unknown := sorted(set(values) - set(known)):
-        raise RefusedError(f"{source}: unknown setting '{unknown[0]}'.")
+    """Build Settings from decoded TOML; RefusedError names `source` and the first key that is wrong.
+
+    Keys that are no field of Settings are left alone: the file holds all settings of the app, also those that only
+    other parts of the host read, or a newer engine.
+    """
     arguments: dict[str, Any] = {}
-    for name, item in known.items():
-        if name in values:
-            arguments[name] = _convert(values[name], hints[name], f"{source}: '{name}'")
-        elif item.default is MISSING and item.default_factory is MISSING:
-            raise RefusedError(f"{source}: '{name}' is missing.")
+    for name, hint in get_type_hints(Settings).items():
+        if name not in values:
+            raise RefusedError(f"{source}: '{name}' is missing. Run site.yml to write the file again.")
+        arguments[name] = _convert(values[name], hint, f"{source}: '{name}'")
     settings = Settings(**arguments)
-    for name, value, choices in (
-        ("accept", settings.accept, ACCEPT),
-        ("on_incompatible", settings.on_incompatible, ON_INCOMPATIBLE),
-    ):
-        if value not in choices:
-            raise RefusedError(f"{source}: '{name}' is '{value}', but must be one of {', '.join(choices)}.")
+    for rule in RULES:
+        value = getattr(settings, rule.setting)
+        if not rule.holds(value):
+            raise RefusedError(f"{source}: '{rule.setting}' is '{value}', but {rule.sentence}")
     if settings.accept == "signed-tags" and not settings.allowed_signers:
         raise RefusedError(f"{source}: 'accept' is 'signed-tags', which needs 'allowed_signers'.")
-    if settings.auth_check and not AUTH_CHECK.fullmatch(settings.auth_check):
-        raise RefusedError(
-            f"{source}: 'auth_check' is '{settings.auth_check}', but must be a method and a path, "
-            "such as 'POST /api/v1/deployments'."
-        )
-    if settings.logbook_url and not LOGBOOK_URL.fullmatch(settings.logbook_url):
-        raise RefusedError(
-            f"{source}: 'logbook_url' is '{settings.logbook_url}', but must begin with https:// "
-            "(http:// only to this host itself) and end before '?'."
-        )
     if settings.workers < 1:
         raise RefusedError(f"{source}: 'workers' is {settings.workers}, but must be 1 or more.")
     return settings
@@ -201,6 +223,10 @@ def parse(values: Mapping[str, Any], source: str) -> Settings:
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """Check `value` against a field's type; paths come as strings and floats may come as integers."""
     origin = get_origin(hint) or hint
+    if origin is Literal:
+        if value in (choices := get_args(hint)):
+            return value
+        raise RefusedError(f"{where} is '{value}', but must be one of {', '.join(choices)}.")
     if origin is Path and isinstance(value, str):
         return Path(value)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+
+from roles.app.filter_plugins import app_settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKERS = 2
@@ -55,7 +56,7 @@ def gunicorn_conf() -> str:
         "ansible_managed": "Ansible managed",
         "app_name": "logbook",
         "__app_workers": WORKERS,
-        "__app_settings": yaml.safe_load((role / "defaults/main.yml").read_text())["app_defaults"],
+        "__app_settings": app_settings.complete({}),
     }
     source = trust_as_template((role / "templates/gunicorn.conf.py.j2").read_text())
     rendered: str = Templar(loader=DataLoader(), variables=variables).template(source, escape_backslashes=False)

@@ -8,6 +8,7 @@ from ansible.errors import AnsibleFilterError
 
 from hosts.scratch import PROJECT
 from playbooks.plugins.filter import apps
+from roles.app.filter_plugins import app_settings
 
 
 def settled(defaults: dict[str, Any] | None = None, **declared: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -34,6 +35,109 @@ def test_each_app_with_something_wrong_is_named() -> None:
     declared: dict[str, dict[str, Any]] = {"good": {}, "one": {"workers": "many"}, "two": {"wrokers": 2}}
     assert [fault.partition(":")[0] for fault in apps.faults(declared)] == ["apps.one", "apps.two"]
     assert "argument 'workers' is of type str and we were unable to convert to int" in apps.faults(declared)[0]
+
+
+GOOD: dict[str, Any] = {"domains": ["a.example.com"], "env": {"SECRET_KEY": "s3cret"}}
+
+
+def refusals(name: str = "logbook", **changes: Any) -> list[str]:
+    """What is wrong with an app that is declared like GOOD but for `changes`."""
+    settings = app_settings.complete({**GOOD, **changes})
+    return app_settings.faults(settings, name, "prod", settings["env"])
+
+
+def test_an_app_with_nothing_wrong_is_taken() -> None:
+    assert refusals() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"name": "log_book"}, "apps: 'log_book' cannot be an app's name: use 1 to 23 of a-z"),
+        ({"name": "nginx"}, "apps: 'nginx' cannot be an app's name: the system uses it."),
+        ({"domains": []}, "apps.logbook.domains is empty."),
+        ({"env": {}}, "apps.logbook.env has no SECRET_KEY"),
+        ({"env": {"SECRET_KEY": ""}}, "apps.logbook.env has no SECRET_KEY"),
+        ({"env": {"SECRET_KEY": None}}, "(inventories/prod/group_vars/prod/vault.yml)."),
+        ({"env": {"SECRET_KEY": "a\nb"}}, "apps.logbook.env.SECRET_KEY has a line break in its value."),
+        ({"accept": "signed-tags"}, "apps.logbook.accept is signed-tags, but allowed_signers is empty."),
+        ({"auth_check": "/api"}, "apps.logbook.auth_check is '/api', but must be a method and a path"),
+        ({"auth_check": "POST /x\n"}, "but must be a method and a path"),
+        ({"logbook_url": "http://a.example.com"}, "but must begin with https:// (http:// only to this host itself)"),
+        ({"standby_minutes": -1}, "apps.logbook.standby_minutes is -1, but must be 0 or more."),
+        (
+            {"graceful_timeout": 30},
+            "apps.logbook.graceful_timeout is 30, shorter than request_timeout (60): a request that Nginx still waits "
+            "for would be cut when its worker is stopped. Set graceful_timeout to 60 or more, or request_timeout to 30 "
+            "or less.",
+        ),
+        ({"request_timeout": 61}, "Set graceful_timeout to 61 or more"),
+        ({"hooks": [{}]}, "apps.logbook.hooks[0] has neither command nor url. Give exactly one of the two."),
+        ({"hooks": [{"command": []}]}, "apps.logbook.hooks[0] has neither command nor url."),
+        (
+            {"hooks": [{"command": ["true"]}, {"command": ["true"], "url": "https://a.example/s3cret"}]},
+            "apps.logbook.hooks[1] has both command and url.",
+        ),
+        ({"hooks": [{"url": "http://a.example/s3cret"}]}, "apps.logbook.hooks[0].url must begin with https://"),
+        ({"hooks": [{"url": "https://a.example/s3 cret"}]}, "apps.logbook.hooks[0].url must begin with https://"),
+        ({"hooks": [{"url": "https://a.example", "on": []}]}, "apps.logbook.hooks[0].on is empty."),
+        ({"hooks": [{"url": "https://a.example", "timeout": 0}]}, "hooks[0].timeout is 0, but must be 1 or more"),
+    ],
+)
+def test_what_is_wrong_with_an_app_is_one_sentence_without_a_secret(change: dict[str, Any], sentence: str) -> None:
+    found = refusals(**change)
+    assert len(found) == 1
+    assert sentence in found[0]
+    assert "s3cret" not in found[0]
+    assert "s3 cret" not in found[0]
+
+
+@pytest.mark.parametrize("hooks", [[{"on": "begun"}], [{"url": "s3cret", "when": 1}], ["https://a.example/s3cret"]])
+def test_a_hook_that_is_no_hook_is_refused_without_a_secret(hooks: list[Any]) -> None:
+    faults = apps.faults({"logbook": {"hooks": hooks}})
+    assert len(faults) == 1
+    assert "hooks" in faults[0]
+    assert "s3cret" not in faults[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://hooks.slack.com/services/T0/B0/x",
+        "https://a.example:8443/x?token=y&z=%20",
+        "http://127.0.0.1:9000/x",
+        "http://localhost",
+        "http://[::1]:9000/",
+    ],
+)
+def test_a_webhook_is_reached_over_tls_or_on_the_host_itself(url: str) -> None:
+    assert refusals(hooks=[{"url": url}]) == []
+
+
+def test_the_defaults_agree_with_one_another() -> None:
+    assert refusals() == []
+    found = app_settings.complete({})
+    assert found["graceful_timeout"] >= found["request_timeout"]
+
+
+def test_an_old_name_of_a_setting_is_taken_for_the_new_one_wherever_it_stands() -> None:
+    found = settled({"warm_deadline": 20, "warm_answers": 5}, old={"warm_deadline": 30}, new={"start_deadline": 40})
+    assert (found["old"]["start_deadline"], found["old"]["start_answers"]) == (30, 5)
+    assert (found["new"]["start_deadline"], found["new"]["start_answers"]) == (40, 5)
+    assert "warm_deadline" not in found["old"]
+
+
+def test_the_old_and_the_new_name_of_a_setting_together_are_refused() -> None:
+    declared = {"logbook": {"warm_deadline": 20, "start_deadline": 30}}
+    sentence = "apps.logbook: warm_deadline and start_deadline are the same setting. Remove warm_deadline."
+    assert apps.faults(declared) == [sentence]
+
+
+def test_complete_settings_are_complete_again() -> None:
+    declared = {"hooks": [{True: ["opened"], "command": ["true"]}], "warm_answers": 2, "domains": "a.example.com"}
+    found = app_settings.complete(declared)
+    assert app_settings.complete(found) == found
+    assert found["hooks"][0]["on"] == ["opened"]
 
 
 def test_connections_are_slots_times_workers_times_pool_and_a_few() -> None:

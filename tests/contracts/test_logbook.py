@@ -23,6 +23,7 @@ from slipway.base import settings as config
 from slipway.observers import logbook
 from slipway.records import journal
 from slipway.records.deployment import Deployment
+from tests.settings import written
 
 SHA = "5f2c1d9a7b3e4f60c8d21a9be07f4c6d3a5b8e12"
 
@@ -67,11 +68,8 @@ def token(database_url: str) -> str:
 def settings(site: str, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings:
     monkeypatch.setattr(config, "SETTINGS_DIRECTORY", tmp_path)
     (tmp_path / "logbook.logbook-token").write_text(token)
-    paths = {name: str(tmp_path) for name in ("root", "env_file", "migrate_env_file")}
-    users = dict.fromkeys(("user", "build_user", "migrate_user"), "nobody")
-    values = {"app": "logbook", "environment": "prod", "workers": 1, **paths, **users}
     told = {"logbook_url": site, "logbook_repository_url": "ssh://git@git.example.com/logbook.git"}
-    return config.parse({**values, **told}, "test")
+    return config.parse(written(tmp_path, workers=1, **told), "test")
 
 
 def opened(number: int, **values: Any) -> Deployment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader
 from ansible.template import Templar, trust_as_template
 from pydantic import AnyUrl
 
@@ -18,12 +20,14 @@ from app.main import create_app
 from app.settings import Settings
 from hosts import host, scratch
 from playbooks.plugins.filter import apps
+from roles.app.filter_plugins import app_settings
 from roles.release.action_plugins import slipway as plugin
 from slipway.base import settings as config
 from slipway.slot import envfile
 
 PROJECT = scratch.PROJECT
 ROLE = PROJECT / "roles/app"
+filter_loader.add_directory(str(ROLE / "filter_plugins"))
 
 
 def _variables(**settings: Any) -> dict[str, Any]:
@@ -43,6 +47,8 @@ def _variables(**settings: Any) -> dict[str, Any]:
 
 
 def _trusted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _trusted(item) for key, item in value.items()}
     return trust_as_template(value) if isinstance(value, str) else value
 
 
@@ -59,8 +65,6 @@ def test_the_engine_reads_the_settings_that_the_role_writes() -> None:
     assert settings.workers == 4
     assert settings.required_env == ["DATABASE_URL", "SECRET_KEY"]
     assert settings.watch_url == "https://logbook.example.com/health/ready"
-    written = set(tomllib.loads(_render("app.toml.j2")))
-    assert set(config.Settings.__dataclass_fields__) - written == {"lease_seconds"}
 
 
 def test_a_port_that_is_forwarded_is_part_of_the_url() -> None:
@@ -82,16 +86,22 @@ def test_the_workers_that_run_are_those_that_the_connections_are_counted_for(pro
     assert counted == apps.SLOTS * running + apps.TOOLS
 
 
-def test_the_engine_and_the_role_take_the_same_names_for_an_app() -> None:
-    pattern = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__app_name_pattern"]
-    assert pattern == f"^{config.APP_NAME.pattern.replace('(?:', '(')}$"
+def test_no_secret_is_in_the_engines_settings() -> None:
+    secrets = {
+        "env": {"SECRET_KEY": "c4n4ry"},
+        "logbook_token": "c4n4ry",
+        "hooks": [{"url": "https://hooks.example.com/c4n4ry"}],
+        "repository": "https://bob:c4n4ry@git.example.com/logbook.git",
+    }
+    text = _render("app.toml.j2", settings=secrets)
+    assert "c4n4ry" not in text
+    assert {"env", "logbook_token", "hooks"}.isdisjoint(tomllib.loads(text))
 
 
-def test_the_engine_and_the_role_take_the_same_checks_and_logbooks() -> None:
-    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-    assert internal["__app_auth_check_pattern"] == rf"^({config.AUTH_CHECK.pattern})?\Z"
-    assert internal["__app_logbook_url_pattern"] == rf"^({config.LOGBOOK_URL.pattern})?\Z"
-    assert re.match(internal["__app_auth_check_pattern"], "POST /x\n") is None  # of a `|` in the inventory
+def test_the_engine_reads_what_was_declared_whatever_characters_it_has() -> None:
+    awkward = 'a"b\\c\td\x7f ünï 🙂'
+    read = config.parse(tomllib.loads(_render("app.toml.j2", settings={"build_env": {"A B": awkward}})), source="test")
+    assert read.build_env == {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt", "A B": awkward}
 
 
 @pytest.mark.parametrize(
@@ -111,12 +121,37 @@ def test_the_logbook_is_given_a_url_of_the_repository_without_a_secret_in_it(rep
     AnyUrl(shown)
 
 
-def test_the_token_for_the_logbook_is_where_the_engine_reads_it() -> None:
+def test_the_files_with_secrets_are_where_the_engine_reads_them_and_for_root_alone() -> None:
     settings = config.parse(tomllib.loads(_render("app.toml.j2")), source="test")
     task = next(item for item in yaml.safe_load((ROLE / "tasks/settings.yml").read_text()) if "token" in item["name"])
     written = task["ansible.builtin.copy"]
-    assert written["dest"].replace("{{ app_name }}", "logbook") == str(settings.logbook_token_file)
+    paths = [
+        written["dest"].replace("{{ app_name }}", "logbook").replace("{{ item.file }}", item["file"])
+        for item in task["loop"]
+    ]
+    assert paths == [str(settings.logbook_token_file), str(settings.hooks_file)]
     assert (written["mode"], task["no_log"]) == ("0600", True)
+
+
+def test_the_file_of_hooks_has_every_key_of_each() -> None:
+    hooks = [
+        {"command": ["/usr/local/bin/announce", "now"], True: ["opened", "closed"]},
+        {"url": "https://a.example/x"},
+    ]
+    written = json.loads(app_settings.hooks_file(app_settings.complete({"hooks": hooks})))
+    assert written == {
+        "version": 1,
+        "hooks": [
+            {
+                "on": ["opened", "closed"],
+                "command": ["/usr/local/bin/announce", "now"],
+                "url": "",
+                "format": "json",
+                "timeout": 10,
+            },
+            {"on": ["closed"], "command": None, "url": "https://a.example/x", "format": "json", "timeout": 10},
+        ],
+    }
 
 
 def test_molecule_starts_hosts_with_the_flags_that_the_demo_starts_them_with() -> None:
@@ -159,10 +194,9 @@ def test_the_variables_that_the_engine_adds_are_ones_that_the_app_reads() -> Non
 
 
 def test_the_app_has_the_health_path_that_is_asked_by_default() -> None:
-    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())["app_defaults"]
+    defaults = app_settings.complete({})
     paths = create_app(Settings(_env_file=None)).openapi()["paths"]
     assert defaults["health_path"] in paths
-    assert config.Settings.__dataclass_fields__["health_path"].default == defaults["health_path"]
 
 
 def test_slot_inputs_are_files_that_the_role_writes() -> None:

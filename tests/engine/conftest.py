@@ -13,6 +13,7 @@ import pytest
 from slipway.base import process
 from slipway.base import settings as config
 from slipway.records import journal
+from tests.settings import written
 
 from .fake_logbook import TOKEN, Logbook, connect
 from .fakes import Host, Programs
@@ -30,22 +31,15 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings
     env_file = tmp_path / "etc/env"
     env_file.parent.mkdir()
     env_file.write_text('DATABASE_URL="postgresql+asyncpg://logbook@/logbook"\nSECRET_KEY="s3cret"\n')
-    return config.parse(
-        {
-            "app": "logbook",
-            "environment": "prod",
-            "root": str(root),
-            "user": me,
-            "build_user": me,
-            "migrate_user": me,
-            "env_file": str(env_file),
-            "migrate_env_file": str(tmp_path / "etc/migrate.env"),
-            "uv_cache": str(tmp_path),
-            "workers": 2,
-            "required_env": ["SECRET_KEY"],
-        },
-        source="test",
+    values = written(
+        root,
+        me,
+        env_file=str(env_file),
+        migrate_env_file=str(tmp_path / "etc/migrate.env"),
+        uv_cache=str(tmp_path),
+        required_env=["SECRET_KEY"],
     )
+    return config.parse(values, source="test")
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_a_command_becomes_the_live_release_and_its_exit_code_is_ours(
     live: Path, settings: config.Settings, tmp_path: Path, dashes: list[str]
 ) -> None:
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
-    toml = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value != {})
+    toml = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
     (tmp_path / "logbook.toml").write_text(toml)
     line = ["run", "logbook", *dashes, "python", "-m", "app.tokens", "--json", "--", "x"]
     done = subprocess.run(

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -5,18 +6,9 @@ import pytest
 
 from slipway.base import settings as config
 from slipway.base.errors import RefusedError
+from tests.settings import written
 
-REQUIRED: dict[str, Any] = {
-    "app": "logbook",
-    "environment": "prod",
-    "root": "/srv/logbook",
-    "user": "logbook",
-    "build_user": "logbook_build",
-    "migrate_user": "logbook_migrate",
-    "env_file": "/etc/logbook/env",
-    "migrate_env_file": "/etc/logbook/migrate.env",
-    "workers": 2,
-}
+VALUES = written()
 
 
 @pytest.mark.parametrize("name", ["logbook", "a", "my-app-2", "a" * 23])
@@ -31,7 +23,7 @@ def test_names_that_cannot_are_refused_with_the_rule(name: str) -> None:
 
 
 def test_whole_numbers_do_for_times() -> None:
-    assert config.parse({**REQUIRED, "start_deadline": 5}, "test").start_deadline == 5.0
+    assert config.parse({**VALUES, "start_deadline": 5}, "test").start_deadline == 5.0
 
 
 @pytest.mark.parametrize(
@@ -51,12 +43,13 @@ def test_whole_numbers_do_for_times() -> None:
         ({"logbook_url": "https://"}, "must begin with https://"),
         ({"logbook_url": "https://bob:pw@logbook.example.com"}, "must begin with https://"),
         ({"logbook_url": "https://logbook.example.com/?a=b"}, "end before '?'"),
-        ({"wrokers": 2}, "unknown setting 'wrokers'"),
+        ({"accept": 1}, "must be one of tags, signed-tags, commits"),
+        ({"on_incompatible": "wait"}, "must be one of stop, continue"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_file(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RefusedError) as caught:
-        config.parse({**REQUIRED, **change}, "/etc/slipway/logbook.toml")
+        config.parse({**VALUES, **change}, "/etc/slipway/logbook.toml")
     assert str(caught.value).startswith("/etc/slipway/logbook.toml: ")
     assert sentence in str(caught.value)
 
@@ -69,14 +62,24 @@ def test_a_wrong_value_is_named_with_its_file(change: dict[str, Any], sentence: 
     ],
 )
 def test_a_token_travels_encrypted_or_not_at_all(url: str) -> None:
-    assert config.parse({**REQUIRED, "logbook_url": url}, "test").logbook_url == url
+    assert config.parse({**VALUES, "logbook_url": url}, "test").logbook_url == url
 
 
-@pytest.mark.parametrize("name", sorted(REQUIRED))
-def test_what_has_no_safe_default_is_required(name: str) -> None:
-    values = {key: value for key, value in REQUIRED.items() if key != name}
-    with pytest.raises(RefusedError, match=f"'{name}' is missing"):
+@pytest.mark.parametrize("name", sorted(config.Settings.__dataclass_fields__))
+def test_a_setting_that_is_missing_is_refused_with_what_to_run(name: str) -> None:
+    values = {key: value for key, value in VALUES.items() if key != name}
+    with pytest.raises(RefusedError, match=f"^test: '{name}' is missing. Run site.yml"):
         config.parse(values, "test")
+
+
+def test_no_setting_has_a_default_in_the_engine() -> None:
+    fields = dataclasses.fields(config.Settings)
+    defaults = [item for item in fields if (item.default, item.default_factory) != (dataclasses.MISSING,) * 2]
+    assert [item.name for item in defaults] == []
+
+
+def test_a_setting_that_the_engine_does_not_know_is_ignored() -> None:
+    assert config.parse({**VALUES, "of_a_newer_role": 2}, "test") == config.parse(VALUES, "test")
 
 
 def test_an_unknown_app_lists_the_known_ones(tmp_path: Path) -> None:

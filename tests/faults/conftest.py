@@ -27,9 +27,11 @@ ROWS = set(range(1, 49)) - ELSEWHERE
 # What most rows want: little time for what they do not look at, and every release kept.
 APP = {
     "watch_seconds": 1,
-    "warm_deadline": 20,
+    "start_deadline": 20,
     "drain_seconds": 5,
-    "graceful_timeout": 5,
+    # Row 38 has a request of 25 s, and a slot that is stopped waits as long as Nginx does.
+    "request_timeout": 30,
+    "graceful_timeout": 30,
     "keep_releases": 200,
     "workers": WORKERS,
 }

@@ -220,6 +220,22 @@ class Site(Controller):
             self.write(SETTINGS, before + "\n")
 
     @contextlib.contextmanager
+    def graceful_timeout(self, seconds: int) -> Iterator[None]:
+        """Slots that are started meanwhile cut the requests under way so long after they are told to stop.
+
+        An inventory cannot have less than Nginx waits: then Nginx would be the first to give up on a request.
+        """
+        path = "/etc/logbook/gunicorn.conf.py"
+        before = self.host.exec("cat", path)
+        text, count = re.subn(r"(?m)^graceful_timeout = .*$", f"graceful_timeout = {seconds}", before)
+        assert count == 1, f"{path} has no graceful_timeout"
+        self.write(path, text + "\n")
+        try:
+            yield
+        finally:
+            self.write(path, before + "\n")
+
+    @contextlib.contextmanager
     def naps(self, seconds: int) -> Iterator[None]:
         """Migrations that nap take so long, for a while."""
         self.sql(f"UPDATE nap SET seconds = {seconds:d}")  # noqa: S608  # a number

@@ -74,6 +74,8 @@ def test_a_request_in_flight_completes_on_the_release_that_took_it(
 def test_a_request_beyond_the_deadline_is_cut_and_counted(
     site: Site, steady: Steady, record_property: Callable[[str, object], None]
 ) -> None:
+    with site.graceful_timeout(5):
+        site.deploy(site.good[0] if site.live() != site.good[0] else site.good[1])
     old, new = site.live(), site.version()
     with steady() as load:
         with site.settings(drain_seconds=2):

@@ -39,7 +39,7 @@ def test_code_that_crashes_at_import_fails_at_once_and_shows_its_traceback(site:
 def test_code_that_is_ready_after_20_s_is_waited_for(site: Site, steady: Steady) -> None:
     old, new = site.live(), site.version("ready_after_20_s")
     with steady() as load:
-        with site.settings(warm_deadline=60):
+        with site.settings(start_deadline=60):
             site.deploy(new)
         assert site.live() == new
         assert site.left_behind() == []
@@ -52,7 +52,7 @@ def test_code_that_is_ready_after_20_s_is_waited_for(site: Site, steady: Steady)
 @pytest.mark.row(27, "warm", "the new code is never ready")
 def test_code_that_is_never_ready_fails_at_the_deadline(site: Site, steady: Steady) -> None:
     new = site.version("never_ready")
-    with site.settings(warm_deadline=4):
+    with site.settings(start_deadline=4):
         output = refused(site, steady, new)
     assert "was not ready within 4 s" in flat(output), output
     assert site.phase(new, "warm")["seconds"] < 15
@@ -60,7 +60,7 @@ def test_code_that_is_never_ready_fails_at_the_deadline(site: Site, steady: Stea
 
 @pytest.mark.row(28, "warm", "one of the two workers crashes")
 def test_a_worker_that_crashes_keeps_the_gate_shut(site: Site, steady: Steady) -> None:
-    with site.settings(warm_deadline=8):
+    with site.settings(start_deadline=8):
         output = flat(refused(site, steady, site.version("one_worker_crashes")))
     assert "died after it was ready" in output or "was not ready within" in output, output
 
@@ -68,7 +68,7 @@ def test_a_worker_that_crashes_keeps_the_gate_shut(site: Site, steady: Steady) -
 @pytest.mark.row(29, "warm", "the gate is answered by another release")
 def test_answers_of_another_release_keep_the_gate_shut(site: Site, steady: Steady) -> None:
     new = site.version("answers_as_another")
-    with site.settings(warm_deadline=4):
+    with site.settings(start_deadline=4):
         output = refused(site, steady, new)
     assert f"the answer came from commit 0123456789ab, not {new.sha[:12]}" in flat(output), output
 

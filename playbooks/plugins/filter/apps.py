@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleFilterError
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+PROJECT = Path(__file__).resolve().parents[3]
+if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
+    sys.path.append(str(PROJECT))
+
+from roles.app.filter_plugins import app_settings  # noqa: E402
+
+Declared = Mapping[str, Mapping[str, Any]]
 Settings = Mapping[str, Mapping[str, Any]]
 
 SLOTS = 2  # both run while one takes over from the other
@@ -18,35 +23,18 @@ TOOLS = 3  # a migration, the engine's questions, and a person
 AUTOMATIC_WORKERS = (2, 8)  # at least and at most, where it is left to the host's processors
 
 
-SPECIFICATION = Path(__file__).resolve().parents[3] / "roles/app/meta/argument_specs.yml"
-
-
-@cache  # variables are worked out anew at each use
-def specification() -> dict[str, Any]:
-    """What an app may declare: the options of role `app` for its `app_settings`."""
-    options = yaml.safe_load(SPECIFICATION.read_text())["argument_specs"]["main"]["options"]
-    found: dict[str, Any] = options["app_settings"]["options"]
-    return found
-
-
-def settings(
-    apps: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any] | None = None
-) -> dict[str, dict[str, Any]]:
-    """The whole settings of each app: what it declares, over `defaults`, over those of role `app`.
-
-    Values come in the types of the specification: a single domain given as text is a list of one.
-    """
-    validator = ArgumentSpecValidator(specification())
+def settings(apps: Declared, defaults: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """The whole settings of each app: what it declares, over the inventory's `app_defaults`, over those of the role."""
     found = {}
     for name, declared in apps.items():
-        result = validator.validate(_plain({**(defaults or {}), **declared}))
-        if result.error_messages:
-            raise AnsibleFilterError(f"apps.{name}: {result.error_messages[0]}")
-        found[name] = dict(result.validated_parameters)
+        try:
+            found[name] = app_settings.complete(declared, defaults)
+        except AnsibleFilterError as error:
+            raise AnsibleFilterError(f"apps.{name}: {error.message}") from error
     return found
 
 
-def faults(apps: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> list[str]:
+def faults(apps: Declared, defaults: Mapping[str, Any] | None = None) -> list[str]:
     """What is wrong with the settings of the apps, a sentence for each of which something is."""
     found = []
     for name, declared in apps.items():
@@ -55,15 +43,6 @@ def faults(apps: Mapping[str, Mapping[str, Any]], defaults: Mapping[str, Any] | 
         except AnsibleFilterError as error:
             found.append(error.message)
     return found
-
-
-def _plain(value: Any) -> Any:
-    """Ansible's containers, which hold templates until they are read, as ordinary ones, which can be copied."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
 
 
 def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:

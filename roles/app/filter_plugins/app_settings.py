@@ -1,0 +1,236 @@
+"""The settings of an app, as meta/argument_specs.yml declares them: completed, checked, and written for the engine."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ROLE = Path(__file__).resolve().parents[1]
+PROJECT = ROLE.parents[1]
+if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
+    sys.path.append(str(PROJECT))
+
+from slipway.base import settings as engine  # noqa: E402
+from slipway.base.errors import RefusedError  # noqa: E402
+
+Options = Mapping[str, Mapping[str, Any]]
+Values = Mapping[str, Any]
+
+# Names that no app may have, on whatever host: of roles and units that a fresh host gets only with PostgreSQL, and of
+# what Slipway itself is called. The role asks each host for its own accounts and units.
+RESERVED_NAMES = frozenset(
+    "postgres postgresql public none root nginx slipway slipway-recover systemd ssl".split()  # noqa: SIM905
+)
+
+# Inventories may have these names still. The specification has no place for them: ansible-lint refuses its `aliases`.
+OLD_NAMES = {"warm_deadline": "start_deadline", "warm_answers": "start_answers"}
+
+
+@cache  # Ansible works a variable out again at each use
+def specification() -> dict[str, dict[str, Any]]:
+    """What an app may declare: the options of the role's `app_settings`."""
+    declared = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    found: dict[str, dict[str, Any]] = declared["app_settings"]["options"]
+    return found
+
+
+def complete(declared: Values, defaults: Values | None = None, options: Options | None = None) -> dict[str, Any]:
+    """The whole settings of one app: `declared` over `defaults` over those of `options` (of the role, if not given).
+
+    They come in the order of the options and in their types: a single domain given as text is a list of one. Old names
+    of settings are taken for the new ones. AnsibleFilterError says in one sentence what is wrong.
+    """
+    options = specification() if options is None else options
+    given = {**_renamed(defaults or {}), **_renamed(declared)}
+    result = ArgumentSpecValidator(options).validate(given)
+    if result.error_messages:
+        # Of several sentences about one value, the last one names the setting.
+        raise AnsibleFilterError(result.error_messages[-1])
+    return {name: result.validated_parameters[name] for name in options}
+
+
+def _renamed(values: Values) -> dict[str, Any]:
+    """The values by the names that their settings have now, in ordinary containers."""
+    found: dict[str, Any] = _plain(values)
+    if isinstance(found.get("hooks"), list):
+        # YAML takes an unquoted `on` for true.
+        found["hooks"] = [_keys(hook, {True: "on"}) if isinstance(hook, dict) else hook for hook in found["hooks"]]
+    for old, name in OLD_NAMES.items():
+        if old in found and name in found:
+            raise AnsibleFilterError(f"{old} and {name} are the same setting. Remove {old}.")
+        if old in found:
+            found[name] = found.pop(old)
+    return found
+
+
+def _keys(values: Mapping[Any, Any], names: Mapping[Any, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Ansible's containers, which hold templates until they are read, as ordinary ones, which can be copied."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def public(settings: Values) -> dict[str, Any]:
+    """The settings that are no secrets."""
+    secret = {name for name, option in specification().items() if option.get("no_log")}
+    return {name: value for name, value in settings.items() if name not in secret}
+
+
+# What argument specs cannot say
+
+
+@dataclass(frozen=True)
+class App:
+    """An app to check: its whole settings, and the environment variables that it is given."""
+
+    name: str
+    environment: str
+    settings: Values
+    variables: Values
+
+
+def faults(settings: Values, name: str, environment: str, variables: Values) -> list[str]:
+    """What is wrong with app `name`, a sentence each; `settings` are whole, `variables` is its environment."""
+    app = App(name, environment, settings, variables)
+    return [sentence for check in CHECKS for sentence in check(app)]
+
+
+def _name(app: App) -> Iterator[str]:
+    try:
+        engine.check_app_name(app.name)
+    except RefusedError as error:
+        yield f"apps: {error}"
+    if app.name in RESERVED_NAMES:
+        yield f"apps: '{app.name}' cannot be an app's name: the system uses it. Give the app another name."
+
+
+def _domains(app: App) -> Iterator[str]:
+    if not app.settings["domains"]:
+        yield f"apps.{app.name}.domains is empty. List the host names under which the app is reached."
+
+
+def _environment(app: App) -> Iterator[str]:
+    for name in app.settings["required_env"]:
+        if app.variables.get(name) in (None, ""):
+            yield (
+                f"apps.{app.name}.env has no {name}, which the app requires. Set it there, from ansible-vault "
+                f"(inventories/{app.environment}/group_vars/{app.environment}/vault.yml)."
+            )
+    for name, value in app.variables.items():
+        if "\n" in str(value):
+            yield f"apps.{app.name}.env.{name} has a line break in its value. Encode it, for example as base64."
+
+
+def _signers(app: App) -> Iterator[str]:
+    if app.settings["accept"] == "signed-tags" and not app.settings["allowed_signers"]:
+        yield (
+            f"apps.{app.name}.accept is signed-tags, but allowed_signers is empty. List who may sign, as in "
+            "'alice@example.com ssh-ed25519 AAAA...'."
+        )
+
+
+def _numbers(app: App) -> Iterator[str]:
+    for name, option in specification().items():
+        if option["type"] in ("int", "float") and app.settings[name] < 0:
+            yield f"apps.{app.name}.{name} is {app.settings[name]}, but must be 0 or more."
+
+
+def _timeouts(app: App) -> Iterator[str]:
+    graceful, request = app.settings["graceful_timeout"], app.settings["request_timeout"]
+    if graceful < request:
+        yield (
+            f"apps.{app.name}.graceful_timeout is {graceful}, shorter than request_timeout ({request}): a request that "
+            f"Nginx still waits for would be cut when its worker is stopped. Set graceful_timeout to {request} or "
+            f"more, or request_timeout to {graceful} or less."
+        )
+
+
+def _rules(app: App) -> Iterator[str]:
+    """What the engine checks, too, in its words."""
+    for rule in engine.RULES:
+        value = app.settings[rule.setting]
+        if not rule.holds(value):
+            yield f"apps.{app.name}.{rule.setting} is '{value}', but {rule.sentence}"
+
+
+def _hooks(app: App) -> Iterator[str]:
+    """The URL of a webhook is a secret, so no sentence shows it."""
+    for number, hook in enumerate(app.settings["hooks"]):
+        where = f"apps.{app.name}.hooks[{number}]"
+        if bool(hook["command"]) == bool(hook["url"]):
+            given = "both command and url" if hook["url"] else "neither command nor url"
+            yield f"{where} has {given}. Give exactly one of the two."
+        elif hook["url"] and not engine.HOOK_URL.fullmatch(hook["url"]):
+            yield f"{where}.url must begin with https:// (http:// only to the host itself) and have no spaces."
+        if not hook["on"]:
+            yield f"{where}.on is empty. List when it is called: opened, switched, closed."
+        if hook["timeout"] < 1:
+            yield f"{where}.timeout is {hook['timeout']}, but must be 1 or more seconds."
+
+
+CHECKS = (_name, _domains, _environment, _signers, _numbers, _timeouts, _rules, _hooks)
+
+
+# For the engine
+
+
+def toml(settings: Values, facts: Values) -> str:
+    """The engine's settings file: all settings but secrets, with `facts` (what the role adds or works out) over them.
+
+    A mapping with keys of the owner's own is a table of text, at the end of the file.
+    """
+    values = {**facts, **public(settings), **facts}
+    options = specification()
+    tables = {name for name in values if name in options and options[name]["type"] == "dict"}
+    tables -= {name for name in tables if "options" in options[name]}
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
+    for name in values:
+        if name in tables:
+            lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(str(item))}" for key, item in values[name].items())]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    # JSON's text, numbers, true and false are TOML's, but that TOML wants this one character escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def hooks_file(settings: Values) -> str:
+    """What the engine reads as its file of hooks."""
+    return json.dumps({"version": 1, "hooks": settings["hooks"]}, indent=2) + "\n"
+
+
+class FilterModule:
+    """Makes them known to Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "app_complete": complete,
+            "app_check": faults,
+            "app_toml": toml,
+            "app_hooks_file": hooks_file,
+        }
