@@ -36,7 +36,7 @@ def test_after_a_reboot_in_a_migration_the_old_release_returns_unaided(
     with steady() as load:
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             began = time.monotonic()
             reboot(site)
@@ -137,7 +137,7 @@ def test_an_engine_that_is_killed_around_the_rename_leaves_one_release_and_the_n
     old, new = site.live(), site.version()
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
-        run.until("Cut over |")
+        run.until("Deploy |")
         if dies:  # the play undoes nothing, so the next run has to
             site.wait_until_at_work()
             run.freeze()
@@ -174,7 +174,7 @@ def test_a_host_that_goes_away_around_the_rename_comes_back_with_one_release(
     old, new = site.live(), site.version()
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
-        run.until("Cut over |")
+        run.until("Deploy |")
         wait_for_moment(site, moment)
         began = time.monotonic()
         end(site)

@@ -13,7 +13,7 @@ from hosts import scratch
 from tests.controller import flat
 
 from .conftest import Steady
-from .site import APP, Site, wait_for
+from .site import APP, Site, Version, wait_for
 
 RELEASES = "/srv/logbook/releases"
 
@@ -90,6 +90,21 @@ def test_a_truncated_source_is_built_again(site: Site, steady: Steady) -> None:
     assert load.failures == []
 
 
+def stage_command(site: Site, version: Version) -> list[str]:
+    """The engine's command `stage` on the host, which reads a bundle from its standard input."""
+    stage = ["slipway", "stage", "logbook", "--sha", version.sha, "--tag", version.tag, "--bundle", "-"]
+    return ["docker", "exec", "--interactive", site.host.name, *stage]
+
+
+@contextmanager
+def stage(site: Site, version: Version) -> Iterator[subprocess.Popen[bytes]]:
+    """The command `stage` under way, with a bundle that has the version."""
+    bundle = site.state / "whole.bundle"
+    scratch.git(site.repository, "bundle", "create", str(bundle), f"refs/tags/{version.tag}")
+    with bundle.open("rb") as sent, subprocess.Popen(stage_command(site, version), stdin=sent) as running:
+        yield running
+
+
 @pytest.mark.row(10, "stage", "a truncated source: a bundle that is cut short")
 def test_a_bundle_that_is_cut_short_is_refused(site: Site, steady: Steady) -> None:
     old, new = site.live(), site.version()
@@ -97,9 +112,7 @@ def test_a_bundle_that_is_cut_short_is_refused(site: Site, steady: Steady) -> No
     scratch.git(site.repository, "bundle", "create", str(bundle), f"refs/tags/{new.tag}")
     half = bundle.read_bytes()[: bundle.stat().st_size // 2]
     with steady() as load:
-        stage = ["slipway", "stage", "logbook", "--sha", new.sha, "--tag", new.tag, "--bundle", "-"]
-        command = ["docker", "exec", "--interactive", site.host.name, *stage]
-        refused = subprocess.run(command, input=half, capture_output=True, check=False)
+        refused = subprocess.run(stage_command(site, new), input=half, capture_output=True, check=False)
         assert refused.returncode == 1, refused
         assert site.left_behind() == []
         assert site.live() == old
@@ -204,7 +217,7 @@ def test_an_installer_that_is_killed_leaves_nothing_behind(site: Site, steady: S
     old, new = site.live(), site.version(packages="anew")
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
-        run.until("Stage")
+        run.until("Deploy |")
         hold_up_installer(site)
         site.sh("pkill -KILL -x uv")
         assert run.end() != 0
@@ -221,12 +234,12 @@ def test_an_installer_that_is_killed_leaves_nothing_behind(site: Site, steady: S
 def test_no_installer_outlives_its_engine(site: Site, steady: Steady) -> None:
     old, new = site.live(), site.version(packages="anew")
     with steady() as load:
-        run = site.run("deploy.yml", *new.chosen)
-        run.until("Stage")
-        hold_up_installer(site)
-        site.sh("pkill -KILL -f '[s]lipway stage'")
-        wait_for(lambda: not site.host.exec("pgrep", "-x", "uv", check=False), 5)
-        assert run.end() != 0
+        # The command `stage` by itself: a deploy runs in a unit, and systemd ends all that is left in one.
+        with stage(site, new) as run:
+            hold_up_installer(site)
+            site.sh("pkill -KILL -f '[s]lipway stage'")
+            wait_for(lambda: not site.host.exec("pgrep", "-x", "uv", check=False), 5)
+            assert run.wait() != 0
         assert site.live() == old
         site.deploy(new)
         assert site.live() == new
