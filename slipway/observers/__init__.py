@@ -1,1 +1,1 @@
-"""Who is told of deployments: the Logbook."""
+"""Who is told of deployments: the Logbook, and the hooks of the app's owner."""

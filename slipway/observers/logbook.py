@@ -1,8 +1,8 @@
-"""Tells a Logbook (the service in `app/`, wherever one runs) of the deployments here: when each began, how it ended.
+"""Reports deployments to a Logbook (the service in `app/`, wherever one runs): when each began and how it ended.
 
-The journal stays the truth. A report lies in the app's outbox until the Logbook has taken it, and every request may be
-repeated: its key makes the same of it. So whatever happens to a report, the next deployment sends it again; none of it
-may fail a deployment or hold one up.
+The journal stays the truth. A report stays in the app's outbox until the Logbook has taken it, and every request may be
+repeated: an idempotency key makes the Logbook record it once. Whatever happens to a report, the next deployment sends
+it again. No report fails a deployment or holds it up for long.
 """
 
 from __future__ import annotations
@@ -10,22 +10,23 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from slipway.base import files
+from slipway.base.errors import RefusedError, SlipwayError
 from slipway.base.settings import Settings
-from slipway.records import deployment, journal
+from slipway.observers import outbox
+from slipway.observers.outbox import Report
+from slipway.observers.text import one_line, reason
+from slipway.records import journal
 from slipway.records.deployment import Deployment
 
-KEPT = 1000  # reports that may wait, the newest ones
-BEGIN_PATIENCE, END_PATIENCE = 0.5, 3.0  # seconds that a deployment waits for all that is sent then
+# Seconds that a deployment waits when it begins, and when it has ended, for everything that is sent then.
+BEGIN_PATIENCE, END_PATIENCE = 0.5, 3.0
 
 _TIMEOUT = 2.0  # seconds for one answer
 _FOR_GOOD = (409, 413, 422)
@@ -33,19 +34,9 @@ _FOR_ALL = (401, 403, 429, 503)
 _TOKEN = re.compile(r"[!-~]+")
 
 
-@dataclass(frozen=True)
-class Report:
-    """What the Logbook is told of one deployment; `end` is None until it has ended. Both as the API takes them."""
-
-    path: Path
-    key: str
-    begin: dict[str, Any]
-    end: dict[str, Any] | None
-
-
 @dataclass
 class Delivery:
-    """What came of sending: how many ended deployments the Logbook knows now, how many still wait, and why."""
+    """The outcome of sending: how many ended deployments the Logbook has now, how many still wait, and why."""
 
     sent: int = 0
     waiting: int = 0
@@ -54,7 +45,7 @@ class Delivery:
 
 
 class _TroubleError(Exception):
-    """The report has to wait. `is_general`: the next one would fare no better."""
+    """The report has to wait. `is_general`: the next one would fail in the same way."""
 
     def __init__(self, message: str, *, is_general: bool = False) -> None:
         super().__init__(message)
@@ -66,52 +57,47 @@ class _RefusedError(Exception):
 
 
 class Logbook:
-    """The observer of deployments that reports them to a Logbook."""
+    """Observes the deployments of one app and reports them. Each method returns a note for the operator, or ""."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._is_silent = False  # it did not answer the end of one deployment in time: not waited for again
 
     def opened(self, deployment: Deployment) -> str:
-        return begin(self._settings, deployment)
+        """Report that a deployment began. When this is not received, the report of its end says it as well."""
+        if not self._settings.logbook_url:
+            return ""
+        report = outbox.new(self._settings, deployment)
+        note = outbox.save(self._settings, report)
+        _send_within(self._settings, BEGIN_PATIENCE, [report])
+        return note
 
-    def phase(self, *_: object) -> str:
+    def phase(self, *_: object, **__: object) -> str:
+        """Nothing to do: the receipt, which is sent at the end, has the seconds of each phase."""
         return ""
 
     def closed(self, deployment: Deployment, entry: journal.Entry) -> str:
-        return end(self._settings, [(deployment, entry)])
-
-
-def begin(settings: Settings, opened: Deployment) -> str:
-    """Report that a deployment began. What keeps it from the outbox, or ""; it is told again when it ends."""
-    if not settings.logbook_url:
-        return ""
-    report = _report(settings, opened)
-    note = _save(settings, report)
-    _send_within(settings, BEGIN_PATIENCE, [report])
-    return note
-
-
-def end(settings: Settings, closed: Sequence[tuple[Deployment, journal.Entry]]) -> str:
-    """Report deployments that have ended, each by its result line; a note of what waits or was refused, or ""."""
-    if not settings.logbook_url or not closed:
-        return ""
-    reports = []
-    notes = []
-    for opened, entry in closed:
-        begun = _load(_path(settings, opened)) or _report(settings, opened)
-        reports.append(_ended(begun, entry))
-        notes.append(_save(settings, reports[-1]))
-    notes.append(_note(settings, _send_within(settings, END_PATIENCE, reports)))
-    return " ".join(filter(None, notes))
+        """Report how a deployment ended, by its result line, and send what else waits."""
+        if not self._settings.logbook_url:
+            return ""
+        try:
+            begun = outbox.load(outbox.path(self._settings, deployment)) or outbox.new(self._settings, deployment)
+        except RefusedError as newer:
+            return f"The deployment was not reported: {newer}"
+        report = outbox.ended(begun, entry)
+        kept = outbox.save(self._settings, report)
+        delivery = _send_within(self._settings, 0 if self._is_silent else END_PATIENCE, [report])
+        self._is_silent = delivery.problem == _late(self._settings)
+        return " ".join(filter(None, [kept, _note(self._settings, delivery)]))
 
 
 def _note(settings: Settings, delivery: Delivery) -> str:
-    """A delivery for people; "" when all went well."""
+    """A delivery for people; "" when all of it was taken."""
     notes = [f"The Logbook refused the report of {refused}." for refused in delivery.refused]
     if delivery.waiting:
         notes.append(
             f"{count(delivery.waiting)} for the Logbook ({delivery.problem}); "
-            f"the next deployment sends them, or `slipway tell {settings.app}`."
+            f"the next deployment sends them, or `slipway report {settings.app}`."
         )
     return " ".join(notes)
 
@@ -122,22 +108,21 @@ def count(waiting: int) -> str:
 
 
 def waiting(settings: Settings) -> tuple[int, str]:
-    """How many ended deployments the Logbook was not told of yet, and why not when that was last tried."""
+    """How many ended deployments the Logbook has not got yet, and why not when that was last tried."""
     try:
-        number = sum(report.end is not None for report in _read(settings))
-        problem = _problem_file(settings).read_text().strip() if number else ""
-    except FileNotFoundError:
-        problem = "not tried yet"
-    except PermissionError:  # only root may look; to others nothing waits
+        contents = outbox.read(settings)
+        number = sum(report.end is not None for report in contents.reports) + len(contents.newer)
+        return number, outbox.read_problem(settings) if number else ""
+    except PermissionError:  # only root may look; for others nothing waits
         return 0, ""
-    return number, problem
 
 
 def flush(settings: Settings, unwritten: Sequence[Report] = ()) -> Delivery:
     """Send all that waits, oldest first, and `unwritten`, which may not have found room in the outbox."""
-    reports = {report.path: report for report in (*_read(settings, tidy=True), *unwritten)}
+    contents = outbox.read(settings, tidy=True)
+    reports = {report.path: report for report in (*contents.reports, *unwritten)}
     remaining = {path for path, report in reports.items() if report.end is not None}
-    delivery = Delivery()
+    delivery = Delivery(problem=contents.newer[0].rstrip(".") if contents.newer else "")
     try:
         link = _Link(settings)
         for path, report in sorted(reports.items()):
@@ -156,19 +141,21 @@ def flush(settings: Settings, unwritten: Sequence[Report] = ()) -> Delivery:
                 path.unlink(missing_ok=True)
     except _TroubleError as trouble:
         delivery.problem = str(trouble)
-    delivery.waiting = len(remaining)
-    _keep_problem(settings, delivery.problem)
+    delivery.waiting = len(remaining) + len(contents.newer)
+    outbox.write_problem(settings, delivery.problem)
     return delivery
 
 
 def _send_within(settings: Settings, patience: float, unwritten: Sequence[Report]) -> Delivery:
-    """`flush`, left alone after `patience` seconds: no timeout of Python's covers a name that is being looked up."""
+    """`flush`, abandoned after `patience` seconds: no timeout of Python's covers a name that is being looked up."""
     done: list[Delivery] = []
 
     def work() -> None:
         try:
             done.append(flush(settings, unwritten))
-        except Exception as error:  # a deployment must not fail over its report, whatever is wrong
+        except SlipwayError as error:
+            done.append(Delivery(waiting=len(unwritten), problem=str(error).rstrip(".")))
+        except Exception as error:  # a report must not fail a deployment, whatever is wrong
             done.append(Delivery(waiting=len(unwritten), problem=f"{type(error).__name__}: {error}"))
 
     worker = threading.Thread(target=work, daemon=True)
@@ -176,122 +163,17 @@ def _send_within(settings: Settings, patience: float, unwritten: Sequence[Report
     worker.join(patience)
     if done:
         return done[0]
-    problem = f"{settings.logbook_url} did not answer in time"
-    _keep_problem(settings, problem)
+    problem = _late(settings)
+    outbox.write_problem(settings, problem)
     return Delivery(waiting=max(waiting(settings)[0], len(unwritten)), problem=problem)
 
 
-# Reports
-
-
-def _report(settings: Settings, opened: Deployment) -> Report:
-    host = re.sub(r"[^A-Za-z0-9.:_-]", "-", socket.gethostname())[:255]
-    begun = {
-        "service": settings.app,
-        "environment": settings.environment,
-        "host": host,
-        "kind": opened.action,
-        "version": opened.version[:100],
-        "commit": opened.sha,
-        "actor": _line(deployment.display_owner(opened.owner)) or "unknown",
-        "started_at": opened.opened_at,
-    }
-    return Report(_path(settings, opened), f"{host}/{settings.app}/{opened.id}", begun, None)
-
-
-def _ended(begun: Report, entry: journal.Entry) -> Report:
-    """`failed` never took traffic; `rolled_back` did, and had to give it back."""
-    given_back = "rolled_back" if entry.detail.get("switched") else "failed"
-    ending = {
-        "status": "succeeded" if entry.outcome == "succeeded" else given_back,
-        "finished_at": max(entry.at, begun.begin["started_at"]),  # the clock may have been set back
-        "phases": entry.detail.get("receipt", {}).get("phases", {}),
-        "detail": entry.message.replace("\0", "").encode(errors="replace").decode()[:4000],
-    }
-    return Report(begun.path, begun.key, begun.begin, ending)
-
-
-# The outbox
-
-
-def _path(settings: Settings, opened: Deployment) -> Path:
-    """Named so that the order of names is the order in which deployments began."""
-    return settings.outbox / f"{re.sub('[^0-9]', '', opened.opened_at)[:17]}-{opened.id}.json"
-
-
-def _problem_file(settings: Settings) -> Path:
-    return settings.outbox / "problem"
-
-
-def _save(settings: Settings, report: Report) -> str:
-    """Keep a report, and the newest of all; why it could not be kept, or ""."""
-    content = {"key": report.key, "begin": report.begin, "end": report.end}
-    try:
-        settings.outbox.mkdir(mode=0o700, exist_ok=True)
-        files.write_atomically(report.path, json.dumps(content, indent=2) + "\n", 0o600)
-        surplus = sorted(settings.outbox.glob("*.json"))[:-KEPT]
-        for path in surplus:
-            path.unlink(missing_ok=True)
-    except OSError as error:
-        return f"{settings.outbox} could not be written: {error.strerror}."
-    return f"{len(surplus)} old report(s) to the Logbook were dropped, {KEPT} are kept." if surplus else ""
-
-
-def _load(path: Path) -> Report | None:
-    value = files.read_json(path)
-    try:
-        return Report(path, value["key"], value["begin"], value["end"]) if value is not None else None
-    except KeyError:
-        return None
-
-
-def _read(settings: Settings, *, tidy: bool = False) -> list[Report]:
-    """Reports in the outbox, oldest first. One that has no end though it is over has it from the journal.
-
-    One whose end nobody knows is passed over, and deleted to `tidy`.
-    """
-    if tidy:
-        files.sweep(settings.outbox, age=3600)  # others write there at any time, and are done at once
-    try:
-        names = sorted(path for path in settings.outbox.iterdir() if path.suffix == ".json")
-    except FileNotFoundError:
-        return []
-    found = [report for path in names if (report := _load(path)) is not None]
-    opened = deployment.load(settings.deployment)
-    here = _path(settings, opened) if opened is not None else None
-    if all(report.end is not None or report.path == here for report in found):
-        return found
-    ends = {entry.deployment: entry for entry in journal.read(settings.journal) if entry.phase == journal.RESULT}
-    completed = []
-    for report in found:
-        entry = ends.get(report.path.stem.partition("-")[2])
-        if report.end is None and report.path != here:
-            if entry is None:
-                if tidy:
-                    report.path.unlink(missing_ok=True)
-                continue
-            report = _ended(report, entry)
-        completed.append(report)
-    return completed
-
-
-def _keep_problem(settings: Settings, problem: str) -> None:
-    """For `status`; a full disk has worse to say."""
-    path = _problem_file(settings)
-    try:
-        if problem:
-            files.write_atomically(path, problem + "\n", 0o600)
-        else:
-            path.unlink(missing_ok=True)
-    except OSError:
-        return
-
-
-# The Logbook
+def _late(settings: Settings) -> str:
+    return f"{settings.logbook_url} did not answer in time"
 
 
 class _Link:
-    """The way to the Logbook, with the token that opens it."""
+    """The connection to the Logbook, with its token."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -304,7 +186,7 @@ class _Link:
         self._context = _context(settings) if self._url.scheme == "https" else None
 
     def deliver(self, report: Report) -> None:
-        """Begin, and end where it has ended; _TroubleError when it has to wait, _RefusedError when it is not wanted."""
+        """Send the beginning, and the end if there is one; _TroubleError or _RefusedError when it was not taken."""
         status, answer = self._post("/deployments", report.begin, report.key)
         if status == 404:
             self._introduce()
@@ -317,7 +199,7 @@ class _Link:
                 raise self._fault(status, answer)
 
     def _introduce(self) -> None:
-        """Make the app a service of the Logbook; another host may be quicker."""
+        """Add the app to the services of the Logbook. 409: another host has added it at the same moment."""
         name, repository = self._settings.app, self._settings.logbook_repository_url
         status, answer = self._post("/services", {"name": name, "repository_url": repository})
         if status not in (201, 409):
@@ -326,14 +208,14 @@ class _Link:
 
     def _fault(self, status: int, answer: dict[str, Any]) -> Exception:
         said = _said(status, answer)
-        is_its_own = answer.get("status") == status  # else a proxy's, or that of somebody who is no Logbook
+        is_its_own = answer.get("status") == status  # else the answer is from a proxy, or from another service
         if status in _FOR_GOOD and is_its_own:
             return _RefusedError(said)
         message = f"{self._settings.logbook_url} {said}"
         return _TroubleError(message, is_general=status in _FOR_ALL or not is_its_own)
 
     def _post(self, path: str, body: dict[str, Any], key: str = "") -> tuple[int, dict[str, Any]]:
-        """Status and JSON object of an answer (an empty one where it is none); _TroubleError without an answer."""
+        """Status and JSON object of the answer ({} when it is not one). _TroubleError when there is no answer."""
         headers = {
             "Authorization": f"Bearer {self._token}",
             "Content-Type": "application/json",
@@ -347,9 +229,9 @@ class _Link:
             connection.request("POST", f"{self._url.path.rstrip('/')}/api/v1{path}", json.dumps(body), headers)
             response = connection.getresponse()
             status = response.status
-            content = response.read(2**20).replace(self._token.encode(), b"...")  # an echo of it is shown to nobody
+            content = response.read(2**20).replace(self._token.encode(), b"...")  # an error page may show the request
         except (OSError, http.client.HTTPException, ValueError) as error:
-            message = f"{self._settings.logbook_url} does not answer: {_reason(error)}"
+            message = f"{self._settings.logbook_url} does not answer: {reason(error)}"
             raise _TroubleError(message, is_general=True) from error
         finally:
             connection.close()
@@ -373,7 +255,7 @@ def _token(settings: Settings) -> str:
         found = ""
     if not found:
         raise _TroubleError(f"no token is in {settings.logbook_token_file}")
-    if not _TOKEN.fullmatch(found):  # Python would put it into the message of its error
+    if not _TOKEN.fullmatch(found):  # http.client would show it in its error message
         raise _TroubleError(f"what is in {settings.logbook_token_file} is no token")
     return found
 
@@ -385,21 +267,9 @@ def _context(settings: Settings) -> ssl.SSLContext:
         raise _TroubleError(f"logbook_ca {settings.logbook_ca} cannot be used: {error.strerror or error}") from error
 
 
-def _reason(error: Exception) -> str:
-    """Why there was no answer, in a few words on one line."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate cannot be trusted, {error.verify_message}"
-    return _line(getattr(error, "strerror", None) or str(error) or type(error).__name__)
-
-
 def _said(status: int, answer: dict[str, Any]) -> str:
     """An answer in a few words."""
-    words = _line(str(answer.get("detail") or answer.get("title") or ""))
+    words = one_line(str(answer.get("detail") or answer.get("title") or ""))
     if not answer and 200 <= status < 300:
-        words = "no Logbook's answer"
+        words = "not the answer of a Logbook"
     return f"answered {status}{f' ({words})' if words else ''}"
-
-
-def _line(text: str) -> str:
-    """Text from elsewhere as one line, which any terminal can show and none obeys."""
-    return "".join(character if character.isprintable() else " " for character in text[:200])

@@ -116,8 +116,9 @@ def test_what_the_engine_reports_is_what_the_logbook_shows(settings: config.Sett
         (fourth, closed(fourth, "failed", "\0" + "x" * 10_000)),
     ]
     for deployment, entry in ends:
-        assert logbook.begin(settings, deployment) == ""
-        assert logbook.end(settings, [(deployment, entry)]) == ""
+        observer = logbook.Logbook(settings)
+        assert observer.opened(deployment) == ""
+        assert observer.closed(deployment, entry) == ""
     assert logbook.waiting(settings) == (0, "")
     answer = httpx.get(f"{site}/api/v1/deployments", headers={"Authorization": f"Bearer {token}"})
     shown = answer.json()["items"][::-1]
@@ -143,9 +144,9 @@ def test_a_report_that_is_sent_again_is_the_same_one(settings: config.Settings, 
     made = opened(30, tag="again")
     entry = closed(made, "succeeded")
     for _ in range(2):
-        assert logbook.end(settings, [(made, entry)]) == ""
+        assert logbook.Logbook(settings).closed(made, entry) == ""
     other = closed(made, "failed")
-    assert "refused the report of again: answered 409" in logbook.end(settings, [(made, other)])
+    assert "refused the report of again: answered 409" in logbook.Logbook(settings).closed(made, other)
     answer = httpx.get(
         f"{site}/api/v1/deployments", params={"version": "again"}, headers={"Authorization": f"Bearer {token}"}
     )
@@ -159,7 +160,7 @@ def test_a_token_that_was_revoked_leaves_the_report_in_the_outbox(settings: conf
     _run(database_url, "app.tokens", "revoke", number)
     settings.logbook_token_file.write_text(lost)
     made = opened(40)
-    assert "1 report waits for the Logbook" in logbook.end(settings, [(made, closed(made, "succeeded"))])
+    assert "1 report waits for the Logbook" in logbook.Logbook(settings).closed(made, closed(made, "succeeded"))
     assert "answered 401" in logbook.waiting(settings)[1]
 
 

@@ -14,8 +14,8 @@ import pytest
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, LockedError
 from slipway.observers import logbook
-from slipway.records import deployment, phases
-from slipway.records.deployment import Request
+from slipway.records import deployment, journal, phases
+from slipway.records.deployment import Deployment, Request
 from slipway.slot import slots
 
 from .fake_logbook import TOKEN, Answer, Logbook, connect, notes, problem, values_of, waiting
@@ -203,9 +203,9 @@ def test_two_hosts_may_introduce_the_app_at_once(host: Host, told: Logbook) -> N
         ("deployments", problem(429, "Too many attempts."), "answered 429"),
         ("deployments", (502, b"<html>Bad Gateway"), "answered 502"),
         ("deployments", (301, b""), "answered 301"),
-        ("deployments", (201, b"<html>Welcome"), "answered 201 (no Logbook's answer)"),
-        ("deployments", (201, ["id"]), "answered 201 (no Logbook's answer)"),
-        ("deployments", (201, b"[" * 200_000), "answered 201 (no Logbook's answer)"),
+        ("deployments", (201, b"<html>Welcome"), "answered 201 (not the answer of a Logbook)"),
+        ("deployments", (201, ["id"]), "answered 201 (not the answer of a Logbook)"),
+        ("deployments", (201, b"[" * 200_000), "answered 201 (not the answer of a Logbook)"),
         ("deployments", (422, {"detail": "of another service"}), "answered 422"),
         ("deployments", (404, b"nothing here"), "it does not know logbook and does not add it: answered 404"),
         ("finish", problem(500, "Half-way."), "answered 500 (Half-way.)"),
@@ -277,7 +277,7 @@ def test_a_logbook_that_is_down_is_named_with_the_reason(host: Host, told: Logbo
     assert host.results() == [("deploy", "v1", "succeeded")]
     assert notes(host) == [
         f"1 report waits for the Logbook ({url} does not answer: Connection refused); "
-        "the next deployment sends them, or `slipway tell logbook`."
+        "the next deployment sends them, or `slipway report logbook`."
     ]
     assert told.told == []
 
@@ -363,9 +363,46 @@ def test_no_mistake_of_our_own_in_reporting_fails_a_deploy(
 
     monkeypatch.setattr(logbook, "flush", mistaken)
     deployed(host, V1)
-    monkeypatch.setattr(logbook, "begin", mistaken)
-    monkeypatch.setattr(logbook, "end", mistaken)
+    monkeypatch.setattr(logbook.Logbook, "opened", mistaken)
+    monkeypatch.setattr(logbook.Logbook, "closed", mistaken)
     deployed(host, V2)
     assert [outcome for *_, outcome in host.results()] == ["succeeded", "succeeded"]
     assert any("KeyError: 'begin'" in note for note in notes(host))
     assert told.told == []
+
+
+def _opened(number: int) -> Deployment:
+    sha = str(number) * 40
+    at = f"2026-11-25T10:00:0{number}.000+00:00"
+    return Deployment(
+        f"id{number}", "deploy", "alice", f"v{number}-{sha[:12]}", f"v{number}", sha, None, None, "blue", at
+    )
+
+
+def _result(opened: Deployment) -> journal.Entry:
+    identity = (opened.id, opened.action, journal.RESULT, "succeeded", opened.release, opened.tag, opened.sha)
+    return journal.Entry(*identity, opened.owner, at=opened.opened_at)
+
+
+def test_an_observer_reports_what_it_is_told_and_has_nothing_to_say(host: Host, told: Logbook) -> None:
+    observer = logbook.Logbook(host.settings)
+    opened = _opened(1)
+    assert observer.opened(opened) == ""
+    assert observer.phase(opened, "switch", "ok", 0.1, "blue takes traffic: v1") == ""
+    assert told.ends() == []
+    assert observer.closed(opened, _result(opened)) == ""
+    assert (told.ends(), waiting(host), len(told.told)) == ([(1, "succeeded")], 0, 3)
+
+
+def test_a_logbook_that_was_silent_at_one_end_is_not_waited_for_at_the_next(
+    host: Host, told: Logbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logbook, "END_PATIENCE", 1.0)
+    told.delay = 5
+    observer = logbook.Logbook(host.settings)
+    started = time.monotonic()
+    for number in (1, 2, 3):
+        opened = _opened(number)
+        assert "did not answer in time" in observer.closed(opened, _result(opened))
+    assert 1.0 < time.monotonic() - started < 1.9
+    assert logbook.waiting(host.settings)[0] == 3

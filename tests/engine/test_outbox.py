@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 from slipway.base import files
 from slipway.base.errors import FailedError
 from slipway.cli import status
-from slipway.observers import logbook
+from slipway.observers import logbook, outbox
 from slipway.records import journal
 from slipway.release import build
 
@@ -65,7 +66,7 @@ def test_a_process_that_dies_before_it_told_the_end_leaves_it_to_the_next(
 ) -> None:
     switched(host)
     with monkeypatch.context() as killed:
-        killed.setattr(logbook, "end", lambda *_: "")
+        killed.setattr(logbook.Logbook, "closed", lambda *_: "")
         host.watch_reason = "it is slow"
         with pytest.raises(FailedError):
             host.engine.finish("alice")
@@ -78,7 +79,7 @@ def test_a_report_whose_end_nobody_knows_is_not_kept_for_ever(
     host: Host, told: Logbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as killed:
-        killed.setattr(logbook, "end", lambda *_: "")
+        killed.setattr(logbook.Logbook, "closed", lambda *_: "")
         deployed(host, V1)
     host.settings.journal.unlink()
     assert logbook.waiting(host.settings) == (0, "")
@@ -128,7 +129,7 @@ def test_a_clock_that_was_set_back_ends_no_deployment_before_it_began(
 
 
 def test_only_the_newest_reports_are_kept(host: Host, told: Logbook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logbook, "KEPT", 2)
+    monkeypatch.setattr(outbox, "KEPT", 2)
     host.settings.logbook_token_file.unlink()
     for version in (V1, V2, V1, V2):
         deployed(host, version)
@@ -189,8 +190,68 @@ def test_status_says_how_many_reports_wait_and_why(host: Host, told: Logbook) ->
     deployed(host, V1)
     line = next(line for line in status.render(status.gather(host.settings)).splitlines() if line.startswith("logbook"))
     token = host.settings.logbook_token_file
-    assert " ".join(line.split()) == f"logbook 1 report waits (no token is in {token}): slipway tell logbook"
+    assert " ".join(line.split()) == f"logbook 1 report waits (no token is in {token}): slipway report logbook"
     token.write_text(TOKEN)
     assert logbook.flush(host.settings).sent == 1
     assert "\nlogbook" not in status.render(status.gather(host.settings))
     assert len(told.keys) == 1
+
+
+def _change(path: Path, **values: Any) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **values}))
+
+
+def _only(host: Host) -> Path:
+    [path] = host.settings.outbox.glob("*.json")
+    return path
+
+
+@pytest.mark.usefixtures("told")
+def test_a_report_has_the_number_of_its_format(host: Host) -> None:
+    host.engine.stage(request(V1), None)
+    assert json.loads(_only(host).read_text())["format"] == outbox.FORMAT == 1
+
+
+def test_a_report_of_before_there_were_formats_is_read(host: Host, told: Logbook) -> None:
+    host.engine.stage(request(V1), None)
+    content = json.loads(_only(host).read_text())
+    del content["format"]
+    _only(host).write_text(json.dumps(content))
+    told.told.clear()
+    host.engine.cut_over(None)
+    assert told.ends() == [(1, "succeeded")]
+    assert (waiting(host), len(told.keys)) == (0, 1)
+
+
+def test_fields_that_are_not_known_are_kept_and_not_sent(host: Host, told: Logbook) -> None:
+    host.engine.stage(request(V1), None)
+    _change(_only(host), colour="teal")
+    host.settings.logbook_token_file.unlink()
+    host.engine.cut_over(None)
+    content = json.loads(_only(host).read_text())
+    assert (content["colour"], content["end"]["status"]) == ("teal", "succeeded")
+    host.settings.logbook_token_file.write_text(TOKEN)
+    assert logbook.flush(host.settings) == logbook.Delivery(sent=1)
+    assert not any("colour" in body for _, body in told.told)
+
+
+def test_a_report_of_a_newer_version_is_refused_in_a_sentence_and_left_as_it_is(host: Host, told: Logbook) -> None:
+    host.engine.stage(request(V1), None)
+    newer = _only(host)
+    _change(newer, format=2, begin={"what": "nobody knows"})
+    content = newer.read_text()
+    told.told.clear()
+    host.engine.cut_over(None)
+    sentence = (
+        f"{newer} was written by a newer version of Slipway (format 2; this version reads up to 1). "
+        "Run site.yml with the newer version."
+    )
+    assert host.results() == [("deploy", "v1", "succeeded")]
+    assert notes(host) == [f"The deployment was not reported: {sentence}"]
+    assert (newer.read_text(), told.told) == (content, [])
+    assert logbook.waiting(host.settings)[0] == 1
+    deployed(host, V2)
+    assert (newer.read_text(), [status for _, status in told.ends()]) == (content, ["succeeded"])
+    assert f"1 report waits for the Logbook ({sentence.rstrip('.')});" in notes(host)[-1]
+    assert logbook.flush(host.settings) == logbook.Delivery(waiting=1, problem=sentence.rstrip("."))
