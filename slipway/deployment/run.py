@@ -43,6 +43,10 @@ class Observer(Protocol):
         """Called after the app's lock is free; `entry` is the line of the journal with the result."""
         ...
 
+    def wait(self) -> str:
+        """Called when the command ends, after the app's lock is free: end what is under way, within seconds."""
+        ...
+
 
 @dataclass(frozen=True)
 class Found:
@@ -240,7 +244,8 @@ class Run:
     def close(self, outcome: str, message: str = "", *, switched: bool = False) -> str:
         """Write the result line with its receipt and end the lease; `message`, or the receipt as a sentence."""
         closed = self.current
-        lines = [item for item in journal.read(self.settings.journal) if item.deployment == closed.id]
+        entries = journal.read(self.settings.journal)
+        lines = [item for item in entries if item.deployment == closed.id and item.phase != journal.HOOK]
         seconds: dict[str, float] = {}
         for item in lines:
             seconds[item.phase] = round(seconds.get(item.phase, 0) + item.seconds, 3)
@@ -297,6 +302,7 @@ class Run:
         closed, self._closed = self._closed, []
         for deployment, entry in closed:
             self._tell(functools.partial(_closed, deployment, entry))
+        self._tell(lambda observer: observer.wait())
 
     def _tell(self, event: Callable[[Observer], str]) -> None:
         """Tell each observer of an event, and show what it has to say."""
