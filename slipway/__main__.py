@@ -1,4 +1,4 @@
-"""Entry point of `python -m slipway` and of the file that is installed on hosts."""
+"""Entry point of `python -m slipway`."""
 
 from slipway.cli.parser import program
 

@@ -1,1 +1,1 @@
-"""What everything else stands on: settings, errors, files, processes, output."""
+"""Used by every other room: settings, errors, files, processes, output."""

@@ -1,12 +1,12 @@
-"""The ways in which a command ends without success; each carries one sentence and an exit code."""
+"""The errors that end a command. Each has a message of one sentence and an exit code."""
 
 from __future__ import annotations
 
 
 class SlipwayError(Exception):
-    """Base of all expected endings. `str(error)` is one sentence that says what is wrong and what to do.
+    """Base of all expected errors. `str(error)` is one sentence that says what is wrong and what to do.
 
-    `detail` is evidence for a person to read (a traceback of the app, the output of a tool).
+    `detail` is more text for the operator (a traceback of the app, the output of a tool).
     """
 
     exit_code = 1
@@ -18,18 +18,18 @@ class SlipwayError(Exception):
 
 
 class FailedError(SlipwayError):
-    """A phase was tried and failed; the release that was live before it serves."""
+    """Something was tried and failed. The release that was live before it is still live."""
 
 
 class RefusedError(SlipwayError):
-    """Bad input or a policy; nothing was changed."""
+    """The input is wrong, or a policy forbids it. Nothing was changed."""
 
     exit_code = 3
     outcome = "refused"
 
 
 class LockedError(SlipwayError):
-    """Another deployment of this app is under way; nothing was changed. `holder` is its owner, where known."""
+    """Another deployment of this app is in progress. Nothing was changed. `holder` is its owner, if known."""
 
     exit_code = 4
     outcome = "locked"

@@ -1,4 +1,4 @@
-"""Writing to disk so that a crash leaves the old content or the new, never a part."""
+"""Atomic writes: after a crash a file has its old content or its new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-_UNFINISHED = ".new"  # the end of the name of what is being written
+_UNFINISHED = ".new"  # suffix of the name of a file that is being written
 
 
 def sync_directory(path: Path) -> None:
@@ -23,14 +23,14 @@ def sync_directory(path: Path) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """Where what will be `path` is written, when it has one writer; `sweep` knows it by its name."""
+    """The temporary name under which `path` is written, if only one process writes it; `sweep` removes leftovers."""
     return path.with_name(f".{path.name}{_UNFINISHED}")
 
 
 def sweep(directory: Path, age: float = 0) -> None:
-    """Remove what writers that were killed left in a directory.
+    """Remove the temporary files that killed processes left in a directory.
 
-    Nobody may be writing there meanwhile, or only what was begun less than `age` seconds ago.
+    Only files older than `age` seconds are removed. With `age` 0 no other process may be writing in the directory.
     """
     before = time.time() - age
     for path in directory.glob(f".*{_UNFINISHED}"):
@@ -40,7 +40,7 @@ def sweep(directory: Path, age: float = 0) -> None:
 
 
 def write_atomically(path: Path, content: str, mode: int = 0o644, group: int = -1) -> None:
-    """Replace `path` by `content`; `group` is a numeric group id, -1 for the process's own."""
+    """Replace the content of `path`; `group` is a numeric group id, -1 for the group of the process."""
     descriptor, temporary = tempfile.mkstemp(_UNFINISHED, f".{path.name}.", path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -57,7 +57,7 @@ def write_atomically(path: Path, content: str, mode: int = 0o644, group: int = -
 
 
 def link_atomically(path: Path, target: str) -> None:
-    """Point the symlink `path` at `target` by one rename(2): a reader sees the old target or the new."""
+    """Point the symlink `path` at `target` with one rename(2): a reader sees the old target or the new one."""
     temporary = unfinished(path)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
@@ -66,7 +66,7 @@ def link_atomically(path: Path, target: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None when the file is absent, empty or torn."""
+    """The JSON object in `path`; None when the file is missing, empty or incomplete."""
     with contextlib.suppress(FileNotFoundError, ValueError):
         value = json.loads(path.read_text())
         return value if isinstance(value, dict) else None

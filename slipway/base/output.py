@@ -1,4 +1,4 @@
-"""What a command prints: sentences for people, or one JSON object a line for programs."""
+"""The output of a command: text for people, or one JSON object per line for programs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class Reporter:
 
     @property
     def has_client(self) -> bool:
-        """Whether somebody still reads what is written."""
+        """Whether a client still reads the output."""
         self._disconnected = self._disconnected or _is_closed(self._stream)
         return not self._disconnected
 
     def has_client_after(self, message: str, seconds: float) -> bool:
-        """Write a note, and say whether the client is still there `seconds` later.
+        """Write a note, and return whether the client is still connected `seconds` later.
 
-        A connection through several programs is seen to be closed only some time after something was written to it.
+        The output may pass through several programs (systemd-run, ssh). Then a closed connection is only noticed some
+        time after something was written to it.
         """
         self.note(message)
         deadline = time.monotonic() + seconds
@@ -37,7 +38,7 @@ class Reporter:
         return self.has_client
 
     def phase(self, name: str, outcome: str, seconds: float, message: str) -> None:
-        """One phase ended; `outcome` is ok, skipped or failed."""
+        """Report that a phase has ended; `outcome` is ok, skipped or failed."""
         event = {"event": "phase", "phase": name, "outcome": outcome, "seconds": seconds, "message": message}
         self._write(event, f"{_MARKS[outcome]} {name:<8} {seconds:6.1f} s  {message}")
 
@@ -45,7 +46,7 @@ class Reporter:
         self._write({"event": "note", "message": message}, f"  {message}")
 
     def result(self, outcome: str, message: str, detail: str = "", text: str = "", **values: Any) -> None:
-        """The last event of a command. `text` is what people read in place of the message, where that differs."""
+        """Write the last event of a command. `text`, if given, is shown to people in place of the message."""
         event = {"event": "result", "outcome": outcome, "message": message, "detail": detail, **values}
         if text:
             event["text"] = text
@@ -60,10 +61,10 @@ class Reporter:
 
 
 def _is_closed(stream: TextIO) -> bool:
-    """Whether the other end of a pipe or socket was closed, asked without writing to it."""
+    """Whether the other end of a pipe or socket was closed, checked without writing to it."""
     try:
         descriptor = stream.fileno()
-    except (OSError, ValueError):  # kept in memory
+    except (OSError, ValueError):  # a stream in memory has no descriptor
         return False
     poll = select.poll()
     poll.register(descriptor, 0)

@@ -1,4 +1,4 @@
-"""Running other programs: as another user, with an environment of our own, and with their output at hand."""
+"""Running other programs: as another user, with a given environment, and with their output captured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from slipway.base.errors import FailedError
 
 _FAILURE = re.compile(r"Traceback|ERROR|CRITICAL")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
-_BEFORE = 8  # lines that lead to an error: an app may have said why in a sentence
+_BEFORE = 8  # lines to show before an error: the app may have logged the reason there
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -31,15 +31,15 @@ def run(
     timeout: float | None = None,
     inherited: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run `command` to its end, whatever its exit code; output is decoded and captured, both streams apart.
+    """Run `command` and wait until it ends, with any exit code. Both output streams are captured and decoded.
 
-    With `user` it runs as that user, with its groups, a umask of 022 and an environment made of `environment`
-    alone (plus PATH, HOME and LANG), so that nothing of root's leaks into it; and it ends when this process does,
-    so that no orphan goes on writing where the next run begins. `timeout` is in seconds; FailedError when it is
-    exceeded or when the program is not there. `inherited` are file descriptors that it has as well.
+    With `user` it runs as that user, with the user's groups and a umask of 022. Its environment is then `environment`
+    plus PATH, HOME and LANG, so that no variable of root is passed on. It is killed when this process ends: otherwise
+    it could still be writing when the next run starts. `timeout` is in seconds. FailedError when it is exceeded, or
+    when the program does not exist. `inherited` are file descriptors to pass on to the program.
     """
     arguments = [str(part) for part in command]
-    # Asked first: as another user it is setpriv that would not find it.
+    # Checked first: with `user` a missing program would only show as an error of setpriv.
     if "/" not in arguments[0] and shutil.which(arguments[0], path=None if user is None else PATH) is None:
         raise FailedError(f"{arguments[0]} is not installed. Run site.yml.")
     env: dict[str, str] | None = None
@@ -65,15 +65,16 @@ def run(
             **as_user,
         )
     except subprocess.TimeoutExpired as error:
-        raise FailedError(f"'{Path(command[0]).name}' did not end within {timeout:g} s.") from error
+        raise FailedError(f"'{Path(command[0]).name}' did not finish within {timeout:g} s.") from error
     except FileNotFoundError as error:
         raise FailedError(f"{error.filename} is missing. Run site.yml, or deploy another version.") from error
 
 
 def become(command: Sequence[str], user: str, environment: Mapping[str, str], directory: Path) -> NoReturn:
-    """Be `command` from now on: as `user` and with an environment as for `run`, its input and output those of ours.
+    """Replace this process by `command`, as `user` and with an environment as for `run`; input and output stay.
 
-    Nothing is left of root before anything is looked for or loaded: PATH and LD_PRELOAD may lead into the release.
+    All rights of root are dropped before the program is searched or loaded, as PATH and LD_PRELOAD may point into the
+    release.
     """
     account = pwd.getpwnam(user)
     env = {"LANG": "C.UTF-8", "USER": user, "HOME": account.pw_dir, "PATH": PATH, **environment}
@@ -84,7 +85,7 @@ def become(command: Sequence[str], user: str, environment: Mapping[str, str], di
         os.setuid(account.pw_uid)
     os.umask(0o022)
     os.chdir(directory)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and so would what comes after it
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and the command would inherit that
         signal.signal(number, signal.SIG_DFL)
     os.execvpe(command[0], list(command), env)  # noqa: S606  # no shell is wanted
 
@@ -97,36 +98,36 @@ def _as_user(name: str) -> dict[str, Any]:
 
 def tail(output: str, lines: int = 30) -> str:
     """The last `lines` non-empty lines of a program's output."""
-    return "\n".join(_said(output)[-lines:])
+    return "\n".join(_non_empty(output)[-lines:])
 
 
 def first_failure(output: str, lines: int = 60) -> str:
-    """At most `lines` lines of a log: what leads to the first error in it, and to the end of its traceback.
+    """The first error of a log, with the lines before it and its whole traceback; at most `lines` lines.
 
-    What comes last in the log of a service that has crashed is how its supervisor ended, not why.
+    The last lines of the log of a crashed service only show how its supervisor ended. The cause is further up.
     """
-    said = _said(output)
-    start = next((number for number, line in enumerate(said) if _FAILURE.search(line)), None)
+    logged = _non_empty(output)
+    start = next((number for number, line in enumerate(logged) if _FAILURE.search(line)), None)
     if start is None:
-        return "\n".join(said[-lines:])
-    window = said[max(0, start - _BEFORE) : _end_of_failure(said, start) + 1]
+        return "\n".join(logged[-lines:])
+    window = logged[max(0, start - _BEFORE) : _end_of_failure(logged, start) + 1]
     if len(window) > lines:
         window = [*window[: 2 * _BEFORE], "  ...", *window[-(lines - 2 * _BEFORE - 1) :]]
     return "\n".join(window)
 
 
-def _end_of_failure(said: Sequence[str], start: int) -> int:
-    """The line that names the last exception of the chain that is shown near `start`; a few lines on where none is."""
-    near = range(start, min(start + _BEFORE, len(said)))
-    number = next((n for n in near if "Traceback" in said[n]), None)
+def _end_of_failure(logged: Sequence[str], start: int) -> int:
+    """The last line of the traceback near `start`, with chained exceptions; without one, a few lines after `start`."""
+    near = range(start, min(start + _BEFORE, len(logged)))
+    number = next((n for n in near if "Traceback" in logged[n]), None)
     if number is None:
         return start + _BEFORE
     while True:
-        number = next((n for n in range(number + 1, len(said)) if not said[n].startswith(" ")), len(said))
-        if number + 2 >= len(said) or not said[number + 1].startswith(_CHAINED):
+        number = next((n for n in range(number + 1, len(logged)) if not logged[n].startswith(" ")), len(logged))
+        if number + 2 >= len(logged) or not logged[number + 1].startswith(_CHAINED):
             return number
-        number += 2  # over the sentence that joins them
+        number += 2  # skip the sentence between two chained exceptions
 
 
-def _said(output: str) -> list[str]:
+def _non_empty(output: str) -> list[str]:
     return [line.rstrip() for line in output.splitlines() if line.strip()]

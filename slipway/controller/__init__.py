@@ -1,1 +1,1 @@
-"""What only the controller does."""
+"""Used on the controller only."""

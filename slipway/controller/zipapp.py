@@ -1,4 +1,4 @@
-"""The engine as one file: a zip of this package that Python runs. The same source gives the same bytes."""
+"""The engine as one file: an executable zip of this package. The same source always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 SHEBANG = b"#!/usr/bin/python3 -I\n"
 
-# Python keeps the bytecode of files, but not of what it reads from a zip: to compile it anew would cost each command
-# a tenth of a second. So root unpacks it, into memory, on a host where it has run before; elsewhere it runs as it is.
+# Python caches the bytecode of files, but not of modules in a zip: compiling them again would cost each command a tenth
+# of a second. So root unpacks the zip below /run (in memory) on hosts. Elsewhere it runs from the zip.
 _MAIN = """\
 import os, pathlib, sys
 unpacked = pathlib.Path("/run/slipway/program/{digest}")
@@ -22,18 +22,18 @@ if os.geteuid() == 0 and unpacked.parents[1].is_dir() and not unpacked.is_dir():
     try:
         zipfile.ZipFile(sys.path[0]).extractall(partial)
         partial.rename(unpacked)
-    except OSError:  # no room, or another run was quicker
+    except OSError:  # no space, or another run has unpacked it meanwhile
         shutil.rmtree(partial, ignore_errors=True)
 if unpacked.is_dir():
     sys.path.insert(0, str(unpacked))
 from slipway.cli.parser import program
 program()
 """
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that zip knows; a build's time must not change its bytes
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip allows; the time of the build must not change the bytes
 
 
 def build(package: Path) -> bytes:
-    """The executable file's content, from the directory of the package."""
+    """The content of the executable file, from the directory of the package."""
     buffer = io.BytesIO()
     sources = {str(path.relative_to(package.parent)): path.read_text() for path in sorted(package.rglob("*.py"))}
     digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
@@ -51,7 +51,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: str) -> None:
 
 
 def write(output: Path) -> bool:
-    """Write the file; False when it was there with these bytes already."""
+    """Write the file; False when it already existed with this content."""
     content = build(Path(__file__).parents[1])
     if output.exists() and output.read_bytes() == content:
         return False
