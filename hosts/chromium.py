@@ -10,4 +10,3 @@ def program() -> Path | None:
     """The browser's program; None when there is none."""
     found = shutil.which("chromium")
     return Path(found) if found else None
-
