@@ -48,7 +48,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = sorted(config.stash[_lines])
+    lines = config.stash[_lines]
+    lines.sort()
     config.stash[_lines] = []
     if not lines:
         return
