@@ -1,23 +1,25 @@
-"""One host for all rows of the fault table, a steady client, and the table that a run of them writes."""
+"""One host for the rows of the fault table, and a steady client."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-import httpx
 import pytest
 
 from hosts import scratch
 from hosts.host import Host
 from tests.load import Load, Outcome
 
+from . import table
 from .site import CALLS, WORKERS, Site
+from .table import pytest_configure, pytest_runtest_makereport, pytest_terminal_summary
+
+__all__ = ["pytest_configure", "pytest_runtest_makereport", "pytest_terminal_summary"]
 
 SSH_PORT, HTTP_PORT, HTTPS_PORT = 28022, 28080, 28443
 CACHE = scratch.PROJECT / ".cache/faults"
@@ -74,19 +76,12 @@ def _forget(site: Site) -> None:
 @pytest.fixture
 def site(provisioned: Site) -> Iterator[Site]:
     """The host with a version that serves and nothing under way, whatever the test before this one left."""
-    if not _is_settled(provisioned):
+    if not provisioned.is_settled():
         provisioned.host.exec("slipway", "revert", "logbook")  # of whomever: one failure is to be one
         provisioned.forgiven |= set(provisioned.unended())
         provisioned.deploy(provisioned.good[0], "-e", "force=true")
     yield provisioned
     provisioned.kill_runs()
-
-
-def _is_settled(site: Site) -> bool:
-    try:
-        return site.left_behind() == [] and bool(site.live())
-    except (AssertionError, httpx.HTTPError):
-        return False
 
 
 @pytest.fixture
@@ -104,52 +99,5 @@ def steady(site: Site, record_property: Callable[[str, object], None]) -> Steady
     return load
 
 
-# The table
-
-_Line = tuple[int, str, str, str, float]
-_lines = pytest.StashKey[list[_Line]]()
-_started = pytest.StashKey[float]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_lines] = []
-    config.stash[_started] = time.monotonic()
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a run of the whole table in which a row has no test."""
-    covered = {mark.args[0] for item in items for mark in item.iter_markers("row")}
-    whole = [str(argument).rstrip("/") for argument in config.invocation_params.args if "::" not in str(argument)]
-    if "tests/faults" in whole and not config.option.keyword and (absent := ROWS - covered):
-        raise pytest.UsageError(f"rows of the fault table without a test: {sorted(absent)}")
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    outcome = yield
-    report: pytest.TestReport = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's result
-    if report.when != "call" and not (report.when == "setup" and report.failed):
-        return
-    found = dict(report.user_properties)
-    for mark in item.iter_markers("row"):
-        number, phase, fault = mark.args
-        result: str = report.outcome
-        if "requests" in found:
-            result += f", {found['failed']} of {found['requests']} requests failed"
-        if "note" in found:
-            result += f"; {found['note']}"
-        item.config.stash[_lines].append((number, phase, fault, result, call.duration))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    lines = config.stash[_lines]
-    lines.sort()
-    if not lines:
-        return
-    table = ["| # | phase | fault | result | seconds |", "|---|---|---|---|---|"]
-    table += [f"| {n} | {phase} | {fault} | {result} | {seconds:.0f} |" for n, phase, fault, result, seconds in lines]
-    table.append(f"\n{len(lines)} tests in {time.monotonic() - config.stash[_started]:.0f} s.")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    (CACHE / "table.md").write_text("\n".join(table) + "\n")
-    terminalreporter.section("fault table")
-    terminalreporter.write_line("\n".join(table))
+    table.refuse_gaps(config, items, "tests/faults", ROWS)

@@ -20,6 +20,7 @@ import httpx
 
 from hosts import scratch
 from hosts.container_runtime import HostError
+from hosts.container_runtime import run as run_here
 from tests.controller import Controller
 from tests.load import Call
 
@@ -143,6 +144,13 @@ class Site(Controller):
         try:
             return bool(self.ready())
         except (httpx.HTTPError, AssertionError):
+            return False
+
+    def is_settled(self) -> bool:
+        """Whether a version serves, and nothing is left of anything else."""
+        try:
+            return self.left_behind() == [] and bool(self.live())
+        except (AssertionError, httpx.HTTPError):
             return False
 
     def left_behind(self) -> list[str]:
@@ -299,6 +307,15 @@ class Site(Controller):
     def wait_until_at_work(self) -> None:
         """Until a phase runs in the transient unit."""
         self.wait_there(f"systemctl -q is-active {UNIT}", 10)
+
+    def pull_the_plug(self) -> None:
+        """Every process of the host is gone at once. What the kernel had not written is still there: it is this
+        machine's."""
+        run_here("docker", "kill", "--signal", "KILL", self.host.name)
+
+    def plug_in(self) -> None:
+        """Start the host again."""
+        run_here("docker", "start", self.host.name)
 
     def kill_engine(self) -> None:
         """SIGKILL all of the transient unit in which a phase is at work."""
