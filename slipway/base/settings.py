@@ -96,6 +96,7 @@ class Settings:
     certificate: str
     drain_seconds: float
     standby_minutes: int
+    timeout: float  # of Gunicorn, for a worker that gives no sign of life
     # Between two phases; of several hosts one waits over the phase of another, so longer than most.
     lease_seconds: float
     logbook_url: str
@@ -149,6 +150,11 @@ class Settings:
     @property
     def lock(self) -> Path:
         return RUN_DIRECTORY / f"{self.app}.lock"
+
+    @property
+    def standby(self) -> Path:
+        """What is paused; absent when nothing is."""
+        return RUN_DIRECTORY / f"{self.app}.standby.json"
 
     @property
     def slot_inputs(self) -> list[Path]:

@@ -98,6 +98,10 @@ def recover(options: argparse.Namespace, report: Reporter) -> Output:
     return _output(_engine(options, report).recover())
 
 
+def end_standby(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).end_standby())
+
+
 def report(options: argparse.Namespace, _: Reporter) -> Output:
     settings = config.load(options.app)
     if not settings.logbook_url:

@@ -99,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )
     app_command("prune", "prune", "delete releases beyond keep_releases, and what interrupted runs left")
     app_command("recover", "recover", "finish or undo an interrupted deployment and start the live slot (runs at boot)")
+    app_command("end-standby", "end_standby", "stop the slot on standby when its time is over (a timer runs this)")
     app_command("report", "report", "send the Logbook the reports of deployments that it does not have yet")
     added = app_command("run", "run", "run a command as the app: its user, the live release, that one's environment")
     added.add_argument(

@@ -18,7 +18,7 @@ from slipway.observers import logbook
 from slipway.records import deployment, journal, manifest, receipt
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import slots, systemd
+from slipway.slot import slots, standby, systemd
 
 LAST = 5
 OWN_AUTHORITY = "Slipway on "  # how the name of the authority begins that each host has for itself
@@ -47,6 +47,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         }
         if opened
         else None,
+        "standby": standby.describe(settings),
         "database": _database(settings, release),
         "certificate": _certificate(settings),
         "disk": _disk(settings.root),
@@ -157,6 +158,8 @@ def render(found: dict[str, Any]) -> str:
         rows.append(("unit", health))
     else:
         rows.append(("live", "nothing yet: run deploy.yml"))
+    if found["standby"]:
+        rows.append(("standby", standby.sentence(found["standby"])))
     if opened := found["deployment"]:
         who = deployment.display_owner(opened["owner"])
         rows.append(("open", f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"))

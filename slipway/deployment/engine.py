@@ -18,7 +18,9 @@ from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
 from slipway.release import build, store
 from slipway.schema import migrate
-from slipway.slot import cutover, slots, systemd
+from slipway.slot import cutover, slots, standby, systemd
+
+_STANDBY_WAIT = 3600.0  # seconds that the end of a standby waits for a phase that is at work, such as a migration
 
 
 class Engine:
@@ -224,6 +226,19 @@ class Engine:
             gone = store.prune(self.settings, target=run.deployment.release if run.deployment else None)
             message = f"deleted {', '.join(gone)}" if gone else "nothing to delete"
             return Pruned(message, changed=bool(gone), deleted=gone)
+
+    def end_standby(self) -> Result:
+        """Stop the slot that is on standby, when its time is over (a timer runs this)."""
+        with Run.hold(self.settings, self.report, self.observers, _STANDBY_WAIT) as run:
+            if run.deployment is not None:
+                return Result("A deployment is open; it ends the standby or uses it.")
+            found = standby.load(self.settings)
+            if found is None or not standby.is_over(found):
+                return Result("No standby is over.")
+            if found.slot == slots.live_slot(self.settings):
+                return Result(standby.repair(self.settings) or f"{found.slot} takes traffic.", changed=True)
+            standby.end(self.settings, found.slot)
+            return Result(f"{found.version} in {found.slot} was on standby and is stopped.", changed=True)
 
     # Inside
 

@@ -9,11 +9,20 @@ from __future__ import annotations
 from slipway.deployment import steps
 from slipway.deployment.run import Run
 from slipway.records import phases
-from slipway.slot import cutover, slots, systemd
+from slipway.slot import cutover, slots, standby, systemd
 
 
 def recover(run: Run, *, at_boot: bool = False) -> str:
-    """Bring an interrupted deployment to one end; what was done, or "" when there was nothing to do."""
+    """Bring an interrupted deployment to one end; what was done, or "" when there was nothing to do.
+
+    No slot is left paused that should not be: the one that takes traffic is continued, and the other one may only be
+    on standby as a whole.
+    """
+    repaired = standby.repair(run.settings)
+    return f"{repaired} {_end(run, at_boot)}".strip()
+
+
+def _end(run: Run, at_boot: bool) -> str:
     found = run.deployment
     live = slots.live_slot(run.settings)
     if found is None:
@@ -35,11 +44,13 @@ def recover(run: Run, *, at_boot: bool = False) -> str:
 
 
 def _stop_idle(run: Run, live: str | None) -> str:
-    """Stop a slot that runs without taking traffic."""
+    """Stop a slot that runs without taking traffic and is not on standby."""
     idle = slots.other(live)
     if live is None or systemd.state(run.settings.app, idle).active == "inactive":
         return ""
-    systemd.stop(run.settings.app, idle)
+    if standby.is_kept(run.settings, idle):
+        return ""
+    standby.end(run.settings, idle)
     return f"{idle} ran without taking traffic and was stopped."
 
 
@@ -50,7 +61,7 @@ def _suspend(run: Run) -> str:
     if slots.live_slot(run.settings) == found.to_slot:
         release = run.release_before()
         cutover.go_back(run.settings, found.from_slot, release.sha if release else None)
-    systemd.stop(run.settings.app, found.to_slot)
+    standby.end(run.settings, found.to_slot)
     return (
         f"The {found.action} of {found.version} on several hosts ({', '.join(found.fleet)}) was interrupted. "
         f"{found.from_release or 'No release'} serves here until deploy.yml or rollback.yml is run again."

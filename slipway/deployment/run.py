@@ -24,7 +24,7 @@ from slipway.records import journal, manifest, phases, receipt
 from slipway.records.deployment import Deployment, Request
 from slipway.records.manifest import Manifest
 from slipway.schema import migrate
-from slipway.slot import cutover, slots, systemd, watch
+from slipway.slot import cutover, slots, standby, watch
 
 _CLIENT_SECONDS = 1.0  # after which a client that has disconnected is seen to be gone
 
@@ -235,7 +235,9 @@ class Run:
             _, left = cutover.drain(self.settings, self.current.to_slot)
             self.put(receipt=replace(self.current.receipt, cut=left.total))
             cut = f"{left.total} connection(s) to {self.current.version} were cut." if left.total else ""
-        systemd.stop(self.settings.app, self.current.to_slot)
+        # The release before the live one may be on standby there still, when this ended before `start`.
+        if switched or not standby.is_kept(self.settings, self.current.to_slot):
+            standby.end(self.settings, self.current.to_slot)
         self.close(outcome, f"{reason} {cut}".strip(), switched=switched)
         serving = slots.live_release(self.settings)
         serves = f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()

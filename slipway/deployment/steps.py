@@ -11,8 +11,9 @@ from slipway.deployment.run import Found, Run
 from slipway.records import manifest, phases
 from slipway.records.manifest import Manifest
 from slipway.release import build, store
+from slipway.schema import database
 from slipway.schema import migrate as migrations
-from slipway.slot import cutover, slots, systemd
+from slipway.slot import cutover, slots, standby
 from slipway.slot import watch as watching
 
 
@@ -47,10 +48,11 @@ def migrate(run: Run) -> Found:
 def start(run: Run) -> Found:
     """Start the release in the idle slot and pass the gate."""
     release = _release(run)
-    message = cutover.start(run.settings, run.current.to_slot, release)
-    if run.current.action == "deploy":  # a release that served before may be older than this demand
-        message += cutover.check_authentication(run.settings, run.current.to_slot, release)
-    return Found(message)
+    slot = run.current.to_slot
+    if run.current.action == "rollback":  # what served before may be on standby, and older than `auth_check`
+        return Found(cutover.wake_or_start(run.settings, slot, release, _database(run, release)))
+    message = cutover.start(run.settings, slot, release)
+    return Found(message + cutover.check_authentication(run.settings, slot, release))
 
 
 def switch(run: Run) -> Found:
@@ -66,15 +68,19 @@ def switch(run: Run) -> Found:
 
 def watch(run: Run) -> Found:
     """Watch the new release under traffic; FailedError when it is over its budget."""
+    woken = ""
+    if run.current.action == "rollback":
+        with run.observing(run.current.sha):
+            woken = standby.wake_main(run.settings, run.current.to_slot)
     tally, reason = watching.watch(run.settings, run.current.sha, run.current.receipt.log)
     run.count(tally)
     if reason:
         raise FailedError(f"{run.current.version} took traffic, but {reason}.")
-    return Found(f"{tally.requests} requests, {tally.errors} server errors")
+    return Found(f"{tally.requests} requests, {tally.errors} server errors{woken and f'; {woken}'}")
 
 
 def finish(run: Run) -> str:
-    """Drain and stop the old slot, close the deployment as succeeded, prune; the receipt as a sentence."""
+    """Drain the old slot and pause or stop it, close the deployment as succeeded, prune; the receipt as a sentence."""
     with contextlib.suppress(OSError):  # a full disk must not keep the old slot running
         run.advance(phases.FINISHING)  # from here on the new release stays, also after an interruption
     with run.last_phase("drain", run.current) as step:
@@ -91,17 +97,21 @@ _FUNCTIONS = {"stage": stage, "migrate": migrate, "start": start, "switch": swit
 
 
 def _drain(run: Run) -> Found:
-    """Wait until the old slot has no connection left, and stop it; what was cut goes on the receipt."""
+    """Wait until the old slot has no connection left; put it on standby or stop it. The receipt counts what was cut."""
     slot, sha = run.current.from_slot, run.current.sha
     if slot is None:
         return Found("no release was live before", skipped=True)
     with run.observing(sha):
         waited, left = cutover.drain(run.settings, slot)
     errors = run.current.receipt.errors
-    with run.observing(sha):
-        systemd.stop(run.settings.app, slot)
     if not left.total:
-        return Found(f"{slot} drained in {waited:.1f} s")
+        before = run.release_before()
+        patience = max(0.0, run.settings.drain_seconds - waited)
+        with run.observing(sha):
+            kept = cutover.pause_or_stop(run.settings, slot, before, patience, _database(run, before))
+        return Found(f"{slot} drained in {waited:.1f} s; {kept}")
+    with run.observing(sha):
+        standby.end(run.settings, slot)
     counted = run.current.receipt
     run.put(receipt=replace(counted, cut=left.total, cut_errors=counted.errors - errors))
     deadline = f"{run.settings.drain_seconds:g} s"
@@ -130,6 +140,14 @@ def _upgrade(run: Run, release: Manifest) -> str:
             f"Run deploy.yml again to bring {run.current.version} in; with on_incompatible: continue a deploy goes on."
         )
     return f"{done}; {live.version} is not ready on it ({problem}), going on at once" if problem else done
+
+
+def _database(run: Run, release: Manifest | None) -> standby.Database | None:
+    """How PostgreSQL is asked about the connections of a release; None for an app without alembic."""
+    if release is None or release.revisions is None:
+        return None
+    environment = database.migration_environment(run.settings)
+    return standby.Database(lambda: database.server(run.settings, environment), database.port(environment))
 
 
 def _release(run: Run) -> Manifest:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
-from slipway.slot import envfile
+from slipway.slot import envfile, standby
 
 _QUERY_NAMES = {
     "host": "PGHOST",
@@ -146,6 +146,30 @@ def current_revision(settings: Settings, environment: Mapping[str, str]) -> str 
             return None
         raise
     return ",".join(found.split()) or None
+
+
+# Locks of others may be seen by anybody, what they are doing only by their own role. A transaction has a lock at least
+# on its own number.
+_SESSIONS = """
+SELECT pg_postmaster_start_time(), a.pid, a.client_port, a.pid IN (SELECT l.pid FROM pg_locks l)
+  FROM pg_stat_activity a
+"""
+
+
+def port(environment: Mapping[str, str]) -> str:
+    """The port of PostgreSQL when it is reached over TCP."""
+    return libpq_environment(environment.get("DATABASE_URL", "")).get("PGPORT", standby.DATABASE_PORT)
+
+
+def server(settings: Settings, environment: Mapping[str, str]) -> standby.Server:
+    """When PostgreSQL was started, its connections, and which of them have a transaction or a lock."""
+    sessions, holding, started = set(), set(), ""
+    for line in _query(settings, environment, _SESSIONS).splitlines():
+        started, pid, client_port, holds = line.split("\t")
+        names = {f"process {pid}"} | ({f"port {client_port}"} if client_port not in ("", "-1") else set())
+        sessions |= names
+        holding |= names if holds == "t" else set()
+    return standby.Server(started, frozenset(sessions), frozenset(holding))
 
 
 def _query(settings: Settings, environment: Mapping[str, str], query: str) -> str:

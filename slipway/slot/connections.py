@@ -1,12 +1,17 @@
-"""Who still talks to a slot: the queue of its listening socket and its established connections, from `ss`."""
+"""Who still talks to a slot, and which connections to PostgreSQL its processes have: from `ss`."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.base import process
 from slipway.base.errors import FailedError
+
+_SERVER_SOCKET = re.compile(r".*/\.s\.PGSQL\.\d+")
+_PROCESS = re.compile(r"pid=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,36 @@ def count(socket: Path) -> Connections:
     if result.returncode != 0:
         raise FailedError("ss does not list the sockets.", process.tail(result.stderr))
     return parse(result.stdout, socket)
+
+
+def parse_sessions(output: str, pids: Collection[int], port: str) -> frozenset[str]:
+    """Read `ss --unix --tcp --processes --no-header`: the connections of processes to PostgreSQL.
+
+    One over a unix socket is named by the number of the server's process at its other end, one over TCP (to `port`)
+    by its own port, as PostgreSQL knows both.
+    """
+    servers: dict[str, str] = {}  # the process behind a unix socket of PostgreSQL, by the socket's inode
+    peers: list[str] = []
+    found: set[str] = set()
+    for line in output.splitlines():
+        columns = line.split()
+        if len(columns) < 6 or columns[1] != "ESTAB":
+            continue
+        owners = {int(number) for number in _PROCESS.findall(line)}
+        ours = bool(owners & set(pids))
+        if columns[0] == "u_str" and len(columns) >= 8:
+            if _SERVER_SOCKET.fullmatch(columns[4]):
+                servers[columns[5]] = str(min(owners)) if owners else "?"
+            elif ours:
+                peers.append(columns[7])
+        elif columns[0] == "tcp" and ours and columns[5].rpartition(":")[2] == port:
+            found.add(f"port {columns[4].rpartition(':')[2]}")
+    return frozenset(found | {f"process {servers[inode]}" for inode in peers if inode in servers})
+
+
+def sessions(pids: Collection[int], port: str) -> frozenset[str]:
+    """The connections of processes to PostgreSQL as they are now; FailedError when the kernel cannot be asked."""
+    result = process.run(["ss", "--unix", "--tcp", "--numeric", "--processes", "--no-header"])
+    if result.returncode != 0:
+        raise FailedError("ss does not list the connections.", process.tail(result.stderr))
+    return parse_sessions(result.stdout, pids, port)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
-from slipway.slot import connections, envfile, health, slots, systemd
+from slipway.slot import connections, envfile, health, slots, standby, systemd
 from slipway.slot.connections import Connections
 
 _DRAIN_INTERVAL = 0.1
 _PATIENCE = 5  # seconds that a release which serves has to give its ready answers
+_WAKE_DEADLINE = 10.0  # seconds for a slot that is woken; it answers within a tenth of one, or something is wrong
 
 
 def check_environment(settings: Settings) -> None:
@@ -27,14 +29,32 @@ def check_environment(settings: Settings) -> None:
 def start(settings: Settings, slot: str, release: Manifest) -> str:
     """Start a release in an idle slot and wait until every worker is ready; a sentence of what answered.
 
-    FailedError, with what the service has logged of it, when it crashes or is not ready in `warm_deadline` seconds.
+    FailedError, with what the service has logged of it, when it crashes or is not ready in `start_deadline` seconds.
     """
     check_environment(settings)
-    systemd.stop(settings.app, slot)
+    standby.end(settings, slot)
     slots.prepare(settings, slot, release)
     systemd.start(settings.app, slot)
     seconds = pass_gate(settings, slot, release.sha)
     return f"{slot} ready after {seconds:.1f} s, {settings.workers} workers"
+
+
+def wake_or_start(settings: Settings, slot: str, release: Manifest, database: standby.Database | None) -> str:
+    """As `start`, but a release that is on standby in the slot is woken, if it can be; else the sentence says why not.
+
+    What is woken needs `standby.wake_main` after the switch.
+    """
+    check_environment(settings)
+    reason = standby.why_not(settings, slot, release, database)
+    if not reason:
+        try:
+            standby.wake_workers(settings, slot)
+            seconds = pass_gate(settings, slot, release.sha, min(_WAKE_DEADLINE, settings.start_deadline))
+        except FailedError as error:
+            reason = f"it was woken, but {error}".rstrip(".")
+        else:
+            return f"{slot} woken from standby, ready after {seconds:.1f} s, {settings.workers} workers"
+    return f"{start(settings, slot, release)}; started anew: {reason}"
 
 
 def check_authentication(settings: Settings, slot: str, release: Manifest) -> str:
@@ -54,8 +74,12 @@ def check_authentication(settings: Settings, slot: str, release: Manifest) -> st
     )
 
 
-def pass_gate(settings: Settings, slot: str, sha: str) -> float:
-    """Ask the slot's own socket until the gate opens; seconds that it took. FailedError as for `start`."""
+def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = None) -> float:
+    """Ask the slot's own socket until the gate opens; seconds that it took. FailedError as for `start`.
+
+    `deadline` are seconds, `start_deadline` when it is None.
+    """
+    deadline = settings.start_deadline if deadline is None else deadline
     gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.start_answers)
     started = time.monotonic()
     socket = slots.socket(settings, slot)
@@ -66,8 +90,8 @@ def pass_gate(settings: Settings, slot: str, sha: str) -> float:
             reason = f"{settings.app}@{slot} crashed after {waited:.1f} s"
         elif gate.lost_worker:
             reason = f"a worker of {settings.app}@{slot} died after it was ready"
-        elif waited > settings.start_deadline:
-            reason = f"{settings.app}@{slot} was not ready within {settings.start_deadline:g} s ({gate.problem})"
+        elif waited > deadline:
+            reason = f"{settings.app}@{slot} was not ready within {deadline:g} s ({gate.problem})"
         else:
             if state.active == "active":
                 ask_in_turn(gate, settings, socket)
@@ -114,13 +138,42 @@ def drain(settings: Settings, slot: str) -> tuple[float, Connections]:
         time.sleep(_DRAIN_INTERVAL)
 
 
+def pause_or_stop(
+    settings: Settings, slot: str, release: Manifest | None, patience: float, database: standby.Database | None
+) -> str:
+    """Put a drained slot on standby; stop it where that cannot be, which the sentence then says.
+
+    `patience` are the seconds that its last requests have to end.
+    """
+    reason = "its release is not complete any more"
+    if release is not None:
+        reason = standby.pause(settings, slot, release, patience, database)
+        if not reason:
+            return f"on standby for {settings.standby_minutes} min: a rollback to {release.version} starts at once"
+    standby.end(settings, slot)
+    return f"stopped, not kept on standby: {reason}"
+
+
+def _is_awake(settings: Settings, slot: str, sha: str) -> bool:
+    """Whether a slot whose workers were woken passes the gate."""
+    with contextlib.suppress(FailedError):
+        pass_gate(settings, slot, sha, min(_WAKE_DEADLINE, settings.start_deadline))
+        return True
+    return False
+
+
 def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:
     """Send traffic to the slot that had it before (None: to none), making sure that it serves."""
     if slot is None:
         settings.live.unlink(missing_ok=True)
         return "nothing is live: there was no release before"
+    is_woken = standby.wake_workers(settings, slot)
+    if is_woken and sha is not None and not _is_awake(settings, slot, sha):
+        standby.end(settings, slot)
     if systemd.state(settings.app, slot).active != "active" and sha is not None:
         systemd.start(settings.app, slot)
         pass_gate(settings, slot, sha)
     slots.switch(settings, slot)
+    if is_woken:
+        standby.wake_main(settings, slot)
     return f"{slot} takes traffic again"

@@ -141,5 +141,25 @@ def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def run_later(unit: str, title: str, seconds: float, command: Sequence[str | Path]) -> None:
+    """Run `command` once after so many seconds, by a transient timer; an older timer of that name is replaced."""
+    timer = [
+        *("systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--description={title}"),
+        *(f"--on-active={seconds:g}", "--timer-property=AccuracySec=1s", "--", *command),
+    ]
+    result = process.run(timer)
+    if result.returncode != 0:  # most likely the name is taken
+        cancel(unit)
+        process.run(["systemctl", "stop", f"{unit}.service"])  # its command may wait for the lock that we have
+        result = process.run(timer)
+    if result.returncode != 0:
+        raise FailedError(f"systemd does not start the timer {unit}.", process.tail(result.stderr))
+
+
+def cancel(unit: str) -> None:
+    """Stop a timer of `run_later`; a command that it has started goes on."""
+    process.run(["systemctl", "stop", f"{unit}.timer"])
+
+
 def is_inside_unit() -> bool:
     return os.environ.get(INSIDE) == "1"

@@ -82,8 +82,8 @@ def test_every_command_is_one_that_there_is() -> None:
 def test_an_app_that_is_not_here_is_refused_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prune", "no-such-app", "--json"]) == 3
     result = _result(capsys)
-    assert (result["outcome"], result.changed) == ("refused", False)
-    assert "No app 'no-such-app' on this host" in result.message
+    assert (result["outcome"], result["changed"]) == ("refused", False)
+    assert "No app 'no-such-app' on this host" in result["message"]
 
 
 def test_an_app_that_is_being_deployed_is_locked_with_4_and_names_the_holder(
@@ -286,7 +286,7 @@ def test_a_phase_that_was_killed_is_a_failure_and_no_lost_connection(
     unit.code = 255  # of systemd-run, for whatever a signal has ended; ssh means something else by it
     assert cli.main(["migrate", "logbook", "--json"]) == 1
     result = _result(capsys)
-    assert result.message == "migrate was killed. `journalctl --unit=slipway-logbook.service` may say by whom."
+    assert result["message"] == "migrate was killed. `journalctl --unit=slipway-logbook.service` may say by whom."
     assert result["outcome"] == "failed"
 
 
