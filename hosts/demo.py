@@ -55,8 +55,8 @@ def up() -> None:
         _play("site.yml")
     with _stage(stages, "deploy (deploy.yml)"):
         _play("deploy.yml", "-e", f"version={version}")
-    with _stage(stages, "logbook (slipway tell)"):
-        _tell()
+    with _stage(stages, "logbook (slipway report)"):
+        _report()
     say("")
     for name, seconds in stages.items():
         say(f"{name:<24}{seconds:7.1f} s")
@@ -64,9 +64,9 @@ def up() -> None:
     print(NEXT)
 
 
-def _tell() -> None:
-    """Have the deploys in the Logbook that they brought about; a token for it can only be made now that it runs."""
-    if _told().endswith(NONE_WAITS):
+def _report() -> None:
+    """Report the deploys to the Logbook that they have installed. Its token can only be made now that it runs."""
+    if _reported().endswith(NONE_WAITS):
         return
     create = "python -m app.tokens create --name slipway --scope write"
     token = HOST.exec("slipway", "run", "logbook", "--", *create.split()).splitlines()[-1]
@@ -74,14 +74,14 @@ def _tell() -> None:
     TOKEN.write_text(token)
     # As site.yml would write it, which finds nothing to change there the next time: it takes seconds, this none.
     HOST.exec("sh", "-c", "umask 077; cat > /etc/slipway/logbook.logbook-token", stdin=token)
-    said = _told()
+    said = _reported()
     if not said.endswith(NONE_WAITS):
-        raise HostError(f"The Logbook was not told of the deploys: {said}")
+        raise HostError(f"The Logbook did not get the reports of the deploys: {said}")
 
 
-def _told() -> str:
-    """What `slipway tell` says on the host."""
-    return HOST.exec("slipway", "tell", "logbook", check=False)
+def _reported() -> str:
+    """What `slipway report` says on the host."""
+    return HOST.exec("slipway", "report", "logbook", check=False)
 
 
 def release() -> None:

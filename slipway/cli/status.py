@@ -168,7 +168,7 @@ def render(found: dict[str, Any]) -> str:
         rows.append(("tls", certificate.get("error") or _validity(certificate)))
     rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
     if (told := found["logbook"]) and told["waiting"]:
-        text = f"{logbook.count(told['waiting'])} ({told['problem']}): slipway tell {found['app']}"
+        text = f"{logbook.count(told['waiting'])} ({told['problem']}): slipway report {found['app']}"
         rows.append(("logbook", text))
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from slipway.base.errors import RefusedError, SlipwayError
 from slipway.base.settings import Settings
 from slipway.observers import outbox
 from slipway.observers.outbox import Report
@@ -81,8 +82,8 @@ class Logbook:
             return ""
         try:
             begun = outbox.load(outbox.path(self._settings, deployment)) or outbox.new(self._settings, deployment)
-        except outbox.NewerError as newer:
-            return str(newer)
+        except RefusedError as newer:
+            return f"The deployment was not reported: {newer}"
         report = outbox.ended(begun, entry)
         kept = outbox.save(self._settings, report)
         delivery = _send_within(self._settings, 0 if self._is_silent else END_PATIENCE, [report])
@@ -152,6 +153,8 @@ def _send_within(settings: Settings, patience: float, unwritten: Sequence[Report
     def work() -> None:
         try:
             done.append(flush(settings, unwritten))
+        except SlipwayError as error:
+            done.append(Delivery(waiting=len(unwritten), problem=str(error).rstrip(".")))
         except Exception as error:  # a report must not fail a deployment, whatever is wrong
             done.append(Delivery(waiting=len(unwritten), problem=f"{type(error).__name__}: {error}"))
 
@@ -270,14 +273,3 @@ def _said(status: int, answer: dict[str, Any]) -> str:
     if not answer and 200 <= status < 300:
         words = "not the answer of a Logbook"
     return f"answered {status}{f' ({words})' if words else ''}"
-
-
-def begin(settings: Settings, opened: Deployment) -> str:
-    """For a run to which no observers are handed in: `Logbook.opened`."""
-    return Logbook(settings).opened(opened)
-
-
-def end(settings: Settings, closed: Sequence[tuple[Deployment, journal.Entry]]) -> str:
-    """For a run to which no observers are handed in: `Logbook.closed` of each."""
-    observer = Logbook(settings)
-    return " ".join(filter(None, (observer.closed(deployment, entry) for deployment, entry in closed)))

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from slipway.base import files
+from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
 from slipway.observers.text import one_line
-from slipway.records import deployment, journal
+from slipway.records import deployment, formats, journal
 from slipway.records.deployment import Deployment
 
-VERSION = 1  # of a report's file; a file without one is of version 1
+FORMAT = 1
 KEPT = 1000  # reports that may wait; the oldest ones beyond it are dropped
-
-_FIELDS = ("version", "key", "begin", "end")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Report:
     key: str
     begin: dict[str, Any]
     end: dict[str, Any] | None
-    unknown: dict[str, Any] = field(default_factory=dict)  # fields of the file from another version; they are kept
+    unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,6 @@ class Contents:
 
     reports: list[Report]
     newer: list[str]
-
-
-class NewerError(Exception):
-    """A newer version of Slipway has written the file; the message is a sentence."""
 
 
 def new(settings: Settings, opened: Deployment) -> Report:
@@ -79,7 +74,8 @@ def path(settings: Settings, opened: Deployment) -> Path:
 
 def save(settings: Settings, report: Report) -> str:
     """Write a report and drop the oldest ones beyond KEPT. A note of what was lost or could not be written, or ""."""
-    content = {**report.unknown, "version": VERSION, "key": report.key, "begin": report.begin, "end": report.end}
+    content = formats.stamped(report, FORMAT)
+    del content["path"]
     try:
         settings.outbox.mkdir(mode=0o700, exist_ok=True)
         files.write_atomically(report.path, json.dumps(content, indent=2) + "\n", 0o600)
@@ -92,21 +88,16 @@ def save(settings: Settings, report: Report) -> str:
 
 
 def load(path: Path) -> Report | None:
-    """The report in `path`; None when it is absent or damaged. NewerError when a newer version has written it."""
+    """The report in `path`; None when it is absent or damaged. RefusedError when a newer version wrote it."""
     value = files.read_json(path)
     if value is None:
         return None
-    version = value.get("version", 1)
-    if isinstance(version, int) and version > VERSION:
-        raise NewerError(
-            f"{path} was written by a newer Slipway (its version is {version}, this Slipway reads up to {VERSION}) "
-            "and is not sent. Run site.yml of the newer Slipway."
-        )
+    formats.check(value, FORMAT, str(path))
+    arguments, unknown = formats.split({**value, "path": path}, Report)
     begun = value.get("begin")
     if "key" not in value or "end" not in value or not isinstance(begun, dict) or "started_at" not in begun:
         return None
-    unknown = {name: content for name, content in value.items() if name not in _FIELDS}
-    return Report(path, value["key"], begun, value["end"], unknown)
+    return Report(**arguments, unknown=unknown)
 
 
 def read(settings: Settings, *, tidy: bool = False) -> Contents:
@@ -126,7 +117,7 @@ def read(settings: Settings, *, tidy: bool = False) -> Contents:
         try:
             if (report := load(name)) is not None:
                 found.append(report)
-        except NewerError as newer:
+        except RefusedError as newer:
             contents.newer.append(str(newer))
     opened = deployment.load(settings.deployment)
     under_way = path(settings, opened) if opened is not None else None

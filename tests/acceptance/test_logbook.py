@@ -142,7 +142,7 @@ def test_a_logbook_that_is_down_fails_no_deploy_and_is_told_later(logbook: Logbo
     finally:
         host.exec("sh", "-c", f"cat > {SETTINGS}", stdin=before + "\n")
     assert len(logbook.deployments()) == known
-    assert host.exec("slipway", "tell", "logbook") == "1 report(s) sent, none waits."
+    assert host.exec("slipway", "report", "logbook") == "1 report(s) sent, none waits."
     assert "waits" not in logbook.status()
     newest = logbook.deployments()[0]
     assert (newest["version"], newest["status"]) == ("v2.0.0", "succeeded")
