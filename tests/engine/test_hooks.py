@@ -519,6 +519,24 @@ def test_what_does_not_even_end_when_it_is_given_up_is_left_behind(
     stuck.set()
 
 
+def test_at_boot_the_live_release_serves_before_hooks_are_waited_for(
+    host: Host, declare: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(host, V1)
+    host.engine.stage(request(V2), None)
+    host.running.clear()  # the host has booted
+    declare({"command": ["/bin/true"], "on": ["closed"]})
+    serving: list[set[str]] = []
+
+    def look(*_: object) -> tuple[bool, str]:
+        serving.append(set(host.running))
+        return True, ""
+
+    monkeypatch.setattr(hooks, "_call", look)
+    host.engine.recover()
+    assert serving == [{"blue"}]
+
+
 def test_a_command_that_ends_without_a_result_waits_for_its_hooks(
     host: Host, declare: Callable[..., None], webhook: Receiver
 ) -> None:
