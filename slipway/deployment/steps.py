@@ -24,7 +24,7 @@ def take(run: Run, name: str) -> Found:
 
 
 def stage(run: Run) -> Found:
-    """Build the release, or find it built."""
+    """Build the release, unless it is built already."""
     wanted = run.current
     already = manifest.read(run.settings.release(wanted.release)) is not None
     build.build(run.settings, wanted.release, wanted.tag, wanted.sha)
@@ -32,7 +32,7 @@ def stage(run: Run) -> Found:
 
 
 def migrate(run: Run) -> Found:
-    """Bring the database to the release's head. In a rollback that may lose data, dump it and go back to that head."""
+    """Migrate the database to the release's head. In a rollback that may lose data, dump and downgrade it instead."""
     release = _release(run)
     if run.current.action == "rollback":
         if run.current.schema_from is None:
@@ -48,7 +48,7 @@ def start(run: Run) -> Found:
     """Start the release in the idle slot and pass the gate."""
     release = _release(run)
     message = cutover.start(run.settings, run.current.to_slot, release)
-    if run.current.action == "deploy":  # a release that served before may be older than this demand
+    if run.current.action == "deploy":  # a release to roll back to may be older than the setting `auth_check`
         message += cutover.check_authentication(run.settings, run.current.to_slot, release)
     return Found(message)
 
@@ -57,9 +57,9 @@ def switch(run: Run) -> Found:
     """Send traffic to the new release."""
     wanted = run.current
     before = run.release_before()
-    # Before the first release there is nothing that could answer a probe.
+    # Before the first release is live nothing can answer a probe.
     with run.observing(before.sha, wanted.sha) if before else nullcontext():
-        cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have died since it was ready
+        cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have crashed since it was ready
         slots.switch(run.settings, wanted.to_slot)
     return Found(f"{wanted.to_slot} takes traffic: {wanted.version}")
 
@@ -74,9 +74,9 @@ def watch(run: Run) -> Found:
 
 
 def finish(run: Run) -> str:
-    """Drain and stop the old slot, close the deployment as succeeded, prune; the receipt as a sentence."""
+    """Drain and stop the old slot, close the deployment as succeeded, prune; returns the receipt as a sentence."""
     with contextlib.suppress(OSError):  # a full disk must not keep the old slot running
-        run.advance(phases.FINISHING)  # from here on the new release stays, also after an interruption
+        run.advance(phases.FINISHING)  # from now on the new release stays live, also after an interruption
     with run.last_phase("drain", run.current) as step:
         step.found = _drain(run)
     finished = run.current
@@ -91,7 +91,7 @@ _FUNCTIONS = {"stage": stage, "migrate": migrate, "start": start, "switch": swit
 
 
 def _drain(run: Run) -> Found:
-    """Wait until the old slot has no connection left, and stop it; what was cut goes on the receipt."""
+    """Wait until the old slot has no connection left, and stop it. Connections that were cut go on the receipt."""
     slot, sha = run.current.from_slot, run.current.sha
     if slot is None:
         return Found("no release was live before", skipped=True)
@@ -118,18 +118,18 @@ def _upgrade(run: Run, release: Manifest) -> str:
     found = release.breaking(live, head)
     if found is not None and stops:
         raise FailedError(
-            f"{migrations.breaks(found, live)} It is live, and nothing was migrated. Deploy a version that has "
-            f"{found.oldest_compatible} and not yet {found.revision}, or set on_incompatible: continue."
+            f"{migrations.breaks(found, live)} It is live, so nothing was migrated. First deploy a version that has "
+            f"{found.oldest_compatible} but not {found.revision}, or set on_incompatible: continue."
         )
     was_ready = not cutover.why_not_ready(run.settings, slot, live.sha)
     done = migrations.upgrade(run.settings, release)
     problem = cutover.why_not_ready(run.settings, slot, live.sha) if was_ready else ""
     if problem and stops:
         raise FailedError(
-            f"The schema is at {head} now, and {live.version}, which takes traffic, is not ready on it: {problem}. "
-            f"Run deploy.yml again to bring {run.current.version} in; with on_incompatible: continue a deploy goes on."
+            f"The schema is at {head} now, and {live.version}, which is live, is not ready on it: {problem}. "
+            f"Run deploy.yml again to deploy {run.current.version}, or set on_incompatible: continue."
         )
-    return f"{done}; {live.version} is not ready on it ({problem}), going on at once" if problem else done
+    return f"{done}; {live.version} is not ready on it ({problem}), the deploy goes on" if problem else done
 
 
 def _release(run: Run) -> Manifest:
