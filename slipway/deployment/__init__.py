@@ -1,1 +1,1 @@
-"""Deployments under way: their lock, their phases in order, their one end."""
+"""Running a deployment: the lock, the preflight checks, the phases in order, undoing and recovery."""

@@ -1,4 +1,4 @@
-"""The engine's commands. Each method of `Engine` is one of them; it takes the app's lock once."""
+"""The engine's commands. Each public method of `Engine` is one of them; it takes the app's lock at most once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STANDBY_WAIT = 3600.0  # seconds that the end of a standby waits for a phase th
 
 
 class Engine:
-    """The commands of one app on this host. `observers` are told of each deployment."""
+    """The commands for one app on this host. `observers` are notified of each deployment."""
 
     def __init__(self, settings: Settings, reporter: Reporter, observers: Sequence[Observer] = ()) -> None:
         self.settings = settings
@@ -34,7 +34,7 @@ class Engine:
     # Deploy
 
     def plan(self, request: Request) -> Plan:
-        """What `stage` would do, without doing it; refuses what `stage` would refuse, as far as that can be told."""
+        """What `stage` would do, without doing it. Refuses what `stage` would refuse, as far as that can be checked."""
         preflight.check_request(self.settings, request)
         reason = preflight.nothing_to_do(self.settings, request)
         revision = None if reason else preflight.check_host(self.settings)
@@ -52,12 +52,12 @@ class Engine:
         )
 
     def stage(self, request: Request, bundle: Path | None) -> Progress:
-        """Open a deploy and build its release; nothing is opened when it is live already and nothing differs."""
+        """Open a deploy and build its release. Opens nothing if it is live already with the same settings."""
         with self._sent(bundle) as received, self._new(request) as run:
             return self._stage(run, request, received)
 
     def deploy(self, request: Request, bundle: Path | None) -> Progress:
-        """All phases in order, on this host alone."""
+        """All phases of a deploy in order, for a run with one host."""
         with self._sent(bundle) as received, self._new(request) as run:
             staged = self._stage(run, request, received)
             return self._cut_over(run) if staged.open else staged
@@ -77,7 +77,7 @@ class Engine:
     # Rollback
 
     def plan_rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Progress:
-        """Where `rollback` would go, without going there; refuses what that would refuse."""
+        """What `rollback` would do, without doing it. Refuses what `rollback` would refuse."""
         target = preflight.rollback_target(
             self.settings, request, version or self._repeated(record.load(self.settings.deployment))
         )
@@ -92,14 +92,14 @@ class Engine:
         """Open a rollback to an earlier release, and build it again if it was pruned.
 
         `version` is a tag or a commit. Without one it is the release before the live one, or, right after another
-        rollback, the one that this went to. RefusedError when the release cannot run on the database's schema,
-        unless `allow_data_loss` says that the schema may go back with it (see the phase `migrate`).
+        rollback, the release of that rollback. RefusedError when the release cannot run on the database's schema,
+        unless `allow_data_loss` allows the schema to be downgraded with it (see the phase `migrate`).
         """
         with self._new(request) as run:
             return self._open_rollback(run, request, version, allow_data_loss)
 
     def rollback(self, request: Request, version: str = "", *, allow_data_loss: bool = False) -> Progress:
-        """A release that was live before takes traffic again; the schema stays as it is, unless data may be lost."""
+        """Send traffic to a release that was live before. The schema stays, unless `allow_data_loss` is set."""
         with self._new(request) as run:
             opened = self._open_rollback(run, request, version, allow_data_loss)
             return self._cut_over(run) if opened.open else opened
@@ -120,15 +120,15 @@ class Engine:
         with run.phase("stage") as step:
             found = run.current
             made = build.build(self.settings, found.release, found.tag, found.sha)
-            if known is None:  # only now it is known which schema it can run on
+            if known is None:  # which schema it can run on is known only after it was built
                 run.put(schema_from=preflight.check_schema(self.settings, made, allow_data_loss))
             step.found = Found(self._schema_note(run, made), skipped=known is not None)
         return progress(run.current, step.found.message)
 
     def _repeated(self, interrupted: Deployment | None) -> str:
-        """The commit of a rollback that was interrupted, or that was the last thing to succeed here; else "".
+        """The commit of the rollback that was interrupted, or that was the last deployment to succeed here; else "".
 
-        The same command may be given again by somebody who has not seen it succeed; it must not go further back.
+        An operator who has not seen a rollback succeed may run it again. That must not go back one release more.
         """
         if interrupted is not None:
             return interrupted.sha if interrupted.action == "rollback" else ""
@@ -138,12 +138,12 @@ class Engine:
         return ""
 
     def _already_live(self, target: Request, version: str) -> str:
-        """Why a rollback to `target` has nothing to do, when `version` was asked for; "" when it has."""
+        """Why a rollback to `target` has nothing to do, where `version` is what was typed; "" if it has."""
         if target.release != slots.live_release(self.settings):
             return ""
         if version:
             return f"{target.version} is live already."
-        return f"{target.version} is live already, by the last rollback. To go further back, name the version."
+        return f"{target.version} is live already, after the last rollback. To go further back, pass the version."
 
     def _schema_note(self, run: Run, made: manifest.Manifest) -> str:
         if made.revisions is None:
@@ -151,32 +151,32 @@ class Engine:
         current, _ = migrate.pending(self.settings, made)
         if made.knows(current):
             return made.release
-        how = "stays at" if run.current.schema_from is None else "has to go back from"
+        how = "stays at" if run.current.schema_from is None else "has to be downgraded from"
         return f"{made.release}; the schema {how} {current}, which is ahead of it"
 
-    # Phases of the open deployment, each a command of its own when a run is for several hosts
+    # Phases of the open deployment. Each is a command of its own when a run is for several hosts.
 
     def phase(self, name: str, owner: str | None, superseded: tuple[str, ...] = ()) -> Progress:
-        """Run one phase of the open deployment. `owner` None is whoever opened it."""
+        """Run one phase of the open deployment. `owner` None: whoever its owner is."""
         with self._open(owner, superseded) as run:
             run.check_state(owner, *phases.row(name).follows)
             found = steps.take(run, name)
             return progress(run.current, found.message, changed=not found.skipped and name != "watch")
 
     def finish(self, owner: str | None, superseded: tuple[str, ...] = ()) -> Progress:
-        """Watch the new release unless that is done, drain the old slot, close the deployment, prune."""
+        """Watch the new release unless that was done before, drain the old slot, close the deployment, prune."""
         with self._open(owner, superseded) as run:
             run.check_state(owner, phases.SWITCHED, phases.WATCHED, phases.FINISHING)
             return self._finish(run)
 
     def cut_over(self, owner: str | None, superseded: tuple[str, ...] = ()) -> Progress:
-        """All phases that follow on `stage`, on this host alone."""
+        """All phases after `stage`, for a run with one host."""
         with self._open(owner, superseded) as run:
             run.check_state(owner, phases.STAGED, phases.MIGRATED)
             return self._cut_over(run)
 
     def revert(self, owner: str | None, superseded: tuple[str, ...] = ()) -> Progress:
-        """Undo the open deployment, whatever state it is in; nothing when none of `owner` is open."""
+        """Undo the open deployment, in any state. Does nothing when no deployment of `owner` is open."""
         with self._open(owner, superseded) as run:
             found = run.deployment
             if found is None or (owner is not None and found.owner != owner):
@@ -184,7 +184,7 @@ class Engine:
             return progress(found, run.undo("reverted", "undone by request"))
 
     def _cut_over(self, run: Run) -> Progress:
-        """Each phase after `stage` in order; undone before the switch when the client has disconnected by then."""
+        """Run each phase after `stage` in order. If the client has disconnected before the switch, undo instead."""
         for row in phases.TABLE:
             if row.command in ("stage", "finish") or run.current.state not in row.follows:
                 continue
@@ -205,15 +205,15 @@ class Engine:
     # Housekeeping
 
     def recover(self) -> Result:
-        """Finish or undo an interrupted deployment, and make sure that the live slot runs and the other does not."""
+        """Finish or undo an interrupted deployment. Make sure that the live slot runs and the other one does not."""
         message, started = "", False
         try:
             with Run.hold(self.settings, self.report, self.observers, lock.TAKEOVER_WAIT) as run:
                 try:
                     message = recovery.recover(run, at_boot=True)
-                finally:  # now: when the block ends, observers are told, which may take seconds
+                finally:  # here: at the end of the outer block observers are told, which may take seconds
                     started = self._start_live()
-        finally:  # whatever became of that, the slot that `live` names is to serve
+        finally:  # also when that failed: the slot that `live` points at must run
             started = self._start_live() or started
         live = slots.live_slot(self.settings)
         if live is None:
@@ -222,7 +222,7 @@ class Engine:
         return Result(f"{message} {note}".strip(), changed=bool(message) or started)
 
     def prune(self) -> Pruned:
-        """Delete releases beyond `keep_releases`, and what interrupted runs left."""
+        """Delete releases beyond `keep_releases`, and files that interrupted runs left behind."""
         with Run.hold(self.settings, self.report, self.observers) as run:
             gone = store.prune(self.settings, target=run.deployment.release if run.deployment else None)
             message = f"deleted {', '.join(gone)}" if gone else "nothing to delete"
@@ -256,11 +256,11 @@ class Engine:
 
     @contextlib.contextmanager
     def _new(self, request: Request) -> Iterator[Run]:
-        """The lock for a new deployment, after one that was left open has been ended."""
+        """Take the lock for a new deployment, and first finish or undo one that was left open."""
         wait = lock.TAKEOVER_WAIT if request.superseded else 0
         with Run.hold(self.settings, self.report, self.observers, wait) as run:
             run.check_lease(request.owner, request.superseded)
-            run.claim(request)  # at once, so that a second run is told of this one
+            run.claim(request)  # now, so that the error message of a second run names this one
             run.recovered = recovery.recover(run)
             if run.recovered:
                 self.report.note(run.recovered)
@@ -273,7 +273,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _open(self, owner: str | None, superseded: tuple[str, ...]) -> Iterator[Run]:
-        """The lock for a phase of the open deployment."""
+        """Take the lock for a phase of the open deployment."""
         wait = lock.TAKEOVER_WAIT if superseded else 0
         with Run.hold(self.settings, self.report, self.observers, wait) as run:
             if owner is not None:

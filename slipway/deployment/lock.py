@@ -1,8 +1,8 @@
-"""One deployment of an app at a time: a kernel lock while a phase runs, a lease between its phases.
+"""One deployment of an app at a time: a kernel lock while a command runs, a lease between two commands.
 
-The kernel lock (flock) ends with the process that holds it, whatever ended that. Between two phases no process
-of ours runs, so the lock file also says whose deployment it is and until when: on the clock that counts from
-boot, which nobody can set. The file lies below /run: a reboot ends every lease.
+The kernel lock (flock) ends with the process that holds it, however that ends. Between two commands of a deployment no
+process of the engine runs, so the lock file also has a lease: the owner of the deployment, and until when it is theirs,
+on the clock since boot, which nobody can set. The file is below /run, so a reboot ends every lease.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from slipway.records import formats, phases
 
 FORMAT = 1
 
-# A phase of a run that was killed goes on in its unit. A run that takes over waits so many seconds for its end.
+# The phase of a killed run goes on in its unit. A run that takes over waits this many seconds for its end.
 TAKEOVER_WAIT = 180.0
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Whose deployment is under way. `renewed` and `until` are seconds since boot."""
+    """The owner of the deployment in progress. `renewed` and `until` are seconds since boot."""
 
     owner: str
     deployment: str
@@ -39,21 +39,21 @@ class Lease:
     until: float
 
     def is_held_against(self, owner: str, superseded: tuple[str, ...], now: float) -> bool:
-        """Whether `owner` has to wait: another's lease that has not ended, and whose owner is not known dead."""
+        """Whether `owner` has to wait: another owner has a lease that has not ended, and is not superseded."""
         return self.owner != owner and self.owner not in superseded and now < self.until
 
 
 def clock() -> float:
-    """Seconds since boot, time asleep included; unaffected by changes of the date."""
+    """Seconds since boot, including suspended time; changes of the date do not affect it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Lock:
-    """The lock of an app, held (see `hold`); reads and writes the lease."""
+    """The lock of an app while it is held (see `hold`). Reads and writes the lease."""
 
     def __init__(self, file: TextIO, waited: bool) -> None:
         self._file = file
-        self.waited = waited  # another run had it first
+        self.waited = waited  # another process held it first
 
     def lease(self) -> Lease | None:
         self._file.seek(0)
@@ -76,7 +76,7 @@ class Lock:
 
 @contextlib.contextmanager
 def hold(path: Path, app: str, wait: float = 0) -> Iterator[Lock]:
-    """Hold the app's kernel lock; LockedError names the holder when it is not free within `wait` seconds."""
+    """Hold the app's kernel lock. LockedError names the holder when the lock is not free within `wait` seconds."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with path.open("a+") as file:
         started = time.monotonic()
@@ -96,17 +96,17 @@ def hold(path: Path, app: str, wait: float = 0) -> Iterator[Lock]:
 def busy(app: str, lease: Lease | None) -> LockedError:
     """The error for a run that finds the app locked."""
     if lease is None:
-        return LockedError(f"Another run of slipway is at work on {app}. Try again when it has ended.")
+        return LockedError(f"Another slipway command is running for {app}. Try again when it has finished.")
     return LockedError(
         f"{app} is being deployed by {lease.owner} ({lease.version}, phase {lease.phase}, "
-        f"{max(0, clock() - lease.renewed):.0f} s ago). Try again when that has ended; "
+        f"{max(0, clock() - lease.renewed):.0f} s ago). Try again when that has finished; "
         f"`slipway status {app}` shows it.",
         holder=lease.owner,
     )
 
 
 def read(path: Path) -> Lease | None:
-    """The lease as it stands, for showing; None when there is none.
+    """The lease as it is now, to be shown; None when there is none.
 
     RefusedError when a newer version of the engine wrote it.
     """
@@ -119,7 +119,7 @@ def read(path: Path) -> Lease | None:
 def _parse(text: str, source: str) -> Lease | None:
     try:
         value = json.loads(text)
-    except ValueError:  # empty, or torn
+    except ValueError:  # empty or incomplete
         return None
     if not isinstance(value, dict):
         return None

@@ -1,4 +1,4 @@
-"""What may be deployed here, and which release a request means: decided before anything is changed."""
+"""The checks before anything is changed: what may be deployed here, and which release a request means."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from slipway.slot import cutover, slots, systemd
 
 
 def check_request(settings: Settings, request: Request) -> None:
-    """RefusedError when the environment does not take such a version, or its tag has moved since it was deployed."""
+    """RefusedError when the environment does not accept such a version, or its tag was moved since it was deployed."""
     if settings.accept != "commits" and request.tag is None:
         raise RefusedError(
             f"{settings.environment} deploys tags only (accept: {settings.accept}); "
-            f"tag commit {request.sha[:12]} and deploy the tag."
+            f"create a tag for commit {request.sha[:12]} and deploy that."
         )
     if request.tag is not None and not versions.is_tag(request.tag):
-        raise RefusedError(f"'{request.tag}' cannot be a tag.")
+        raise RefusedError(f"'{request.tag}' is not a valid name of a tag.")
     if not git.is_sha(request.sha):
-        raise RefusedError(f"'{request.sha}' is not a full commit; pass the 40 hex digits.")
+        raise RefusedError(f"'{request.sha}' is not a full commit; pass all 40 hex digits.")
     if request.tag is None or request.force:
         return
     if was := journal.moved_from(journal.read(settings.journal), request.tag, request.sha):
         raise RefusedError(
-            f"The tag {request.tag} was commit {was[:12]} when it was deployed and is {request.sha[:12]} now. "
-            "Make a new tag, or pass -e force=true if it was moved on purpose."
+            f"The tag {request.tag} was commit {was[:12]} when it was last deployed, and is {request.sha[:12]} now. "
+            "Create a new tag, or pass -e force=true if it was moved on purpose."
         )
 
 
 def check_signature(settings: Settings, request: Request) -> None:
-    """RefusedError unless the tag is signed by somebody who may, where the environment wants signed tags."""
+    """RefusedError if the environment accepts signed tags only, and no allowed signer has signed the tag."""
     if settings.accept != "signed-tags":
         return
     if request.tag is None:
-        raise RefusedError(f"{request.version} has no tag, and {settings.environment} takes signed tags.")
+        raise RefusedError(f"{request.version} has no tag, and {settings.environment} accepts signed tags only.")
     if problem := _signature_problem(settings, request.tag):
         raise RefusedError(
             f"The tag '{request.tag}' is not signed by anyone in {settings.allowed_signers}. "
@@ -53,7 +53,7 @@ def _signature_problem(settings: Settings, tag: str) -> str:
 
 
 def needs_bundle(settings: Settings, request: Request) -> bool:
-    """Whether the commit has to be sent: the host lacks it, or has its tag from before it was signed."""
+    """Whether the commit has to be sent: the host does not have it, or has the tag without a valid signature."""
     if not build.has_commit(settings, request.sha, request.tag):
         return True
     signed = settings.accept != "signed-tags" or request.tag is None or not _signature_problem(settings, request.tag)
@@ -61,9 +61,9 @@ def needs_bundle(settings: Settings, request: Request) -> bool:
 
 
 def check_host(settings: Settings) -> str | None:
-    """The revision of the database, when the host can take a release: variables set, space left, PostgreSQL answering.
+    """Check that the host can take a release (variables, disk space, PostgreSQL); the revision of the database.
 
-    RefusedError or FailedError with what is wrong.
+    RefusedError or FailedError that says what is wrong.
     """
     cutover.check_environment(settings)
     build.check_space(settings)
@@ -75,9 +75,9 @@ def check_host(settings: Settings) -> str | None:
 
 
 def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss: bool) -> str | None:
-    """The database's revision, if the schema has to go back from it for an earlier release to run; None if it may stay.
+    """The database's revision if the schema must be downgraded for `release` to run on it; None if it can stay.
 
-    RefusedError when it has to and `allow_data_loss` does not say that it may, or when it cannot.
+    RefusedError when a downgrade is needed and `allow_data_loss` is not set, or when it is not possible.
     """
     if release.revisions is None:
         return None
@@ -87,29 +87,29 @@ def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss
         return None
     if not allow_data_loss:
         raise RefusedError(
-            f"{reason} Roll back to a version that has it, or pass -e allow_data_loss=true: then the database is "
-            f"dumped and its schema taken back to {', '.join(release.heads)}, without the data that goes with that."
+            f"{reason} Roll back to a version that can, or pass -e allow_data_loss=true: then the database is dumped "
+            f"and its schema is downgraded to {', '.join(release.heads)}, which deletes data."
         )
     migrate.check_downgrade(settings, release)
     return current
 
 
 def nothing_to_do(settings: Settings, request: Request) -> str:
-    """Why a deploy of the request would change nothing; "" when it would."""
+    """Why a deploy of the request would change nothing; "" if it would change something."""
     live = slots.live_slot(settings)
     if live is None or request.force or slots.live_release(settings) != request.release:
         return ""
     if deployment.load(settings.deployment) is not None:
-        return ""  # the release may be live, but an interrupted deployment is to be ended
+        return ""  # the release may be live, but an interrupted deployment must be finished or undone
     if slots.inputs_changed(settings, live) or systemd.state(settings.app, live).active != "active":
         return ""
     return f"{request.version} is live already, with the same settings."
 
 
 def rollback_target(settings: Settings, request: Request, version: str) -> Request:
-    """The release to return to: that of a tag or commit, or (version "") the one before the live one.
+    """The release to roll back to: that of a tag or commit, or (version "") the one before the live one.
 
-    RefusedError when there is none, or it was never live here.
+    RefusedError when there is none, or it was never live on this host.
     """
     entries = journal.read(settings.journal)
     if version:
@@ -117,12 +117,12 @@ def rollback_target(settings: Settings, request: Request, version: str) -> Reque
         if found is None:
             known = ", ".join(item.tag or item.sha[:12] for item in reversed(journal.deployed(entries)[-5:]))
             raise RefusedError(
-                f"{version} was never live on this host, so there is no going back to it "
-                f"(was live: {known or 'nothing'}). Use deploy.yml for it."
+                f"{version} was never live on this host, so it cannot be rolled back to "
+                f"(live before: {known or 'nothing'}). Use deploy.yml for it."
             )
     else:
         live = slots.live_release(settings)
         found = journal.previous(entries, live) if live else None
         if found is None:
-            raise RefusedError("There is no release before the live one to go back to.")
+            raise RefusedError("There is no release before the live one to roll back to.")
     return replace(request, sha=found.sha, tag=found.tag)

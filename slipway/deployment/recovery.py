@@ -1,7 +1,7 @@
-"""What to do about a deployment that was interrupted: by a kill, a lost connection, or a restart of the host.
+"""Ending a deployment that was interrupted by a kill, a lost connection, or a reboot of the host.
 
-Before the rename of the `live` link the old release goes on, after it the new one. On several hosts no host decides
-that alone: until the controller has said `finish`, the old release serves.
+If it was interrupted before the rename of the `live` link, it is undone; after it, it is finished. In a run for several
+hosts no host decides that alone: until the controller has run `finish`, the old release stays live.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from slipway.slot import cutover, slots, standby, systemd
 
 
 def recover(run: Run, *, at_boot: bool = False) -> str:
-    """Bring an interrupted deployment to one end; what was done, or "" when there was nothing to do.
+    """Finish or undo an interrupted deployment; a sentence that says what was done, or "" if nothing was.
 
-    No slot is left paused that should not be: the one that takes traffic is continued, and the other one may only be
-    on standby as a whole.
+    No slot stays paused by mistake: the live slot is continued, and the other one is either wholly on standby or
+    stopped.
     """
     repaired = standby.repair(run.settings)
     return f"{repaired} {_end(run, at_boot)}".strip()
@@ -29,18 +29,18 @@ def _end(run: Run, at_boot: bool) -> str:
         return _stop_idle(run, live)
     switched = live == found.to_slot
     if found.state == phases.REVERTING:
-        run.undo("reverted", "its undoing was interrupted")
-        return f"The undoing of the {found.action} of {found.version} was interrupted and is finished now."
+        run.undo("reverted", "interrupted while it was being undone")
+        return f"The {found.action} of {found.version} was interrupted while it was being undone, and is undone now."
     if found.fleet and found.state != phases.FINISHING:
         if at_boot:
             return _suspend(run)
         run.undo("reverted", "interrupted on one of several hosts")
-        return f"The {found.action} of {found.version} on several hosts was interrupted and is undone here."
+        return f"The {found.action} of {found.version} on several hosts was interrupted, and is undone here now."
     if switched:
         steps.finish(run)
-        return f"The {found.action} of {found.version} was interrupted after its switch and is finished now."
+        return f"The {found.action} of {found.version} was interrupted after the switch, and is finished now."
     run.undo("reverted", "interrupted before the switch")
-    return f"The {found.action} of {found.version} was interrupted before its switch and is undone."
+    return f"The {found.action} of {found.version} was interrupted before the switch, and is undone now."
 
 
 def _stop_idle(run: Run, live: str | None) -> str:
@@ -55,7 +55,7 @@ def _stop_idle(run: Run, live: str | None) -> str:
 
 
 def _suspend(run: Run) -> str:
-    """Let the old release serve, and leave the deployment open for the controller's next run."""
+    """Make the old release live, and leave the deployment open for the controller's next run."""
     found = run.current
     run.advance(phases.SUSPENDED)
     if slots.live_slot(run.settings) == found.to_slot:
@@ -64,5 +64,5 @@ def _suspend(run: Run) -> str:
     standby.end(run.settings, found.to_slot)
     return (
         f"The {found.action} of {found.version} on several hosts ({', '.join(found.fleet)}) was interrupted. "
-        f"{found.from_release or 'No release'} serves here until deploy.yml or rollback.yml is run again."
+        f"{found.from_release or 'No release'} is live here until deploy.yml or rollback.yml is run again."
     )

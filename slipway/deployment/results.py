@@ -1,4 +1,4 @@
-"""What the commands of the engine come to. Each is printed as one JSON object, or as its message."""
+"""The results of the engine's commands. Each is printed as one JSON object, or as its message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slipway.records.deployment import Deployment
 
 @dataclass(frozen=True)
 class Result:
-    """What was done, in a sentence, and whether anything is different now."""
+    """What was done, as a sentence, and whether anything was changed."""
 
     message: str
     changed: bool = False
@@ -18,19 +18,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Plan(Result):
-    """What a deploy would do. `live` says what is live now: its tag, commit and release; None when nothing is."""
+    """What a deploy would do. `live` has tag, commit and name of the live release; None if there is none."""
 
-    needed: bool = True
+    needed: bool = True  # False when a deploy would change nothing
     release: str = ""
     live: dict[str, Any] | None = None
-    known: list[str] = field(default_factory=list)  # commits that the host has already
+    known: list[str] = field(default_factory=list)  # commits that the host already has
     needs_bundle: bool = False
     revision: str | None = None  # of the database
 
 
 @dataclass(frozen=True)
 class Progress(Result):
-    """A deployment after a command. `open` is False when there was nothing to do, and no deployment was opened."""
+    """A deployment after a command. `open` is False when there was nothing to do and no deployment was opened."""
 
     open: bool = False
     action: str = ""
@@ -44,13 +44,13 @@ class Progress(Result):
 
 @dataclass(frozen=True)
 class Pruned(Result):
-    """Names of the releases and files that were deleted."""
+    """The result of `prune`: the names of the releases and files that were deleted."""
 
     deleted: list[str] = field(default_factory=list)
 
 
 def progress(deployment: Deployment, message: str, *, changed: bool = True) -> Progress:
-    """How far a deployment has come."""
+    """The result of a command that worked on a deployment."""
     return Progress(
         message=message,
         changed=changed,

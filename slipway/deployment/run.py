@@ -1,6 +1,6 @@
-"""One command at work on an app: it holds the lock, and owns the record, the journal and the end of a deployment.
+"""The run of one command for an app: it holds the lock and writes the record, the journal and the result.
 
-A phase that fails undoes its deployment before it raises. What was interrupted is found by the next command, or at
+A phase that fails undoes its deployment before it raises. An interrupted deployment is ended by the next command, or at
 boot (see `recovery`).
 """
 
@@ -26,13 +26,13 @@ from slipway.records.manifest import Manifest
 from slipway.schema import migrate
 from slipway.slot import cutover, slots, standby, watch
 
-_CLIENT_SECONDS = 1.0  # after which a client that has disconnected is seen to be gone
+_CLIENT_SECONDS = 1.0  # it takes so long at most until a disconnected client is noticed
 
 
 class Observer(Protocol):
-    """Who is told of a deployment. Each method returns a note for the operator, or "".
+    """An object that is notified of deployments. Each method returns a note for the operator, or "".
 
-    Whatever an observer does, or fails to do, changes nothing about the deployment.
+    A deployment goes on in the same way when an observer fails.
     """
 
     def opened(self, deployment: Deployment) -> str: ...
@@ -50,7 +50,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """What a phase came to: a sentence, whether there was nothing to do, and details for the journal alone."""
+    """The outcome of a phase: a sentence, whether there was nothing to do, and details that only the journal gets."""
 
     message: str = ""
     skipped: bool = False
@@ -59,13 +59,13 @@ class Found:
 
 @dataclass
 class Step:
-    """A phase that is under way; what it found is put here when it ends well."""
+    """A phase that is running. It puts its outcome here when it succeeds."""
 
     found: Found = field(default_factory=Found)
 
 
 class Run:
-    """The lock of an app, held, and the deployment that is open under it, if there is one."""
+    """The lock of an app, while it is held, and the open deployment, if there is one."""
 
     def __init__(self, settings: Settings, report: Reporter, observers: Sequence[Observer], held: lock.Lock) -> None:
         self.settings = settings
@@ -73,18 +73,18 @@ class Run:
         self.lock = held
         self.deployment = record.load(settings.deployment)
         self.interrupted = self.deployment  # as it was found; `recovery` ends it before another one is opened
-        self.recovered = ""  # what was done about that
+        self.recovered = ""  # what `recovery` did, as a sentence
         self._observers = observers
-        self._closed: list[tuple[Deployment, journal.Entry]] = []  # observers are told of them once the lock is free
+        self._closed: list[tuple[Deployment, journal.Entry]] = []  # to be passed to observers once the lock is free
 
     @classmethod
     @contextlib.contextmanager
     def hold(
         cls, settings: Settings, report: Reporter, observers: Sequence[Observer], wait: float = 0
     ) -> Iterator[Run]:
-        """Take the app's lock, waiting for it as `lock.hold` does, and remove what a killed run left half written.
+        """Take the app's lock, waiting for it like `lock.hold`, and remove temporary files that killed runs left.
 
-        FailedError when the client disconnected while it waited: then the client's next attempt is at work, perhaps.
+        FailedError when the client disconnected during the wait: its next attempt may have been started already.
         """
         run: Run | None = None
         try:
@@ -106,20 +106,20 @@ class Run:
         """The open deployment; RefusedError when there is none."""
         if self.deployment is None:
             raise RefusedError(
-                f"No deployment of {self.settings.app} is open: it has ended, or was undone. Run deploy.yml again."
+                f"No deployment of {self.settings.app} is open: it has finished or was undone. Run deploy.yml again."
             )
         return self.deployment
 
     def check_lease(self, owner: str, superseded: tuple[str, ...] = ()) -> None:
-        """LockedError when somebody else's deployment is open and its lease has not ended."""
+        """LockedError when a deployment of another owner is open and its lease has not ended."""
         lease = self.lock.lease()
         if lease is None or self.deployment is None:
-            return  # with nothing open a lease says no more than the kernel lock, which is ours
+            return  # with no open deployment only the kernel lock counts, and this process holds it
         if lease.is_held_against(owner, superseded, lock.clock()):
             raise lock.busy(self.settings.app, lease)
 
     def check_state(self, owner: str | None, *states: str) -> None:
-        """RefusedError unless the open deployment is that of `owner` (None: of anybody) and in one of `states`."""
+        """RefusedError unless the open deployment belongs to `owner` (None: to anyone) and is in one of `states`."""
         found = self.current
         if owner is not None and found.owner != owner:
             raise RefusedError(
@@ -131,7 +131,7 @@ class Run:
             )
 
     def claim(self, request: Request) -> None:
-        """Say in the lease whose run this is, before anything is open."""
+        """Write the owner of this run into the lease, before a deployment is open."""
         self.lock.renew(request.owner, "", "stage", request.version, self.settings.lease_seconds)
 
     def open(self, action: str, request: Request, schema_from: str | None = None) -> None:
@@ -157,11 +157,11 @@ class Run:
         self._tell(lambda observer: observer.opened(opened))
 
     def put(self, **changes: Any) -> None:
-        """Put what was found on the record. It is written with the next state."""
+        """Change fields of the record. They are written to disk with the next state."""
         self.deployment = replace(self.current, **changes)
 
     def advance(self, state: str) -> None:
-        """Write down that the deployment has reached a state."""
+        """Record on disk that the deployment has reached a state."""
         self.put(state=state)
         record.save(self.settings.deployment, self.current)
 
@@ -174,7 +174,7 @@ class Run:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[Step]:
-        """Run a phase: renew the lease, write the journal, advance the record; undo the deployment when it fails."""
+        """Run a phase: renew the lease, write the journal, advance the record. Undo the deployment when it fails."""
         self._renew(name)
         started = time.monotonic()
         step = Step()
@@ -186,7 +186,7 @@ class Run:
             try:
                 undone = self.undo("failed", reason)
             except SlipwayError as second:
-                undone = f"It could not be undone: {second} `slipway revert {self.settings.app}` tries again."
+                undone = f"It could not be undone: {second} Run `slipway revert {self.settings.app}` to try again."
             raise FailedError(f"{reason} {undone}", evidence) from error
         self._end_phase(self.current, name, "skipped" if step.found.skipped else "ok", started, step.found)
         self.advance(phases.row(name).leads_to)
@@ -194,7 +194,7 @@ class Run:
 
     @contextlib.contextmanager
     def last_phase(self, name: str, deployment: Deployment) -> Iterator[Step]:
-        """Run a phase after the new release has proved itself: a failure is reported and undoes nothing."""
+        """Run a phase after the new release has passed its watch: a failure is reported, and nothing is undone."""
         started = time.monotonic()
         step = Step()
         try:
@@ -206,7 +206,7 @@ class Run:
 
     @contextlib.contextmanager
     def observing(self, *shas: str) -> Iterator[None]:
-        """Probe the site and count its clients' requests while the block runs; all of it goes on the receipt."""
+        """Probe the site and count the clients' requests while the block runs, and add both to the receipt."""
         tally = watch.Tally()
         try:
             with watch.probing(self.settings, shas, self.current.receipt.log) as tally:
@@ -215,15 +215,15 @@ class Run:
             self.count(tally)
 
     def count(self, tally: watch.Tally) -> None:
-        """Put what was counted on the receipt."""
+        """Add a tally to the receipt."""
         self.put(receipt=tally.added_to(self.current.receipt))
 
     # Ends
 
     def undo(self, outcome: str, reason: str) -> str:
-        """Let the release that was live before serve alone, and close; a sentence that says what serves."""
+        """Send traffic back to the release before, and close the deployment; a sentence that says what is live."""
         self.put(state=phases.REVERTING)
-        with contextlib.suppress(OSError):  # on a full disk: an interruption of this is then taken for one before it
+        with contextlib.suppress(OSError):  # a full disk must not prevent the undoing
             record.save(self.settings.deployment, self.current)
         message = cut = schema = ""
         if self.current.schema_from is not None:
@@ -244,7 +244,7 @@ class Run:
         return " ".join(part for part in (schema, serves, cut) if part)
 
     def close(self, outcome: str, message: str = "", *, switched: bool = False) -> str:
-        """Write the result line with its receipt and end the lease; `message`, or the receipt as a sentence."""
+        """Write the result line with the receipt and end the lease; returns `message`, or the receipt as a sentence."""
         closed = self.current
         written = journal.read(self.settings.journal)
         # Observers may write lines of their own; they are no phases.
@@ -272,14 +272,14 @@ class Run:
         self.lock.renew(found.owner, found.id, phase, found.version, self.settings.lease_seconds)
 
     def _end_phase(self, deployment: Deployment, name: str, outcome: str, started: float, found: Found) -> None:
-        """Write down a phase that began at `started`, and report it."""
+        """Write a phase that began at `started` to the journal, and report it."""
         seconds = round(time.monotonic() - started, 3)
         self._write(deployment, name, outcome, seconds, found)
         self.report.phase(name, outcome, seconds, found.message)
         self._tell(lambda observer: observer.phase(deployment, name, outcome, seconds, found.message))
 
     def _write(self, deployment: Deployment, phase: str, outcome: str, seconds: float, found: Found) -> journal.Entry:
-        """Add to the journal. A full disk must not stop the undoing of what filled it."""
+        """Add a line to the journal. A failure is only reported: a full disk must not prevent the undoing."""
         entry = journal.Entry(
             deployment=deployment.id,
             action=deployment.action,
@@ -308,12 +308,12 @@ class Run:
         self._tell(lambda observer: observer.wait())
 
     def _tell(self, event: Callable[[Observer], str]) -> None:
-        """Tell each observer of an event, and show what it has to say."""
+        """Pass an event to each observer, and report its note."""
         for observer in self._observers:
             try:
                 note = event(observer)
             except Exception as error:
-                note = f"{type(observer).__name__} was not told: {explain(error)[0]}"
+                note = f"{type(observer).__name__} failed: {explain(error)[0]}"
             if note:
                 self.report.note(note)
 
@@ -323,7 +323,7 @@ def _closed(deployment: Deployment, entry: journal.Entry, observer: Observer) ->
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """A sentence about what ended a phase, and the evidence; for an error of our own code its traceback."""
+    """A sentence about the error that ended a phase, and its detail; for an unexpected error that is the traceback."""
     if isinstance(error, SlipwayError):
         return str(error), error.detail
     if isinstance(error, OSError):

@@ -25,7 +25,7 @@ def take(run: Run, name: str) -> Found:
 
 
 def stage(run: Run) -> Found:
-    """Build the release, or find it built."""
+    """Build the release, unless it is built already."""
     wanted = run.current
     already = manifest.read(run.settings.release(wanted.release)) is not None
     build.build(run.settings, wanted.release, wanted.tag, wanted.sha)
@@ -33,7 +33,7 @@ def stage(run: Run) -> Found:
 
 
 def migrate(run: Run) -> Found:
-    """Bring the database to the release's head. In a rollback that may lose data, dump it and go back to that head."""
+    """Migrate the database to the release's head. In a rollback that may lose data, dump and downgrade it instead."""
     release = _release(run)
     if run.current.action == "rollback":
         if run.current.schema_from is None:
@@ -49,7 +49,7 @@ def start(run: Run) -> Found:
     """Start the release in the idle slot and pass the gate."""
     release = _release(run)
     slot = run.current.to_slot
-    if run.current.action == "rollback":  # what served before may be on standby, and older than `auth_check`
+    if run.current.action == "rollback":  # the release may be on standby, and older than the setting `auth_check`
         return Found(cutover.wake_or_start(run.settings, slot, release, _database(run, release)))
     message = cutover.start(run.settings, slot, release)
     return Found(message + cutover.check_authentication(run.settings, slot, release))
@@ -59,9 +59,9 @@ def switch(run: Run) -> Found:
     """Send traffic to the new release."""
     wanted = run.current
     before = run.release_before()
-    # Before the first release there is nothing that could answer a probe.
+    # Before the first release is live nothing can answer a probe.
     with run.observing(before.sha, wanted.sha) if before else nullcontext():
-        cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have died since it was ready
+        cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have crashed since it was ready
         slots.switch(run.settings, wanted.to_slot)
     return Found(f"{wanted.to_slot} takes traffic: {wanted.version}")
 
@@ -82,7 +82,7 @@ def watch(run: Run) -> Found:
 def finish(run: Run) -> str:
     """Drain the old slot and pause or stop it, close the deployment as succeeded, prune; the receipt as a sentence."""
     with contextlib.suppress(OSError):  # a full disk must not keep the old slot running
-        run.advance(phases.FINISHING)  # from here on the new release stays, also after an interruption
+        run.advance(phases.FINISHING)  # from now on the new release stays live, also after an interruption
     with run.last_phase("drain", run.current) as step:
         step.found = _drain(run)
     finished = run.current
@@ -128,18 +128,18 @@ def _upgrade(run: Run, release: Manifest) -> str:
     found = release.breaking(live, head)
     if found is not None and stops:
         raise FailedError(
-            f"{migrations.breaks(found, live)} It is live, and nothing was migrated. Deploy a version that has "
-            f"{found.oldest_compatible} and not yet {found.revision}, or set on_incompatible: continue."
+            f"{migrations.breaks(found, live)} It is live, so nothing was migrated. First deploy a version that has "
+            f"{found.oldest_compatible} but not {found.revision}, or set on_incompatible: continue."
         )
     was_ready = not cutover.why_not_ready(run.settings, slot, live.sha)
     done = migrations.upgrade(run.settings, release)
     problem = cutover.why_not_ready(run.settings, slot, live.sha) if was_ready else ""
     if problem and stops:
         raise FailedError(
-            f"The schema is at {head} now, and {live.version}, which takes traffic, is not ready on it: {problem}. "
-            f"Run deploy.yml again to bring {run.current.version} in; with on_incompatible: continue a deploy goes on."
+            f"The schema is at {head} now, and {live.version}, which is live, is not ready on it: {problem}. "
+            f"Run deploy.yml again to deploy {run.current.version}, or set on_incompatible: continue."
         )
-    return f"{done}; {live.version} is not ready on it ({problem}), going on at once" if problem else done
+    return f"{done}; {live.version} is not ready on it ({problem}), the deploy goes on" if problem else done
 
 
 def _database(run: Run, release: Manifest | None) -> standby.Database | None:

@@ -1,1 +1,1 @@
-"""What is written down: the deployment in progress, the journal, manifests, receipts, versions."""
+"""Records on disk and their types: the open deployment, the journal, manifests, receipts, owners, versions, phases."""

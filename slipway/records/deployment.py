@@ -1,7 +1,7 @@
-"""The deployment in progress: what it moves from where to where, and how far it came.
+"""The record of the open deployment: from which release and slot to which, and the state it has reached.
 
-The file outlives the process: whoever comes next (the next phase, the next deploy, the boot) reads what is open.
-Which slot takes traffic is not in here: that is the `live` link's to say.
+The file outlives the process: the next phase, the next deploy or the next boot reads it. It does not say which slot
+takes traffic. Only the `live` link does.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from slipway.records import formats, phases, versions
 from slipway.records.receipt import Receipt
 from slipway.records.receipt import load as load_receipt
 
-FORMAT = 2  # 1 had no number, and called the state `started` `warm`
+FORMAT = 2  # format 1 had no number in the file, and its name for the state `started` was `warm`
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deploy or rollback between its opening and its result."""
+    """One deploy or rollback, from when it is opened until it is closed."""
 
     id: str
     action: str  # deploy or rollback
@@ -36,23 +36,23 @@ class Deployment:
     to_slot: str
     opened_at: str
     state: str = phases.OPENED
-    schema_from: str | None = None  # the revision that a rollback takes the schema back from; mostly it stays
-    # All hosts of the run, when it is for several: then no host of them ends the deployment forward by itself.
+    schema_from: str | None = None  # the revision from which a rollback downgrades the schema; None: the schema stays
+    # All hosts of the run, if it is for several: then no host finishes the deployment forward by itself.
     fleet: tuple[str, ...] = ()
     receipt: Receipt = field(default_factory=Receipt)
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property
     def version(self) -> str:
-        """How people call the release: its tag, else the commit."""
+        """The name of the release for people: its tag, or else its commit."""
         return self.tag or self.sha[:12]
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which release is wanted, by whom. `superseded` are owners whose lease does not count, as they have ended.
+    """Which release is requested, and by whom. `superseded` are owners whose runs have ended: their lease is ignored.
 
-    `fleet` names all hosts of the run when it is for several. A rollback finds its release in the journal, and has no
+    `fleet` names all hosts of the run if it is for several. A rollback finds its release in the journal, and has no
     `sha` before that.
     """
 
@@ -73,7 +73,7 @@ class Request:
 
 
 def display_owner(owner: str) -> str:
-    """An owner as people read it: without the numbers of the run."""
+    """An owner for people: without the numbers of its process."""
     return owner.partition(" (")[0]
 
 

@@ -1,4 +1,4 @@
-"""The journal of an app: one JSON object a line, for every phase of every deployment. Never rewritten."""
+"""The journal of an app: one JSON object per line, for every phase of every deployment. It is only appended to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from slipway.base.errors import RefusedError
 from slipway.records import formats, phases
 
-FORMAT = 2  # 1 had no number, and called the phase `start` `warm`
+FORMAT = 2  # format 1 had no number in the line, and its name for the phase `start` was `warm`
 
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
@@ -26,7 +26,7 @@ HOOK = "hook"
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. Order is the order in the file: the clock may jump, so `at` is only for reading."""
+    """One line. Lines are ordered by their place in the file. `at` is only for people, as the clock may jump."""
 
     deployment: str
     action: str
@@ -49,12 +49,12 @@ def now() -> str:
 
 
 def append(path: Path, entry: Entry) -> None:
-    """Add one line and make it durable. One write(2), so a crash can tear only the last line."""
+    """Add one line and make it durable. It is one write(2), so a crash can only leave the last line incomplete."""
     line = json.dumps(formats.stamped(entry, FORMAT), separators=(",", ":")) + "\n"
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # a torn line must not swallow this one
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":  # an incomplete line: this one needs a line of its own
             line = "\n" + line
         os.write(descriptor, line.encode())
         os.fsync(descriptor)
@@ -63,7 +63,7 @@ def append(path: Path, entry: Entry) -> None:
 
 
 def read(path: Path) -> list[Entry]:
-    """All entries, oldest first; a torn or foreign line is passed over. Empty when there is no journal yet.
+    """All entries, oldest first. Lines that are not entries are skipped. Empty when there is no journal yet.
 
     RefusedError when a newer version of the engine wrote a line.
     """
@@ -91,9 +91,9 @@ def _parse(line: str, source: str) -> Entry | None:
 
 
 def deployed(entries: Iterable[Entry]) -> list[Entry]:
-    """The closing line of the newest successful deploy of each release, in the order of those deploys.
+    """The result line of the newest successful deploy of each release, in the order of those deploys.
 
-    A rollback does not reorder: after v1, v2, rollback to v1, the order still is v1, v2.
+    A rollback does not change the order: after v1, v2, rollback to v1, the order is still v1, v2.
     """
     newest: dict[str, Entry] = {}
     for entry in _deploys(entries):
@@ -107,9 +107,9 @@ def _deploys(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def previous(entries: Iterable[Entry], live: str) -> Entry | None:
-    """What served before the release `live` was deployed: where a rollback goes. None when nothing did.
+    """The release that was live before `live` was deployed: the target of a rollback. None if there was none.
 
-    Not the deploy before it: after v1, v2, rollback to v1, v3, what served before v3 is v1.
+    This is not always the deploy before it: after v1, v2, rollback to v1, v3, the release before v3 is v1.
     """
     deploys = _deploys(entries)
     for entry in reversed(deploys):
@@ -122,7 +122,7 @@ def previous(entries: Iterable[Entry], live: str) -> Entry | None:
 def find(entries: Iterable[Entry], version: str) -> Entry | None:
     """The newest successful deploy of a tag, or else of a commit given by at least 7 hex digits.
 
-    RefusedError when such digits are the beginning of several commits.
+    RefusedError when several commits begin with these digits.
     """
     known = deployed(entries)
     for entry in reversed(known):
@@ -132,18 +132,18 @@ def find(entries: Iterable[Entry], version: str) -> Entry | None:
         return None
     found = [entry for entry in known if entry.sha.startswith(version)]
     if len({entry.sha for entry in found}) > 1:
-        raise RefusedError(f"{version} is the beginning of several commits; pass more of its digits.")
+        raise RefusedError(f"Several commits begin with {version}; pass more digits.")
     return found[-1] if found else None
 
 
 def moved_from(entries: Iterable[Entry], tag: str, sha: str) -> str | None:
-    """The commit that `tag` named when it was last deployed, if that is not `sha`."""
+    """The commit that `tag` named when it was last deployed; None if that is `sha`, or it was never deployed."""
     last = next((entry for entry in reversed(deployed(entries)) if entry.tag == tag), None)
     return last.sha if last is not None and last.sha != sha else None
 
 
 def migrated_heads(entries: Iterable[Entry]) -> set[str]:
-    """Every alembic head that the database was brought to, or found at or beyond, by a deployment of this host."""
+    """Every alembic head that the database has reached or passed, as the deployments of this host have recorded."""
     reached: set[str] = set()
     for entry in entries:
         if entry.phase == "migrate" and entry.outcome in ("ok", "skipped"):
@@ -152,7 +152,7 @@ def migrated_heads(entries: Iterable[Entry]) -> set[str]:
 
 
 def live_since(entries: Iterable[Entry], release: str) -> str | None:
-    """When the release that is live now took traffic: the time of the last switch to it."""
+    """Since when `release`, which is live now, takes traffic: the time of the last switch to it."""
     for entry in reversed(list(entries)):
         if entry.phase == "switch" and entry.outcome == "ok" and entry.release == release:
             return entry.at
@@ -160,6 +160,6 @@ def live_since(entries: Iterable[Entry], release: str) -> str | None:
 
 
 def results(entries: Iterable[Entry], count: int) -> list[Entry]:
-    """Closing lines of the last `count` deployments, newest first."""
+    """The result lines of the last `count` deployments, newest first."""
     closing = [entry for entry in entries if entry.phase == RESULT]
     return closing[::-1][:count]

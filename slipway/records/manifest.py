@@ -1,4 +1,4 @@
-"""What a release says of itself: written once when it is staged, read by every later phase."""
+"""The manifest of a release: written once when the release is built, read by every later phase."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Revision:
-    """One alembic revision, as the release's own migration scripts declare it.
+    """One alembic revision, as the migration scripts of the release declare it.
 
-    `oldest_compatible` is the oldest revision whose code still runs on the schema from this one on, where that is said.
+    `oldest_compatible`, if declared, is the oldest revision whose code can still run on the schema after this one.
     """
 
     revision: str
@@ -32,7 +32,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The identity of a release. `revisions` is oldest first and None where the app has no alembic."""
+    """The identity of a release. `revisions` is oldest first; None if the app has no alembic."""
 
     release: str
     tag: str | None
@@ -47,13 +47,13 @@ class Manifest:
 
     @property
     def version(self) -> str:
-        """How people call the release: its tag, else the commit."""
+        """The name of the release for people: its tag, or else its commit."""
         return self.tag or self.sha[:12]
 
     def pending(self, current: str | None) -> list[Revision]:
-        """Revisions of this release that a database at `current` has not seen (None: an empty database).
+        """Revisions of this release that were not run on a database at `current` (None: an empty database).
 
-        Nothing is pending when `current` is not one of ours: the schema is ahead of this release then.
+        Nothing is pending when this release does not have `current`: then the schema is ahead of the release.
         """
         revisions = self.revisions or []
         if current is None:
@@ -62,11 +62,11 @@ class Manifest:
         return revisions[names.index(current) + 1 :] if current in names else []
 
     def knows(self, current: str | None) -> bool:
-        """Whether the database's revision is one that this release carries (or there is none yet)."""
+        """Whether this release has the database's revision `current` (None, an empty database, counts as known)."""
         return current is None or any(item.revision == current for item in self.revisions or [])
 
     def breaking(self, older: Manifest, current: str | None) -> Revision | None:
-        """The first revision up to `current`, one of ours, that the code of `older` cannot run on; None without one."""
+        """The first revision of this release, up to `current`, on which the code of `older` cannot run; else None."""
         names = [item.revision for item in self.revisions or []]
         if older.revisions is None or current not in names:
             return None
@@ -81,7 +81,7 @@ def dump(manifest: Manifest) -> str:
 
 
 def load(value: dict[str, Any]) -> Manifest:
-    """Build a Manifest from decoded JSON; TypeError or KeyError when it is none."""
+    """Build a Manifest from decoded JSON; TypeError or KeyError when it is not one."""
     revisions = value.get("revisions")
     if revisions is not None:
         revisions = [Revision(item["revision"], item["message"], item.get("oldest_compatible")) for item in revisions]

@@ -1,7 +1,8 @@
-"""Who a deployment belongs to: a person, their controller, and the run there that asked for it.
+"""The owner of a deployment: a person, their controller, and the process or CI job there that started it.
 
-An owner travels as text: on the command line, in the lease, in the record and in the journal. Whether a run has
-ended can only be seen on its own controller, or told by a CI job that names its run (SLIPWAY_RUN).
+An owner is passed and stored as text: on the command line, in the lease, in the record and in the journal. Only its own
+controller can see whether its process has ended. A CI job can name its run (SLIPWAY_RUN): then a new attempt of the
+same job knows that the earlier one has ended.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from slipway.base.errors import RefusedError
 
-RUN = "SLIPWAY_RUN"  # the variable of the environment that names a run
+RUN = "SLIPWAY_RUN"  # the environment variable with the id of a run
 RUN_LENGTH = 64
 _RUN = r"[A-Za-z0-9._:/-]+"
 _UNKNOWN = "unknown"
@@ -21,17 +22,16 @@ _NOW = re.compile(
     rf"{_NAME} \(pid (?P<process>\d+)"
     rf"(?:, start (?P<started>\d+|{_UNKNOWN}), namespace (?P<namespace>\d+|{_UNKNOWN})(?:, run (?P<run>{_RUN}))?)?\)"
 )
-# Until the run had an id of its own, the start and the namespace of its process were called one.
+# In the form of earlier versions the start and the namespace of the process were called its run.
 _BEFORE = re.compile(rf"{_NAME} \(pid (?P<process>\d+), run (?P<started>\d+)-(?P<namespace>\d+)\)")
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A run of a controller. Empty is what is not known: of a person at the host's command line only the name is.
+    """A run on a controller. Fields that are not known are empty: a command typed on a host has only the person.
 
-    `process` is the number of its process (0 is unknown), `started` when that started (in ticks since boot), and
-    `namespace` the PID namespace in which the number counts. `run` is the id that a CI job gives to all of its
-    attempts.
+    `process` is the number of its process (0: unknown), `started` is when that process started (in clock ticks since
+    boot), and `namespace` is the PID namespace of the number. `run` is the id that a CI job gives to all its attempts.
     """
 
     person: str
@@ -62,7 +62,7 @@ class Owner:
 
 
 def parse(text: str) -> Owner:
-    """The owner that `text` names, in the form of this version or of an earlier one; any other text is a person."""
+    """The owner that `text` describes, in the form of this version or an earlier one; other text is a person's name."""
     match = _NOW.fullmatch(text) or _BEFORE.fullmatch(text)
     if match is None:
         return Owner(text)
@@ -78,7 +78,7 @@ def parse(text: str) -> Owner:
 
 
 def check_run(text: str) -> str:
-    """The id of a run as SLIPWAY_RUN gives it; RefusedError when it has characters that have a meaning elsewhere."""
+    """Return the id of a run, as SLIPWAY_RUN gives it; RefusedError if it is too long or has other characters."""
     if text and (len(text) > RUN_LENGTH or not re.fullmatch(_RUN, text)):
         raise RefusedError(
             f"{RUN} is {text!r}, but must be at most {RUN_LENGTH} characters of A-Z, a-z, 0-9 and . _ : / - "
@@ -88,11 +88,11 @@ def check_run(text: str) -> str:
 
 
 def is_dead(other: Owner, mine: Owner, start_of: Callable[[int], str | None]) -> bool:
-    """Whether `mine` may take over from `other` at once, because that run has ended.
+    """Whether `mine` may take over from `other` at once, because the run of `other` has ended.
 
-    A process on this controller has ended when it is gone. Any other process cannot be seen from here: that run
-    counts as alive, unless it is an earlier attempt of the same CI job. `start_of` is when the process of that number
-    started: None when there is none, "" where the machine does not say.
+    On this controller a run has ended when its process is gone. A process of another controller cannot be checked from
+    here: its run counts as alive, unless it is an earlier attempt of the same CI job. `start_of` returns when the
+    process with a number started: None if there is no such process, "" if the machine does not tell.
     """
     if other == mine:
         return False
@@ -103,6 +103,6 @@ def is_dead(other: Owner, mine: Owner, start_of: Callable[[int], str | None]) ->
 
 
 def _is_seen(other: Owner, mine: Owner) -> bool:
-    """Whether the process of `other` is one of those that `mine` can see. A container may have the same name."""
+    """Whether `mine` can check the process of `other`. The namespace counts, as a container may have the same name."""
     same_machine = (other.person, other.controller) == (mine.person, mine.controller)
     return other.process > 0 and same_machine and other.namespace in ("", mine.namespace)

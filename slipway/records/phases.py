@@ -7,29 +7,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# How far a deployment has come.
+# States: how far a deployment has come.
 OPENED, STAGED, MIGRATED, STARTED = "opened", "staged", "migrated", "started"
 SWITCHED, WATCHED, FINISHING = "switched", "watched", "finishing"
-# It is being undone, from whatever state it was in.
+# It is being undone. That can happen in any state.
 REVERTING = "reverting"
-# The host was restarted while a deployment of several hosts was open: the old release serves until the next run.
+# The host booted while a deployment of several hosts was open: the old release is live until the controller's next run.
 SUSPENDED = "suspended"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One row: how a phase is called, when it may run, and where it runs."""
+    """One row of the table: the name of a phase, when it may run, and where it runs."""
 
     name: str  # in the journal, in receipts and on the page
-    command: str  # of the command line, that runs it on its own; several phases may share one
-    follows: tuple[str, ...]  # states that it may follow
-    leads_to: str  # the state that it ends in
+    command: str  # the command that runs this phase; several phases may share one
+    follows: tuple[str, ...]  # states in which it may run
+    leads_to: str  # the state after it
     outlives_client: bool  # it touches a running service, so it runs in a transient unit
     does: str  # a sentence for help and docs
 
     @property
     def is_before_live(self) -> bool:
-        """Whether the new release does not take traffic before this phase has ended."""
+        """Whether this phase ends before the new release takes traffic, or when it does."""
         return self.leads_to in (OPENED, STAGED, MIGRATED, STARTED, SWITCHED)
 
 
@@ -59,14 +59,14 @@ RENAMED_COMMANDS = {"warm": "start", "settle": "finish", "tell": "report"}
 
 NAMES = tuple(row.name for row in TABLE)
 BEFORE_LIVE = tuple(row.name for row in TABLE if row.is_before_live)
-# On several hosts each of these ends everywhere before the next one begins anywhere.
+# On several hosts each of these commands ends on all hosts before the next one begins on any host.
 ON_SEVERAL_HOSTS = tuple(dict.fromkeys(row.command for row in TABLE if row.command != "stage"))
 # Commands that belong to the owner of a deployment: each takes what a controller says of the owner.
 OWNED = ("stage", "deploy", *ON_SEVERAL_HOSTS, "cut-over", "revert", "rollback")
 
 
 def row(name: str) -> Phase:
-    """The phase of that name; KeyError when there is none."""
+    """The phase with this name; KeyError when there is none."""
     return {item.name: item for item in TABLE}[name]
 
 

@@ -1,4 +1,4 @@
-"""The receipt of a cutover: what became of the requests that were sent while it lasted, and how long they took."""
+"""The receipt of a cutover: how many requests were sent during it, how many of them failed, how long they took."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from slipway.records import formats, phases
 
 @dataclass(frozen=True)
 class Receipt:
-    """Counts from the switch to the end of the drain: the clients' requests, and our own probes through nginx."""
+    """Counts from the switch to the end of the drain: the clients' requests, and the engine's probes through Nginx."""
 
-    requests: int = 0  # of clients, as the access log has them
-    errors: int = 0  # of these, answered with a server error
+    requests: int = 0  # of clients, from the access log
+    errors: int = 0  # requests of clients that were answered with a server error
     probes: int = 0
     failed_probes: int = 0
     cut: int = 0  # connections to the old slot that were open at the deadline of the drain
-    cut_errors: int = 0  # of the errors, those that came as these were cut: the same requests, as Nginx saw them
+    cut_errors: int = 0  # errors from cutting these connections: the same requests, as Nginx logged them
     milliseconds: tuple[float, ...] = ()  # how long each probe took
     log: tuple[int, int] | None = None  # how far the access log was read: inode and offset
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
@@ -33,7 +33,7 @@ class Receipt:
         return self.errors + self.failed_probes + max(0, self.cut - self.cut_errors)
 
     def summary(self, seconds: Mapping[str, float]) -> dict[str, Any]:
-        """For the journal; `seconds` are those of each phase."""
+        """The receipt for the journal; `seconds` has the duration of each phase."""
         return {
             "sent": self.sent,
             "failed": self.failed,
@@ -57,19 +57,19 @@ def load(value: Mapping[str, Any]) -> Receipt:
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The smallest value that `percent` per cent of all values do not exceed; None of no values."""
+    """The smallest value that `percent` per cent of the values do not exceed; None if there are no values."""
     if not values:
         return None
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def count(summary: dict[str, Any]) -> str:
-    """The heart of a receipt in words: `0 of 412 requests failed`."""
+    """The most important part of a receipt: `0 of 412 requests failed`."""
     return f"{summary['failed']} of {summary['sent']} requests failed"
 
 
 def sentence(summary: dict[str, Any], before: str | None, version: str) -> str:
-    """A receipt as a person reads it at the end of a deploy: from where to where, how fast, at what cost."""
+    """A receipt as a sentence, for the end of a deploy: from which version to which, seconds, failed requests."""
     spent = summary["phases"]
     live_after = sum(seconds for name, seconds in spent.items() if name in phases.BEFORE_LIVE)
     way = f"{before} → {version}" if before else f"{version} is live"

@@ -1,4 +1,4 @@
-"""Tags as versions: which is the newest, and which are near to one that does not exist."""
+"""Tags as versions: which is the newest, and which are similar to one that does not exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)(?:-?([0-9A-Za-z][0-9A-Za-z.-]*))?(?:\+[0-9A-Za-z.-]+)?")
 
-# What git allows in a tag and a directory name carries: no space, no shell or glob characters, no leading dash.
+# Allowed in a tag by git and safe in the name of a directory: no space, no shell or glob characters, no leading dash.
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]*")
 
 Key = tuple[tuple[int, ...], tuple[int, tuple[tuple[int, int, str], ...]]]
@@ -20,7 +20,7 @@ def is_tag(name: str) -> bool:
 
 
 def version_key(tag: str) -> Key | None:
-    """A sort key by semantic-versioning precedence (1.0.0-rc.1 < 1.0.0); None when `tag` is no version."""
+    """A sort key by the precedence of semantic versioning (1.0.0-rc.1 < 1.0.0); None when `tag` is not a version."""
     match = _VERSION.fullmatch(tag)
     if not match:
         return None
@@ -34,19 +34,19 @@ def version_key(tag: str) -> Key | None:
 
 
 def newest(tags: Iterable[str]) -> str | None:
-    """The tag with the highest version; tags that are no versions are passed over. None when none is left."""
+    """The tag with the highest version; tags that are not versions are ignored. None when there is no version."""
     keyed = [(key, tag) for tag in tags if (key := version_key(tag)) is not None]
     return max(keyed)[1] if keyed else None
 
 
 def near(wanted: str, tags: Iterable[str], limit: int = 3) -> list[str]:
-    """Up to `limit` existing tags that look like `wanted`, the most alike first."""
+    """Up to `limit` existing tags that are similar to `wanted`, the most similar first."""
     return difflib.get_close_matches(wanted, list(tags), n=limit, cutoff=0.5)
 
 
 def release_name(tag: str | None, sha: str) -> str:
-    """Directory name of a release: `<tag>-<12 hex>`, or `commit-<12 hex>` where a bare commit is deployed.
+    """The directory name of a release: `<tag>-<12 hex>`, or `commit-<12 hex>` for a commit without a tag.
 
-    A slash becomes `~`, which no tag may have: two tags never share a directory.
+    A slash becomes `~`, which no tag can contain, so that two tags never share a directory.
     """
     return f"{(tag or 'commit').replace('/', '~')}-{sha[:12]}"

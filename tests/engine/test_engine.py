@@ -127,7 +127,7 @@ def test_rollback_to_what_was_never_live_is_refused_and_says_what_was(host: Host
     with pytest.raises(RefusedError, match="no release before"):
         host.engine.rollback(Request(owner="alice"))
     deployed(host, V1)
-    with pytest.raises(RefusedError, match=r"v9 was never live.*was live: v1"):
+    with pytest.raises(RefusedError, match=r"v9 was never live.*live before: v1"):
         host.engine.rollback(Request(owner="alice"), "v9")
 
 
@@ -167,9 +167,9 @@ def test_a_rollback_wants_space_only_where_the_release_was_pruned(host: Host, mo
 def test_a_moved_tag_is_refused_unless_forced(host: Host) -> None:
     deployed(host, V1)
     moved = ("v1", "3" * 40)
-    with pytest.raises(RefusedError, match="Make a new tag"):
+    with pytest.raises(RefusedError, match="Create a new tag"):
         host.engine.plan(request(moved))
-    with pytest.raises(RefusedError, match="Make a new tag"):
+    with pytest.raises(RefusedError, match="Create a new tag"):
         deployed(host, moved)
     assert host.engine.deploy(request(moved, force=True), None).changed
 
@@ -321,8 +321,8 @@ def test_a_live_release_that_cannot_bear_the_new_schema_stops_the_deploy_and_the
     expanding: Host,
 ) -> None:
     expanding.not_ready = "HTTP 503: no column name"
-    sentence = r"schema is at 0002 now, and v1, which takes traffic, is not ready on it: HTTP 503: no column name\. "
-    with pytest.raises(FailedError, match=f"{sentence}Run deploy.yml again to bring v2 in"):
+    sentence = r"schema is at 0002 now, and v1, which is live, is not ready on it: HTTP 503: no column name\. "
+    with pytest.raises(FailedError, match=f"{sentence}Run deploy.yml again to deploy v2"):
         deployed(expanding, V2)
     assert expanding.live() == "v1-111111111111"
     assert expanding.running == {"blue"}
@@ -336,7 +336,7 @@ def test_where_it_is_told_to_the_deploy_goes_on_at_once_and_says_so(expanding: H
     deployed(expanding, V2)
     assert expanding.live() == "v2-222222222222"
     migrated = next(item for item in journal.read(expanding.settings.journal) if item.message.startswith("to 0002"))
-    assert migrated.message == "to 0002; v1 is not ready on it (HTTP 503: no column name), going on at once"
+    assert migrated.message == "to 0002; v1 is not ready on it (HTTP 503: no column name), the deploy goes on"
 
 
 def test_a_release_that_was_not_ready_before_is_no_reason_to_stop(
@@ -356,7 +356,7 @@ def contracting(expanding: Host) -> Host:
 
 def test_a_migration_that_the_live_release_cannot_run_on_is_not_run(contracting: Host) -> None:
     with pytest.raises(
-        FailedError, match=r"It is live, and nothing was migrated\. .* or set on_incompatible: continue"
+        FailedError, match=r"It is live, so nothing was migrated\. .* or set on_incompatible: continue"
     ):
         deployed(contracting, V2)
     assert "upgrade" not in contracting.calls

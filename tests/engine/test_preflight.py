@@ -89,8 +89,8 @@ def test_a_commit_whose_tag_on_the_host_is_elsewhere_has_to_be_sent(
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [
-        (Request("1" * 40, "../v1"), "cannot be a tag"),
-        (Request("1" * 12, "v1"), "is not a full commit; pass the 40 hex digits"),
+        (Request("1" * 40, "../v1"), "is not a valid name of a tag"),
+        (Request("1" * 12, "v1"), "is not a full commit; pass all 40 hex digits"),
     ],
 )
 def test_what_could_leave_a_directory_or_is_cut_short_is_refused(

@@ -11,7 +11,7 @@ from slipway.base.errors import FailedError
 
 
 def test_what_does_not_end_in_time_is_named_with_the_time() -> None:
-    with pytest.raises(FailedError, match=r"'sleep' did not end within 0\.1 s"):
+    with pytest.raises(FailedError, match=r"'sleep' did not finish within 0\.1 s"):
         process.run(["/usr/bin/sleep", "60"], timeout=0.1)
 
 

@@ -96,7 +96,7 @@ def test_the_same_rollback_again_does_not_go_further(host: Host) -> None:
     assert not host.engine.plan_rollback(Request(owner="alice")).open
     again = host.engine.rollback(Request(owner="alice"))
     assert (again.open, again.changed) == (False, False)
-    assert again.message == "v2 is live already, by the last rollback. To go further back, name the version."
+    assert again.message == "v2 is live already, after the last rollback. To go further back, pass the version."
     assert host.live() == "v2-222222222222"
     host.engine.rollback(Request(owner="alice"), "v1")
     assert host.live() == "v1-111111111111"

@@ -31,7 +31,7 @@ def test_after_a_restart_of_the_host_the_old_release_serves_and_the_deployment_s
     host.running.clear()
     lock.read(host.settings.lock)
     message = host.engine.recover().message
-    assert "on several hosts (app-1, app-2) was interrupted. v1-111111111111 serves here until" in message
+    assert "on several hosts (app-1, app-2) was interrupted. v1-111111111111 is live here until" in message
     assert (host.live(), host.running) == ("v1-111111111111", {"blue"})
     found = deployment.load(host.settings.deployment)
     assert found is not None
