@@ -27,7 +27,7 @@ ROWS = set(range(1, 49)) - ELSEWHERE
 # What most rows want: little time for what they do not look at, and every release kept.
 APP = {
     "watch_seconds": 1,
-    "warm_deadline": 20,
+    "start_deadline": 20,
     "drain_seconds": 5,
     "graceful_timeout": 5,
     "keep_releases": 200,

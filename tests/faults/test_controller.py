@@ -63,7 +63,7 @@ class Deaths:
 
         Those before the host is asked for the first time are checks on the controller; one run follows on all of them.
         """
-        asked = next(number for number, name in enumerate(names) if "Ask the host" in name or "Roll back |" in name)
+        asked = next(number for number, name in enumerate(names) if "Deploy |" in name or "Roll back |" in name)
         command, version = self.following()
         for number, name in enumerate(names):
             run = self.site.run(*command)
@@ -128,7 +128,7 @@ def test_a_controller_that_is_killed_at_any_task_leaves_one_release_and_the_next
         deaths.at_tasks(tasks)
     record_property("note", f"{len(tasks)} tasks")
     assert len(tasks) > 7, "or they were not seen"
-    assert any("| Migrate, warm, switch" in name or "Roll back |" in name for name in tasks)
+    assert any("migrate, start, switch" in name or "Roll back |" in name for name in tasks)
     deaths.check(load)
 
 
@@ -150,7 +150,7 @@ def test_a_controller_that_is_killed_after_any_phase_leaves_one_release_and_the_
         for name in phases:
             deaths.at_phase(name)
     record_property("note", f"{len(phases)} phases")
-    assert {"warm", "switch", "drain", "result"} < set(phases)
+    assert {"start", "switch", "drain", "result"} < set(phases)
     deaths.check(load)
 
 
@@ -208,12 +208,12 @@ IMPATIENT = {
             what, task, phase, variables, marks=pytest.mark.row(2, name, f"packets to the SSH port drop ({patience})")
         )
         for what, task, phase, name, variables, patience in (
-            (deploys, "Plan | Ask", "", "plan", IMPATIENT, "ServerAliveInterval=1"),
-            (deploys, "Stage", "", "stage", IMPATIENT, "ServerAliveInterval=1"),
-            (deploys, "Cut over |", "migrate", "migrate", {}, "as ansible.cfg has it"),
-            (deploys, "Cut over |", "warm", "warm", IMPATIENT, "ServerAliveInterval=1"),
-            (deploys, "Cut over |", "watch", "watch", IMPATIENT, "ServerAliveInterval=1"),
-            (rollbacks, "Roll back |", "warm", "warm", IMPATIENT, "of a rollback, ServerAliveInterval=1"),
+            (deploys, "Deploy |", "", "plan", IMPATIENT, "ServerAliveInterval=1"),
+            (deploys, "Deploy |", "stage", "stage", IMPATIENT, "ServerAliveInterval=1"),
+            (deploys, "Deploy |", "migrate", "migrate", {}, "as ansible.cfg has it"),
+            (deploys, "Deploy |", "start", "start", IMPATIENT, "ServerAliveInterval=1"),
+            (deploys, "Deploy |", "watch", "watch", IMPATIENT, "ServerAliveInterval=1"),
+            (rollbacks, "Roll back |", "start", "start", IMPATIENT, "of a rollback, ServerAliveInterval=1"),
         )
     ],
 )

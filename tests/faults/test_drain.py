@@ -53,7 +53,7 @@ def test_a_request_in_flight_completes_on_the_release_that_took_it(
     with steady() as load:
         with site.settings(drain_seconds=30):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Stage")
+            run.until("Deploy |")
             request = Request(site, 25)
             assert run.end() == 0, run.output[-3000:]
         answer = request.end()
@@ -78,7 +78,7 @@ def test_a_request_beyond_the_deadline_is_cut_and_counted(
     with steady() as load:
         with site.settings(drain_seconds=2):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
             request = Request(site, 60)
             assert run.end() == 0, run.output[-3000:]
         answer = request.end()
@@ -132,7 +132,7 @@ def test_a_websocket_is_closed_at_the_deadline_with_a_close_frame(
     with steady() as load:
         with site.settings(drain_seconds=2), ThreadPoolExecutor() as pool:
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
             talking = pool.submit(asyncio.run, talk(site))
             assert run.end() == 0, run.output[-3000:]
             frame = talking.result()

@@ -30,10 +30,11 @@ def test_the_second_of_two_runs_is_told_within_5_s_who_holds_the_lock(
     with steady() as load:
         with site.naps(15):
             run = site.run("deploy.yml", *first.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
+            site.wait_for_phase("migrate")
             owner = (site.lease() or {})["owner"]
             late = site.run(second, *(other.chosen if second == "deploy.yml" else ()))
-            late.until("Stage" if second == "deploy.yml" else "Roll back |")
+            late.until("Deploy |" if second == "deploy.yml" else "Roll back |")
             started = time.monotonic()
             assert late.end() != 0, late.output
             seconds = time.monotonic() - started
@@ -60,7 +61,8 @@ def test_the_engine_itself_refuses_the_second_within_5_s(site: Site, steady: Ste
     with steady() as load:
         with site.naps(8):
             run = site.run("deploy.yml", *first.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
+            site.wait_for_phase("migrate")
             owner = (site.lease() or {})["owner"]
             for command in ("stage", "deploy"):
                 started = time.monotonic()
@@ -78,15 +80,15 @@ def test_the_engine_itself_refuses_the_second_within_5_s(site: Site, steady: Ste
 @pytest.mark.parametrize(
     "phase",
     [
-        pytest.param("stage", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it stages")),
-        pytest.param("warm", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it warms")),
+        pytest.param("stage", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it builds the release")),
+        pytest.param("start", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it starts the release")),
     ],
 )
 def test_the_lock_of_a_holder_that_is_killed_is_free_at_once(site: Site, steady: Steady, phase: str) -> None:
     old, new = site.live(), site.version(packages="anew")
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
-        run.until("Plan")
+        run.until("Deploy |")
         holder = f"$(grep -o '\"pid\": [0-9]*' {LOCK} | cut -d' ' -f2)"
         site.wait_for_phase(phase, f"kill -KILL {holder} && timeout 1 flock {LOCK} true")
         assert run.end() != 0
@@ -126,8 +128,8 @@ def test_a_clock_that_jumps_moves_neither_the_lease_nor_the_order_of_releases(si
             site.deploy(new)
             dated = site.phase(new, "result")["at"]
             run = site.run("deploy.yml", *newer.chosen)
-            run.until("Cut over |")
-            site.wait_until_at_work()
+            run.until("Deploy |")
+            site.wait_for_phase("start")
             run.freeze()
             site.kill_engine()
             run.kill()  # the lease is all that is left

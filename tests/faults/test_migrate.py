@@ -81,7 +81,7 @@ def test_the_statement_of_a_runner_that_is_killed_ends_within_5_s(
     with steady() as load:
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             site.kill_engine()
             seconds = wait_for(lambda: site.sql(NAPPING) == "0", 5)
@@ -105,7 +105,7 @@ def test_the_death_of_alembic_alone_is_reported(site: Site, steady: Steady) -> N
     with steady() as load:
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             site.sh("pkill -KILL -u logbook_migrate")
             wait_for(lambda: site.sql(NAPPING) == "0", 5)
@@ -125,7 +125,7 @@ def test_the_second_of_two_runners_waits_and_has_nothing_to_do(site: Site, stead
     with steady() as load:
         with site.naps(6):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             started = time.monotonic()
             output = site.sh(
@@ -175,7 +175,7 @@ def test_a_restart_of_postgresql_fails_the_migration_cleanly_and_the_app_connect
     with steady() as load:
         with site.naps(60):
             run = site.run("deploy.yml", *new.chosen)
-            run.until("Cut over |")
+            run.until("Deploy |")
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             began = time.monotonic()
             site.sh("pg_lsclusters --no-header | while read -r v n _; do pg_ctlcluster $v $n restart -m fast; done")
