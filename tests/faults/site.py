@@ -30,6 +30,7 @@ SETTINGS = "/etc/slipway/logbook.toml"
 JOURNAL = "/srv/logbook/journal.jsonl"
 UNIT = "slipway-logbook.service"
 LOCK = "/run/slipway/logbook.lock"
+HOLDER = f"""$(grep -o '"pid": [0-9]*' {LOCK} | cut -d' ' -f2)"""  # in a shell: the process that holds the lock
 NEVER_SUCCEED = {"raises_half_way"}
 WORKERS = 2
 
@@ -280,13 +281,13 @@ class Site(Controller):
         found: dict[str, Any] | None = json.loads(text) if text else None
         return found
 
-    def wait_until_at_work(self) -> None:
-        """Until a phase runs in the transient unit."""
-        self.wait_there(f"systemctl -q is-active {UNIT}", 10)
-
     def kill_engine(self) -> None:
         """SIGKILL all of the transient unit in which a phase is at work."""
         self.host.exec("systemctl", "kill", "--signal=KILL", UNIT)
+
+    def kill_holder(self) -> None:
+        """SIGKILL the engine alone, and nothing that it has started."""
+        self.sh(f"kill -KILL {HOLDER}")
 
 
 class Run:

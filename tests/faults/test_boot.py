@@ -139,7 +139,7 @@ def test_an_engine_that_is_killed_around_the_rename_leaves_one_release_and_the_n
         run = site.run("deploy.yml", *new.chosen)
         run.until("Deploy |")
         if dies:  # the play undoes nothing, so the next run has to
-            site.wait_until_at_work()
+            site.wait_for_phase("start")
             run.freeze()
         wait_for_moment(site, moment, "systemctl kill --signal=KILL slipway-logbook.service")
         run.kill() if dies else run.end()

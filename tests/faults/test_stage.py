@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from hosts import scratch
 from tests.controller import flat
 
 from .conftest import Steady
-from .site import APP, Site, wait_for
+from .site import APP, Run, Site, Version, wait_for
 
 RELEASES = "/srv/logbook/releases"
 
@@ -90,12 +91,18 @@ def test_a_truncated_source_is_built_again(site: Site, steady: Steady) -> None:
     assert load.failures == []
 
 
+def bundle(site: Site, version: Version) -> Path:
+    """A git bundle with a version, as the controller would send it."""
+    path = site.state / f"{version.tag}.bundle"
+    scratch.git(site.repository, "bundle", "create", str(path), f"refs/tags/{version.tag}")
+    return path
+
+
 @pytest.mark.row(10, "stage", "a truncated source: a bundle that is cut short")
 def test_a_bundle_that_is_cut_short_is_refused(site: Site, steady: Steady) -> None:
     old, new = site.live(), site.version()
-    bundle = site.state / "whole.bundle"
-    scratch.git(site.repository, "bundle", "create", str(bundle), f"refs/tags/{new.tag}")
-    half = bundle.read_bytes()[: bundle.stat().st_size // 2]
+    whole = bundle(site, new).read_bytes()
+    half = whole[: len(whole) // 2]
     with steady() as load:
         stage = ["slipway", "stage", "logbook", "--sha", new.sha, "--tag", new.tag, "--bundle", "-"]
         command = ["docker", "exec", "--interactive", site.host.name, *stage]
@@ -204,7 +211,7 @@ def test_an_installer_that_is_killed_leaves_nothing_behind(site: Site, steady: S
     old, new = site.live(), site.version(packages="anew")
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
-        run.until("Stage")
+        run.until("Deploy |")
         hold_up_installer(site)
         site.sh("pkill -KILL -x uv")
         assert run.end() != 0
@@ -217,14 +224,33 @@ def test_an_installer_that_is_killed_leaves_nothing_behind(site: Site, steady: S
     assert load.failures == []
 
 
-@pytest.mark.row(14, "stage", "the engine is SIGKILLed while the installer, which it waits for, is held up")
-def test_no_installer_outlives_its_engine(site: Site, steady: Steady) -> None:
+def deploying(site: Site, new: Version) -> Run:
+    run = site.run("deploy.yml", *new.chosen)
+    run.until("Deploy |")
+    return run
+
+
+def staging(site: Site, new: Version) -> Run:
+    """Only the first phase, as on one of several hosts: it is in no unit, which would end uv with the engine."""
+    stage = ["slipway", "stage", "logbook", "--sha", new.sha, "--tag", new.tag, "--bundle", "-"]
+    command = ["docker", "exec", "--interactive", site.host.name, *stage]
+    with bundle(site, new).open("rb") as sent:
+        return Run(subprocess.Popen(command, stdin=sent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(begin, marks=pytest.mark.row(14, "stage", f"SIGKILL to the engine, {how}, while uv is stopped"))
+        for begin, how in ((deploying, "which does all phases"), (staging, "which does this phase alone"))
+    ],
+)
+def test_no_installer_outlives_its_engine(site: Site, steady: Steady, begin: Callable[[Site, Version], Run]) -> None:
     old, new = site.live(), site.version(packages="anew")
     with steady() as load:
-        run = site.run("deploy.yml", *new.chosen)
-        run.until("Stage")
+        run = begin(site, new)
         hold_up_installer(site)
-        site.sh("pkill -KILL -f '[s]lipway stage'")
+        site.kill_holder()
         wait_for(lambda: not site.host.exec("pgrep", "-x", "uv", check=False), 5)
         assert run.end() != 0
         assert site.live() == old
