@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from hosts import scratch
+from slipway.records.owner import Owner
 from tests.controller import flat
 
 from .conftest import Steady
 from .site import APP, Run, Site, Version, wait_for
 
 RELEASES = "/srv/logbook/releases"
+NO_PROCESS = 2**22  # Linux gives no process this number
 
 
 @pytest.mark.row(7, "resolve", "no such tag")
@@ -232,7 +236,8 @@ def deploying(site: Site, new: Version) -> Run:
 
 def staging(site: Site, new: Version) -> Run:
     """Only the first phase, as on one of several hosts: it is in no unit, which would end uv with the engine."""
-    stage = ["slipway", "stage", "logbook", "--sha", new.sha, "--tag", new.tag, "--bundle", "-"]
+    ended = Owner(getpass.getuser(), socket.gethostname(), process=NO_PROCESS)  # so that the next run takes over
+    stage = ["slipway", "stage", "logbook", "--sha", new.sha, "--tag", new.tag, "--owner", str(ended), "--bundle", "-"]
     command = ["docker", "exec", "--interactive", site.host.name, *stage]
     with bundle(site, new).open("rb") as sent:
         return Run(subprocess.Popen(command, stdin=sent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
