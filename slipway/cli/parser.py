@@ -31,9 +31,6 @@ exit codes:
 # Commands that touch a running service: they run in a transient unit, and outlive their client.
 DETACHED = {row.command for row in phases.TABLE if row.outlives_client} | {"cut-over", "revert", "deploy", "rollback"}
 
-# What each command that belongs to a deployment's owner takes, so that a controller may add it to any of them.
-OWNED = ("stage", "deploy", *phases.ON_SEVERAL_HOSTS, "cut-over", "revert", "rollback")
-
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, with help for each command."""
@@ -57,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     def app_command(name: str, function: str, text: str) -> argparse.ArgumentParser:
         added = command(name, function, text)
         added.add_argument("app", help="name of the app, as in /etc/slipway/<app>.toml")
-        if name in OWNED:
+        if name in phases.OWNED:
             # Who opens a deployment is its owner; a phase without an owner is that of whoever opened it.
             default = _whoami() if name in ("stage", "deploy", "rollback") else None
             added.add_argument("--owner", default=default, help="who deploys; the deployment of another is refused")

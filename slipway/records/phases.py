@@ -60,6 +60,8 @@ RENAMED_COMMANDS = {"warm": "start", "settle": "finish", "tell": "report"}
 BEFORE_LIVE = tuple(row.name for row in TABLE if row.is_before_live)
 # On several hosts each of these ends everywhere before the next one begins anywhere.
 ON_SEVERAL_HOSTS = tuple(dict.fromkeys(row.command for row in TABLE if row.command != "stage"))
+# Commands that belong to the owner of a deployment: each takes what a controller says of the owner.
+OWNED = ("stage", "deploy", *ON_SEVERAL_HOSTS, "cut-over", "revert", "rollback")
 
 
 def row(name: str) -> Phase:
