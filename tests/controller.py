@@ -8,7 +8,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -74,11 +74,16 @@ class Controller:
         assert check or done.returncode, f"{playbook} was expected to fail:\n{output[-3000:]}"
         return output
 
-    def start(self, playbook: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        """A playbook that runs on, in a process group of its own; `variables` are added to its environment."""
+    def start(
+        self, playbook: str, *arguments: str, inside: Sequence[str] = (), **variables: str
+    ) -> subprocess.Popen[str]:
+        """A playbook that runs on, in a process group of its own; `variables` are added to its environment.
+
+        `inside` is a command that runs it.
+        """
         how = self._how()
         how["env"] |= variables
-        return subprocess.Popen(self.command(playbook, *arguments), start_new_session=True, **how)
+        return subprocess.Popen([*inside, *self.command(playbook, *arguments)], start_new_session=True, **how)
 
     def command(self, playbook: str, *arguments: str, limit: str | None = "local") -> list[str]:
         limits = ["-l", limit] if limit else []
