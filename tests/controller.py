@@ -24,10 +24,11 @@ SECRET = "a-secret-of-the-tests-" + "0123456789abcdef"
 
 @dataclass
 class Controller:
-    """Runs playbooks as a person would, from the repository's root, and asks the site from outside.
+    """Runs playbooks as a person would, from the root of a checkout, and asks the site from outside.
 
     `app` is the declaration of the app logbook, `variables` are those of each host: both over what every test host has.
     `host` is the one that is asked, `hosts` are all of the environment: that one, where nothing else is said.
+    `project` is the checkout of Slipway whose playbooks are run.
     """
 
     host: Host
@@ -35,6 +36,7 @@ class Controller:
     app: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
     hosts: list[Host] = field(default_factory=list)
+    project: Path = scratch.PROJECT
 
     def __post_init__(self) -> None:
         self.hosts = self.hosts or [self.host]
@@ -167,7 +169,7 @@ class Controller:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "ANSIBLE_NOCOLOR": "true"}
         return {
-            "cwd": scratch.PROJECT,
+            "cwd": self.project,
             "env": environment,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.STDOUT,
