@@ -24,11 +24,15 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Host:
-    """One host by its container's name. `ports` maps a port of 127.0.0.1 to one of the host."""
+    """One host by its container's name. `ports` maps a port of 127.0.0.1 to one of the host.
+
+    `image` is one that `keep_as` made, to start from in place of a plain Debian.
+    """
 
     name: str
     debian: str = "13"
     ports: dict[int, int] = field(default_factory=dict)
+    image: str = ""
 
     def exists(self) -> bool:
         return bool(self._inspect("{{.Id}}"))
@@ -51,6 +55,11 @@ class Host:
         """Remove the host and all that it held; nothing when there is none."""
         if self.exists():
             run("docker", "rm", "--force", "--volumes", self.name)
+
+    def keep_as(self, image: str) -> None:
+        """Stop the host, and keep what is on its disk as an image."""
+        run("docker", "stop", "--time", "30", self.name)
+        run("docker", "commit", self.name, image)
 
     def reboot(self) -> None:
         """As pulling the plug gently: everything stops, /run and /tmp come up empty."""
@@ -86,8 +95,8 @@ class Host:
         return run("docker", "container", "inspect", "--format", template, self.name, check=False)
 
     def _create(self) -> None:
-        image = images.ensure(self.debian)
-        say(f"  starting {self.name} (Debian {self.debian})")
+        image = self.image or images.ensure(self.debian)
+        say(f"  starting {self.name} ({self.image or f'Debian {self.debian}'})")
         published = [
             part for outer, inner in self.ports.items() for part in ("--publish", f"127.0.0.1:{outer}:{inner}")
         ]

@@ -8,7 +8,7 @@ import os
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -24,10 +24,11 @@ SECRET = "a-secret-of-the-tests-" + "0123456789abcdef"
 
 @dataclass
 class Controller:
-    """Runs playbooks as a person would, from the repository's root, and asks the site from outside.
+    """Runs playbooks as a person would, from the root of a checkout, and asks the site from outside.
 
     `app` is the declaration of the app logbook, `variables` are those of each host: both over what every test host has.
     `host` is the one that is asked, `hosts` are all of the environment: that one, where nothing else is said.
+    `project` is the checkout of Slipway whose playbooks are run.
     """
 
     host: Host
@@ -35,6 +36,7 @@ class Controller:
     app: dict[str, Any] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
     hosts: list[Host] = field(default_factory=list)
+    project: Path = scratch.PROJECT
 
     def __post_init__(self) -> None:
         self.hosts = self.hosts or [self.host]
@@ -74,11 +76,16 @@ class Controller:
         assert check or done.returncode, f"{playbook} was expected to fail:\n{output[-3000:]}"
         return output
 
-    def start(self, playbook: str, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        """A playbook that runs on, in a process group of its own; `variables` are added to its environment."""
+    def start(
+        self, playbook: str, *arguments: str, inside: Sequence[str] = (), **variables: str
+    ) -> subprocess.Popen[str]:
+        """A playbook that runs on, in a process group of its own; `variables` are added to its environment.
+
+        `inside` is a command that runs it.
+        """
         how = self._how()
         how["env"] |= variables
-        return subprocess.Popen(self.command(playbook, *arguments), start_new_session=True, **how)
+        return subprocess.Popen([*inside, *self.command(playbook, *arguments)], start_new_session=True, **how)
 
     def command(self, playbook: str, *arguments: str, limit: str | None = "local") -> list[str]:
         limits = ["-l", limit] if limit else []
@@ -162,7 +169,7 @@ class Controller:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**os.environ, "PATH": path, "ANSIBLE_NOCOLOR": "true"}
         return {
-            "cwd": scratch.PROJECT,
+            "cwd": self.project,
             "env": environment,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.STDOUT,

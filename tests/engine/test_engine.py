@@ -355,9 +355,7 @@ def contracting(expanding: Host) -> Host:
 
 
 def test_a_migration_that_the_live_release_cannot_run_on_is_not_run(contracting: Host) -> None:
-    with pytest.raises(
-        FailedError, match=r"It is live, so nothing was migrated\. .* or set on_incompatible: continue"
-    ):
+    with pytest.raises(FailedError, match=r"It is live, so nothing was migrated\. .* or set on_incompatible: continue"):
         deployed(contracting, V2)
     assert "upgrade" not in contracting.calls
     contracting.engine = Engine(replace(contracting.settings, on_incompatible="continue"), contracting.engine.report)

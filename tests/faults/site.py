@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ SETTINGS = "/etc/slipway/logbook.toml"
 JOURNAL = "/srv/logbook/journal.jsonl"
 UNIT = "slipway-logbook.service"
 LOCK = "/run/slipway/logbook.lock"
+HOLDER = f"""$(grep -o '"pid": [0-9]*' {LOCK} | cut -d' ' -f2)"""  # in a shell: the process that holds the lock
 NEVER_SUCCEED = {"raises_half_way"}
 WORKERS = 2
 
@@ -263,11 +264,11 @@ class Site(Controller):
     def write(self, path: str, text: str) -> None:
         self.host.exec("sh", "-c", f"cat > {path}", stdin=text)
 
-    def run(self, playbook: str, *arguments: str, **variables: str) -> Run:
+    def run(self, playbook: str, *arguments: str, inside: Sequence[str] = (), **variables: str) -> Run:
         """A playbook that runs on, and whose output is read as it comes."""
         # Every task says that it begins, also those that turn out to have nothing to do.
         shown = {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", "PYTHONUNBUFFERED": "1", **variables}
-        self.runs.append(Run(self.start(playbook, *arguments, **shown)))
+        self.runs.append(Run(self.start(playbook, *arguments, inside=inside, **shown)))
         return self.runs[-1]
 
     def kill_runs(self) -> None:
@@ -320,6 +321,10 @@ class Site(Controller):
     def kill_engine(self) -> None:
         """SIGKILL all of the transient unit in which a phase is at work."""
         self.host.exec("systemctl", "kill", "--signal=KILL", UNIT)
+
+    def kill_holder(self) -> None:
+        """SIGKILL the engine alone, and nothing that it has started."""
+        self.sh(f"kill -KILL {HOLDER}")
 
 
 class Run:

@@ -75,7 +75,7 @@ def test_after_a_reboot_the_same_commit_serves_within_30_s(
 
 MOMENTS = {
     # As soon as the switch has begun: before the rename, or right at it. It may be over by the next look.
-    "begun": """grep -Eq '"state": "(warm|switched)"' deployment.json && systemctl -q is-active slipway-logbook""",
+    "begun": """grep -Eq '"state": "(started|switched)"' deployment.json && systemctl -q is-active slipway-logbook""",
     # As soon as the link has moved, before or after that is written down.
     "renamed": 'test "$(readlink live)" != {live}',
 }
@@ -88,7 +88,7 @@ def wait_for_moment(site: Site, moment: str, then: str = "true") -> None:
 
 # Prints what the kernel says has happened to the name `live`: 64 it was moved away, 128 something was moved to it,
 # 256 it was made, 512 it was deleted.
-WITNESS = """
+WATCHER = """
 import ctypes, os, struct
 libc = ctypes.CDLL(None)
 watch = libc.inotify_init1(0)
@@ -107,16 +107,16 @@ while True:
 @pytest.mark.row(32, "switch", "inotify watches the link: there is no moment without one")
 def test_the_link_is_replaced_by_one_rename(site: Site, steady: Steady) -> None:
     old = site.live()
-    command = ["docker", "exec", site.host.name, "python3", "-c", WITNESS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as witness:
-        assert witness.stdout is not None
-        assert witness.stdout.readline() == "watching\n"
+    command = ["docker", "exec", site.host.name, "python3", "-c", WATCHER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        assert watcher.stdout.readline() == "watching\n"
         with steady() as load:
             site.next_run()
             site.play("rollback.yml", *old.chosen)
             assert site.live() == old
         site.host.exec("pkill", "-f", "inotify_init1")
-        events = witness.stdout.read().split()
+        events = watcher.stdout.read().split()
     assert events == ["128", "128"]
     assert load.failures == []
 
@@ -137,7 +137,7 @@ def test_an_engine_that_is_killed_around_the_rename_leaves_one_release_and_the_n
         run = site.run("deploy.yml", *new.chosen)
         run.until("Deploy |")
         if dies:  # the play undoes nothing, so the next run has to
-            site.wait_until_at_work()
+            site.wait_for_phase("start")
             run.freeze()
         wait_for_moment(site, moment, "systemctl kill --signal=KILL slipway-logbook.service")
         run.kill() if dies else run.end()

@@ -11,7 +11,7 @@ import pytest
 from tests.controller import flat
 
 from .conftest import Steady
-from .site import LOCK, Site
+from .site import HOLDER, LOCK, Site
 
 OWNER = "somebody@elsewhere (pid 1)"
 
@@ -80,8 +80,8 @@ def test_the_engine_itself_refuses_the_second_within_5_s(site: Site, steady: Ste
 @pytest.mark.parametrize(
     "phase",
     [
-        pytest.param("stage", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it stages")),
-        pytest.param("warm", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it warms")),
+        pytest.param("stage", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it builds the release")),
+        pytest.param("start", marks=pytest.mark.row(4, "lock", "the holder is SIGKILLed while it starts the release")),
     ],
 )
 def test_the_lock_of_a_holder_that_is_killed_is_free_at_once(site: Site, steady: Steady, phase: str) -> None:
@@ -89,8 +89,7 @@ def test_the_lock_of_a_holder_that_is_killed_is_free_at_once(site: Site, steady:
     with steady() as load:
         run = site.run("deploy.yml", *new.chosen)
         run.until("Deploy |")
-        holder = f"$(grep -o '\"pid\": [0-9]*' {LOCK} | cut -d' ' -f2)"
-        site.wait_for_phase(phase, f"kill -KILL {holder} && timeout 1 flock {LOCK} true")
+        site.wait_for_phase(phase, f"kill -KILL {HOLDER} && timeout 1 flock {LOCK} true")
         assert run.end() != 0
         assert site.live() == old
         site.deploy(new)

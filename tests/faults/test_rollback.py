@@ -85,6 +85,7 @@ def test_a_prune_that_is_killed_deletes_neither_the_live_release_nor_the_one_bef
         with site.settings(keep_releases=2):
             run = site.run("deploy.yml", *new.chosen)
             run.until("Deploy |")
+            site.wait_for_phase("start")  # the new release is counted among those that are whole
             # As soon as the first release has stopped being one: most of its files are still there.
             count = f"ls {RELEASES}/*/.complete | wc -l"
             fewer = f"test $({count}) -lt {site.sh(count)}"

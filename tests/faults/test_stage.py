@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import getpass
 import re
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from hosts import scratch
+from slipway.records.owner import Owner
 from tests.controller import flat
 
 from .conftest import Steady
-from .site import APP, Site, Version, wait_for
+from .site import APP, Run, Site, Version, wait_for
 
 RELEASES = "/srv/logbook/releases"
+NO_PROCESS = 2**22  # Linux gives no process this number
 
 
 @pytest.mark.row(7, "resolve", "no such tag")
@@ -90,29 +95,22 @@ def test_a_truncated_source_is_built_again(site: Site, steady: Steady) -> None:
     assert load.failures == []
 
 
-def stage_command(site: Site, version: Version) -> list[str]:
-    """The engine's command `stage` on the host, which reads a bundle from its standard input."""
-    stage = ["slipway", "stage", "logbook", "--sha", version.sha, "--tag", version.tag, "--bundle", "-"]
-    return ["docker", "exec", "--interactive", site.host.name, *stage]
-
-
-@contextmanager
-def stage(site: Site, version: Version) -> Iterator[subprocess.Popen[bytes]]:
-    """The command `stage` under way, with a bundle that has the version."""
-    bundle = site.state / "whole.bundle"
-    scratch.git(site.repository, "bundle", "create", str(bundle), f"refs/tags/{version.tag}")
-    with bundle.open("rb") as sent, subprocess.Popen(stage_command(site, version), stdin=sent) as running:
-        yield running
+def bundle(site: Site, version: Version) -> Path:
+    """A git bundle with a version, as the controller would send it."""
+    path = site.state / f"{version.tag}.bundle"
+    scratch.git(site.repository, "bundle", "create", str(path), f"refs/tags/{version.tag}")
+    return path
 
 
 @pytest.mark.row(10, "stage", "a truncated source: a bundle that is cut short")
 def test_a_bundle_that_is_cut_short_is_refused(site: Site, steady: Steady) -> None:
     old, new = site.live(), site.version()
-    bundle = site.state / "whole.bundle"
-    scratch.git(site.repository, "bundle", "create", str(bundle), f"refs/tags/{new.tag}")
-    half = bundle.read_bytes()[: bundle.stat().st_size // 2]
+    whole = bundle(site, new).read_bytes()
+    half = whole[: len(whole) // 2]
     with steady() as load:
-        refused = subprocess.run(stage_command(site, new), input=half, capture_output=True, check=False)
+        stage = ["slipway", "stage", "logbook", "--sha", new.sha, "--tag", new.tag, "--bundle", "-"]
+        command = ["docker", "exec", "--interactive", site.host.name, *stage]
+        refused = subprocess.run(command, input=half, capture_output=True, check=False)
         assert refused.returncode == 1, refused
         assert site.left_behind() == []
         assert site.live() == old
@@ -230,16 +228,36 @@ def test_an_installer_that_is_killed_leaves_nothing_behind(site: Site, steady: S
     assert load.failures == []
 
 
-@pytest.mark.row(14, "stage", "the engine is SIGKILLed while the installer, which it waits for, is held up")
-def test_no_installer_outlives_its_engine(site: Site, steady: Steady) -> None:
+def deploying(site: Site, new: Version) -> Run:
+    run = site.run("deploy.yml", *new.chosen)
+    run.until("Deploy |")
+    return run
+
+
+def staging(site: Site, new: Version) -> Run:
+    """Only the first phase, as on one of several hosts: it is in no unit, which would end uv with the engine."""
+    ended = Owner(getpass.getuser(), socket.gethostname(), process=NO_PROCESS)  # so that the next run takes over
+    stage = ["slipway", "stage", "logbook", "--sha", new.sha, "--tag", new.tag, "--owner", str(ended), "--bundle", "-"]
+    command = ["docker", "exec", "--interactive", site.host.name, *stage]
+    with bundle(site, new).open("rb") as sent:
+        return Run(subprocess.Popen(command, stdin=sent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(begin, marks=pytest.mark.row(14, "stage", f"SIGKILL to the engine, {how}, while uv is stopped"))
+        for begin, how in ((deploying, "which does all phases"), (staging, "which does this phase alone"))
+    ],
+)
+def test_no_installer_outlives_its_engine(site: Site, steady: Steady, begin: Callable[[Site, Version], Run]) -> None:
     old, new = site.live(), site.version(packages="anew")
     with steady() as load:
-        # The command `stage` by itself: a deploy runs in a unit, and systemd ends all that is left in one.
-        with stage(site, new) as run:
-            hold_up_installer(site)
-            site.sh("pkill -KILL -f '[s]lipway stage'")
-            wait_for(lambda: not site.host.exec("pgrep", "-x", "uv", check=False), 5)
-            assert run.wait() != 0
+        run = begin(site, new)
+        hold_up_installer(site)
+        site.kill_holder()
+        wait_for(lambda: not site.host.exec("pgrep", "-x", "uv", check=False), 5)
+        assert run.end() != 0
         assert site.live() == old
         site.deploy(new)
         assert site.live() == new

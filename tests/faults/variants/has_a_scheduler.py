@@ -13,7 +13,7 @@ from app.normal import Normal
 
 def say(which: str) -> None:
     """A line for the journal, with the clock that counts from the boot."""
-    print(f"job {which} {time.clock_gettime(time.CLOCK_BOOTTIME):.3f}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"job {which} {time.clock_gettime(time.CLOCK_BOOTTIME):.3f}\n")
 
 
 class Behaviour(Normal):

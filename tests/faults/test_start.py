@@ -26,16 +26,16 @@ def refused(site: Site, steady: Steady, new: Version) -> str:
     return output
 
 
-@pytest.mark.row(25, "warm", "the new code crashes at import")
+@pytest.mark.row(25, "start", "the new code crashes at import")
 def test_code_that_crashes_at_import_fails_at_once_and_shows_its_traceback(site: Site, steady: Steady) -> None:
     new = site.version("crashes_at_import")
     output = refused(site, steady, new)
     assert "crashed after" in flat(output), output
     assert "RuntimeError: the variant crashes at import" in output, output
-    assert site.phase(new, "warm")["seconds"] < 10
+    assert site.phase(new, "start")["seconds"] < 10
 
 
-@pytest.mark.row(26, "warm", "the new code is ready only after 20 s")
+@pytest.mark.row(26, "start", "the new code is ready only after 20 s")
 def test_code_that_is_ready_after_20_s_is_waited_for(site: Site, steady: Steady) -> None:
     old, new = site.live(), site.version("ready_after_20_s")
     with steady() as load:
@@ -44,28 +44,28 @@ def test_code_that_is_ready_after_20_s_is_waited_for(site: Site, steady: Steady)
         assert site.live() == new
         assert site.left_behind() == []
         site.next_run()
-    assert site.phase(new, "warm")["seconds"] > 19
+    assert site.phase(new, "start")["seconds"] > 19
     assert load.failures == []
     assert load.releases[:2] == [old.sha, new.sha]
 
 
-@pytest.mark.row(27, "warm", "the new code is never ready")
+@pytest.mark.row(27, "start", "the new code is never ready")
 def test_code_that_is_never_ready_fails_at_the_deadline(site: Site, steady: Steady) -> None:
     new = site.version("never_ready")
     with site.settings(start_deadline=4):
         output = refused(site, steady, new)
     assert "was not ready within 4 s" in flat(output), output
-    assert site.phase(new, "warm")["seconds"] < 15
+    assert site.phase(new, "start")["seconds"] < 15
 
 
-@pytest.mark.row(28, "warm", "one of the two workers crashes")
+@pytest.mark.row(28, "start", "one of the two workers crashes")
 def test_a_worker_that_crashes_keeps_the_gate_shut(site: Site, steady: Steady) -> None:
     with site.settings(start_deadline=8):
         output = flat(refused(site, steady, site.version("one_worker_crashes")))
     assert "died after it was ready" in output or "was not ready within" in output, output
 
 
-@pytest.mark.row(29, "warm", "the gate is answered by another release")
+@pytest.mark.row(29, "start", "the gate is answered by another release")
 def test_answers_of_another_release_keep_the_gate_shut(site: Site, steady: Steady) -> None:
     new = site.version("answers_as_another")
     with site.settings(start_deadline=4):
@@ -73,7 +73,7 @@ def test_answers_of_another_release_keep_the_gate_shut(site: Site, steady: Stead
     assert f"the answer came from commit 0123456789ab, not {new.sha[:12]}" in flat(output), output
 
 
-@pytest.mark.row(30, "warm", "a variable that is required is missing")
+@pytest.mark.row(30, "start", "a variable that is required is missing")
 def test_a_required_variable_that_is_missing_is_named_before_anything_changes(site: Site, steady: Steady) -> None:
     old, new, journal = site.live(), site.version(), site.journal()
     with steady() as load:
@@ -89,7 +89,7 @@ def test_a_required_variable_that_is_missing_is_named_before_anything_changes(si
     assert load.failures == []
 
 
-@pytest.mark.row(30, "warm", "a variable that nobody declared as required is missing")
+@pytest.mark.row(30, "start", "a variable that nobody declared as required is missing")
 def test_what_the_code_says_of_a_missing_variable_is_shown(site: Site, steady: Steady) -> None:
     output = refused(site, steady, site.version("needs_a_variable"))
     assert "PAYMENT_TOKEN must be set" in output, output
