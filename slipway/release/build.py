@@ -17,10 +17,17 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import git, store
+from slipway.release import git, history, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
+
+# Compiles the app's own modules with the release's Python, and says which version that is.
+_COMPILE = r"""
+import compileall, re, sys
+compileall.compile_dir(".", quiet=1, rx=re.compile(r"/\.venv/"))
+print(sys.version.split()[0])
+"""
 
 # Asks the release's own alembic for its revisions; runs inside of its virtualenv, without its env.py.
 _LIST_REVISIONS = """
@@ -127,8 +134,8 @@ def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.
         partial.mkdir(mode=0o755)
         shutil.chown(partial, settings.build_user, settings.build_user)
         _export(settings, sha, partial)
-        _install(settings, partial)
-        made = _describe(settings, name, tag, sha, partial)
+        python = _install(settings, partial)
+        made = _describe(settings, name, tag, sha, partial, python)
         files.write_atomically(partial / manifest.NAME, manifest.dump(made))
         process.run(["sync", "--file-system", settings.releases])
         partial.rename(final)
@@ -152,8 +159,11 @@ def _export(settings: Settings, sha: str, target: Path) -> None:
             raise FailedError(f"Commit {sha[:12]} has no {needed}; Slipway installs what `uv lock` has pinned.")
 
 
-def _install(settings: Settings, release: Path) -> None:
-    """Install exactly what the lock file pins, hashes checked, into a virtualenv that may be renamed."""
+def _install(settings: Settings, release: Path) -> str:
+    """Install exactly what the lock file pins, hashes checked, into a virtualenv that may be renamed.
+
+    The version of its Python; "" when that does not run.
+    """
     environment = {
         "HOME": str(settings.uv_cache),
         "UV_CACHE_DIR": str(settings.uv_cache),
@@ -178,10 +188,10 @@ def _install(settings: Settings, release: Path) -> None:
             raise FailedError(f"{what} failed.", process.tail(result.stderr))
     # The service cannot write below its release, so its own modules are compiled here as well, and nothing that uv
     # or an archive left open to everybody (such as .venv/.lock) stays so.
-    compile_all = [".venv/bin/python", "-m", "compileall", "-q", "-x", r"/\.venv/", "."]
+    compiled = process.run([".venv/bin/python", "-c", _COMPILE], user=settings.build_user, directory=release)
     close = ["find", ".", "-perm", "/022", "-not", "-type", "l", "-exec", "chmod", "go-w", "{}", "+"]
-    for command in (compile_all, close):
-        process.run(command, user=settings.build_user, directory=release)
+    process.run(close, user=settings.build_user, directory=release)
+    return "".join(compiled.stdout.split()[-1:])
 
 
 def _same_packages(settings: Settings, release: Path) -> Path | None:
@@ -197,17 +207,17 @@ def _digest(release: Path) -> str:
     return hashlib.sha256((release / "uv.lock").read_bytes()).hexdigest()
 
 
-def _describe(settings: Settings, name: str, tag: str | None, sha: str, release: Path) -> manifest.Manifest:
+def _describe(
+    settings: Settings, name: str, tag: str | None, sha: str, release: Path, python: str
+) -> manifest.Manifest:
     heads: list[str] = []
     revisions: list[manifest.Revision] | None = None
     if (release / "alembic.ini").is_file():
-        command = [".venv/bin/python", "-c", _LIST_REVISIONS]
-        result = process.run(command, user=settings.build_user, directory=release)
-        if result.returncode != 0:
-            raise FailedError("alembic cannot read the release's migrations.", process.tail(result.stderr))
-        listed = json.loads(result.stdout)
-        heads = listed["heads"]
-        revisions = [manifest.Revision(**item) for item in listed["revisions"]]
+        revisions = history.read(release, python)
+        if revisions is not None:
+            heads = [revisions[-1].revision]
+        else:
+            heads, revisions = _ask_alembic(settings, release)
         if len(heads) > 1:
             raise FailedError(f"The migrations have {len(heads)} heads ({', '.join(heads)}); run `alembic merge`.")
         names = {item.revision for item in revisions}
@@ -216,15 +226,24 @@ def _describe(settings: Settings, name: str, tag: str | None, sha: str, release:
                 f"Migration {wrong[0].revision} declares oldest_compatible = {wrong[0].oldest_compatible!r}, "
                 "which is no revision of this release."
             )
-    version = process.run([".venv/bin/python", "--version"], user=settings.build_user, directory=release)
     return manifest.Manifest(
         release=name,
         tag=tag,
         sha=sha,
         subject=repository(settings).subject(sha),
-        python=version.stdout.split()[-1] if version.stdout else "",
+        python=python,
         lock_sha256=_digest(release),
         built_at=journal.now(),
         heads=heads,
         revisions=revisions,
     )
+
+
+def _ask_alembic(settings: Settings, release: Path) -> tuple[list[str], list[manifest.Revision]]:
+    """The heads and the revisions of a release, oldest first, in alembic's own words."""
+    command = [".venv/bin/python", "-c", _LIST_REVISIONS]
+    result = process.run(command, user=settings.build_user, directory=release)
+    if result.returncode != 0:
+        raise FailedError("alembic cannot read the release's migrations.", process.tail(result.stderr))
+    listed = json.loads(result.stdout)
+    return listed["heads"], [manifest.Revision(**item) for item in listed["revisions"]]
