@@ -11,24 +11,21 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
+from playbooks.plugins.filter import apps
+
 ROLE = Path(__file__).resolve().parents[2] / "roles/nginx"
 
-SITE = {
-    "name": "logbook",
-    "domains": ["logbook.example.com"],
-    "upstream_socket": "/srv/logbook/live/http.sock",
-    "certificate": "/etc/ssl/slipway/logbook/fullchain.pem",
-    "certificate_key": "/etc/ssl/slipway/logbook/privkey.pem",
-}
+SITE = apps.sites(apps.settings({"logbook": {"domains": ["logbook.example.com"]}}))[0]
 
 
 def render(version: str = "1.26.3", sites: list[dict[str, Any]] | None = None, **changes: Any) -> str:
     internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
     variables = {
         **yaml.safe_load((ROLE / "defaults/main.yml").read_text()),
-        **{name: trust_as_template(value) for name, value in internal.items()},
+        **{name: trust_as_template(value) if isinstance(value, str) else value for name, value in internal.items()},
         "__nginx_found": {"stdout": f"nginx version: nginx/{version}"},
         "ansible_managed": "Ansible managed",
+        "nginx_acme_directory": "/var/lib/slipway/acme",
         "nginx_sites": sites if sites is not None else [SITE],
         **changes,
     }
@@ -84,6 +81,12 @@ def test_without_sites_everything_is_refused() -> None:
     text = render(sites=[])
     assert "proxy_pass" not in text
     assert "ssl_reject_handshake on;" in text
+
+
+def test_a_site_has_the_settings_of_its_app() -> None:
+    text = render(sites=[{**SITE, "request_timeout": 7, "client_max_body_size": "3m"}])
+    assert re.findall(r"proxy_(?:send|read)_timeout (\w+);", text) == ["7s", "7s"]
+    assert "client_max_body_size 3m;" in text
 
 
 def test_hsts_can_be_left_out() -> None:
