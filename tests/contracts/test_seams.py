@@ -41,6 +41,7 @@ def _variables(**settings: Any) -> dict[str, Any]:
         "app_name": "logbook",
         "app_environment": "prod",
         "app_settings": declared,
+        **{f"app_{name}": path for name, path in apps.paths("logbook").items()},
         "ansible_facts": {"processor_vcpus": 4, "architecture": "x86_64"},
         "ansible_managed": "Ansible managed",
     }
