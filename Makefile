@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit molecule acceptance faults bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit acceptance faults fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,7 +39,7 @@ test: .venv/.installed ## everything that must pass, side by side where it can; 
 	@$(PYTHON) -m tests.runner --limit $(LIMIT) $(PARTS)
 
 quick: .venv/.installed ## engine, contracts, templates: no root, no PostgreSQL, no browser, under 30 s
-	@SLIPWAY_QUICK=1 $(BIN)/pytest -q --numprocesses 2 --dist worksteal \
+	@SLIPWAY_QUICK=1 $(BIN)/pytest -q -p no:schemathesis --numprocesses 2 --dist worksteal \
 		tests/engine tests/contracts tests/templates tests/runner
 
 fmt: .venv/.installed ## format the Python code, and put right what ruff can
@@ -65,7 +65,7 @@ lint: .venv/.installed ## style, types, playbooks
 
 unit: .venv/.installed ## engine, app, templates, contracts; no host
 	@$(PYTHON) -m hosts products
-	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults \
+	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults --ignore tests/fleet --ignore tests/upgrade \
 		--numprocesses 2 --dist worksteal --cov --cov-fail-under 95
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
@@ -74,6 +74,12 @@ acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollba
 
 faults: .venv/.installed ## every fault of docs/faults.md on a real host, under traffic
 	$(BIN)/pytest tests/faults
+
+fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
+	$(BIN)/pytest tests/fleet
+
+upgrade: .venv/.installed ## a host of an earlier version of Slipway, and this version; wants the commits before this one
+	$(BIN)/pytest tests/upgrade
 
 molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12
 	@$(PYTHON) -m hosts images

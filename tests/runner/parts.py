@@ -15,8 +15,12 @@ class Part:
     hosts: tuple[str, ...] = ()
 
 
-Lane = tuple[Part, ...]  # its parts run one after the other
-Stage = tuple[Lane, ...]  # its lanes run side by side; the next stage begins when all of them have ended
+@dataclass(frozen=True)
+class Stage:
+    """Parts of which so many run side by side, the first of them first. The next stage begins when all have ended."""
+
+    parts: tuple[Part, ...]
+    at_once: int = 2
 
 
 def _make(target: str, seconds: float, *hosts: str) -> Part:
@@ -27,16 +31,18 @@ def _make(target: str, seconds: float, *hosts: str) -> Part:
 PREPARE = _make("prepare", 900)
 LINT = _make("lint", 600)
 UNIT = _make("unit", 900)
-ACCEPTANCE = _make("acceptance", 1800, "slipway-acceptance")
 FAULTS = _make("faults", 2400, "slipway-faults")
+ACCEPTANCE = _make("acceptance", 1800, "slipway-acceptance")
 MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
+FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
+UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 
 # `prepare` waits for the network while `lint` computes. `unit` uses both processors by itself. The others wait for
-# their hosts most of the time, each for its own.
+# their hosts most of the time, each for its own; the longest one goes first.
 STAGES: tuple[Stage, ...] = (
-    ((LINT,), (PREPARE,)),
-    ((UNIT,),),
-    ((FAULTS,), (ACCEPTANCE, MOLECULE)),
+    Stage((LINT, PREPARE)),
+    Stage((UNIT,), at_once=1),
+    Stage((FAULTS, ACCEPTANCE, MOLECULE, FLEET, UPGRADE)),
 )
 
 
@@ -45,14 +51,11 @@ def stages(names: tuple[str, ...] = ()) -> tuple[Stage, ...]:
 
     `prepare` comes with every part that wants what it brings: two that install packages at once disturb each other.
     """
-    known = [part.name for stage in STAGES for lane in stage for part in lane]
+    known = [part.name for stage in STAGES for part in stage.parts]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"There is no part '{unknown[0]}'. The parts are: {', '.join(known)}.")
     if not names:
         return STAGES
     wanted = {*names, *([] if set(names) <= {LINT.name} else [PREPARE.name])}
-    kept = tuple(
-        tuple(lane for every in stage if (lane := tuple(part for part in every if part.name in wanted)))
-        for stage in STAGES
-    )
-    return tuple(stage for stage in kept if stage)
+    kept = [Stage(tuple(part for part in stage.parts if part.name in wanted), stage.at_once) for stage in STAGES]
+    return tuple(stage for stage in kept if stage.parts)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.runner import outcomes, reasons
 from tests.runner.outcomes import Failure, Outcomes
-from tests.runner.parts import Lane, Part, Stage
+from tests.runner.parts import Part, Stage
 
 # A part that is told to end has so long to remove what it made (pytest its hosts), then to end at all.
 SECONDS_TO_TIDY = 30.0
@@ -54,19 +55,26 @@ class Run:
         """Run all parts of all stages, also after one has failed; their results, in the order of the stages."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for stage in stages:
-            lanes = [threading.Thread(target=self._lane, args=(lane, len(stage) == 1)) for lane in stage]
-            for thread in lanes:
+            alone = min(stage.at_once, len(stage.parts)) == 1
+            waiting = deque(stage.parts)
+            threads = [threading.Thread(target=self._one_by_one, args=(waiting, alone)) for _ in range(stage.at_once)]
+            for thread in threads:
                 thread.start()
             heard = time.monotonic()
-            while any(thread.is_alive() for thread in lanes):
+            while any(thread.is_alive() for thread in threads):
                 time.sleep(POLL)
-                if len(stage) > 1 and time.monotonic() - heard > HEARTBEAT:
+                if not alone and time.monotonic() - heard > HEARTBEAT:
                     heard = time.monotonic()
                     self._print(self._progress())
-        return [self._results[part.name] for stage in stages for lane in stage for part in lane]
+        return [self._results[part.name] for stage in stages for part in stage.parts]
 
-    def _lane(self, lane: Lane, alone: bool) -> None:
-        for part in lane:
+    def _one_by_one(self, waiting: deque[Part], alone: bool) -> None:
+        """Run the parts that wait, while another thread takes the next of them."""
+        while True:
+            try:
+                part = waiting.popleft()
+            except IndexError:
+                return
             self._results[part.name] = self._part(part, alone)
 
     def _part(self, part: Part, alone: bool) -> Result:

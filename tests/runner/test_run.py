@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ import pytest
 
 from tests.runner import parts, summary
 from tests.runner.outcomes import Failure
-from tests.runner.parts import Part
+from tests.runner.parts import Part, Stage
 from tests.runner.run import Result, Run
 
 PROJECT = Path(__file__).resolve().parents[2]
+MAKEFILE = (PROJECT / "Makefile").read_text()
 
 # Writes what pytest would have written of a test.
 RECORD = """
@@ -44,7 +46,7 @@ class Runs:
         self.printed = ""
         self.tidy = 0.5
 
-    def __call__(self, *stages: parts.Stage, limit: float = 20) -> list[Result]:
+    def __call__(self, *stages: Stage, limit: float = 20) -> list[Result]:
         deadline = time.monotonic() + limit
         return Run(self.directory, deadline, self.stop, self.removed.append, self._say, self.tidy).stages(stages)
 
@@ -74,7 +76,7 @@ def is_gone(pid: int) -> bool:
 def test_a_part_that_fails_ends_no_other_and_fails_the_run(runs: Runs) -> None:
     bad = part("bad", "record('failed', 't::b', 'KeyError: x'); record('passed', 't::a'); print('traceback'); exit(1)")
     good = part("good", "record('passed', 't::c'); print('3 passed in 1.00s')")
-    results = runs(((bad,),), ((good,),))
+    results = runs(Stage((bad,)), Stage((good,)))
     assert [result.ended for result in results] == ["failed", "passed"]
     assert results[0].found.failures == [Failure("t::b", "KeyError: x")]
     assert summary.code(results) == 1
@@ -82,22 +84,33 @@ def test_a_part_that_fails_ends_no_other_and_fails_the_run(runs: Runs) -> None:
 
 
 def test_the_run_passes_when_every_part_does(runs: Runs) -> None:
-    assert summary.code(runs(((part("a", ""),), (part("b", ""),)))) == 0
+    assert summary.code(runs(Stage((part("a", ""), part("b", ""))))) == 0
 
 
-def test_the_parts_of_a_lane_follow_one_another_and_lanes_run_side_by_side(runs: Runs) -> None:
-    wait = "import pathlib, time\nwhile not pathlib.Path('{}').exists(): time.sleep(0.02)"
+def test_so_many_parts_as_a_stage_says_run_side_by_side(runs: Runs) -> None:
+    """`first` ends only once `beside` has begun, and `third` begins when one of them has ended."""
     here = runs.directory
-    first = part("first", wait.format(here / "met"))
-    after = part("after", f"import pathlib; print(pathlib.Path('{here / 'met'}').exists())")
-    beside = part("beside", f"import pathlib; pathlib.Path('{here / 'met'}').touch()")
-    assert [result.ended for result in runs(((first, after), (beside,)))] == ["passed"] * 3
-    assert (here / "after.log").read_text() == "True\n"
+    first = part(
+        "first",
+        f"import pathlib, time\nwhile not pathlib.Path({str(here / 'beside.log')!r}).exists(): time.sleep(0.02)",
+    )
+    names = ("first", "beside", "third")
+    third = part("third", f"import pathlib; print(len(list(pathlib.Path({str(here)!r}).glob('*.log'))))")
+    results = runs(Stage((first, part("beside", ""), third)))
+    assert [(result.part.name, result.ended) for result in results] == [(name, "passed") for name in names]
+    assert (here / "third.log").read_text() == "3\n"
 
 
-def test_what_lanes_print_is_not_mixed(runs: Runs) -> None:
+def test_a_stage_begins_when_the_one_before_it_has_ended(runs: Runs) -> None:
+    late = part("late", "import time; time.sleep(0.5); print('done', flush=True)")
+    after = part("after", f"print(open({str(runs.directory / 'late.log')!r}).read())")
+    runs(Stage((late, part("beside", ""))), Stage((after,)))
+    assert (runs.directory / "after.log").read_text() == "done\n\n"
+
+
+def test_what_parts_print_is_not_mixed(runs: Runs) -> None:
     slow = "import time\nfor n in range(5): print('{0}', n, flush=True); time.sleep(0.1)"
-    runs(((part("a", slow.format("a")),), (part("b", slow.format("b")),)))
+    runs(Stage((part("a", slow.format("a")), part("b", slow.format("b")))))
     for name in "ab":
         assert "\n".join(f"{name} {number}" for number in range(5)) in runs.printed
 
@@ -112,7 +125,7 @@ def test_a_part_that_hangs_is_ended_and_named_with_the_test_that_it_was_at(runs:
         seconds=1.5,
         hosts=("slipway-somewhere",),
     )
-    (result, after) = runs(((hangs, part("after", "")),))
+    (result, after) = runs(Stage((hangs, part("after", "")), at_once=1))
     assert (result.ended, after.ended) == ("too long", "passed")
     (failure,) = result.found.failures
     assert failure.reason.endswith("it was at t::stuck")
@@ -124,19 +137,19 @@ def test_a_part_that_hangs_is_ended_and_named_with_the_test_that_it_was_at(runs:
 def test_a_part_that_is_ended_may_tidy_up_first(runs: Runs) -> None:
     tidies = part("tidies", "import time\ntry: time.sleep(600)\nfinally: print('tidied')", seconds=1)
     runs.tidy = 20
-    runs(((tidies,),))
+    runs(Stage((tidies,)))
     assert "tidied" in runs.printed
 
 
 def test_what_a_part_leaves_running_is_ended_with_it(runs: Runs) -> None:
-    runs(((part("leaves", "import subprocess; print(subprocess.Popen(['sleep', '600']).pid)"),),))
+    runs(Stage((part("leaves", "import subprocess; print(subprocess.Popen(['sleep', '600']).pid)"),)))
     child = int((runs.directory / "leaves.log").read_text())
     await_(lambda: is_gone(child))
 
 
 def test_when_no_time_is_left_the_running_part_is_ended_and_the_next_is_not_started(runs: Runs) -> None:
     hangs, never = part("hangs", "import time; print('at work', flush=True); time.sleep(600)"), part("never", "")
-    results = runs(((hangs,),), ((never,),), limit=1)
+    results = runs(Stage((hangs,)), Stage((never,)), limit=1)
     assert [result.ended for result in results] == ["too long", "not started"]
     assert results[0].found.failures[0].reason.endswith("; last line: at work")
     assert results[1].found.failures == [Failure("never", "was not started: no time left")]
@@ -148,9 +161,9 @@ def test_a_run_that_is_interrupted_ends_all_parts_and_says_so(tmp_path: Path) ->
     program = f"""
 import sys
 from tests.runner import __main__ as runner, parts
-from tests.runner.parts import Part
+from tests.runner.parts import Part, Stage
 sleep = lambda name: Part(name, ("sh", "-c", "sleep 600 & echo $!; wait"), 600)
-parts.STAGES = (((sleep("one"),), (sleep("two"),)), ((sleep("three"),),))
+parts.STAGES = (Stage((sleep("one"), sleep("two"))), Stage((sleep("three"),)))
 runner.LOGS = __import__("pathlib").Path({str(tmp_path)!r})
 sys.argv = ["runner"]
 sys.exit(runner.main())
@@ -170,7 +183,7 @@ sys.exit(runner.main())
 def test_the_last_lines_name_what_failed_and_then_the_times(runs: Runs) -> None:
     bad = part("unit", "record('passed', 't::a'); record('skipped', 't::s'); record('failed', 't::b', 'E: x'); exit(1)")
     lint = part("lint", "print('a.py:1:1: F401 unused'); exit(1)")
-    lines = summary.lines(runs(((lint,),), ((bad,),)), 61.2)
+    lines = summary.lines(runs(Stage((lint,)), Stage((bad,))), 61.2)
     assert lines[:3] == [
         "1 passed, 2 failed",
         "FAILED lint: a.py:1:1: F401 unused",
@@ -189,25 +202,39 @@ def test_a_host_that_cannot_be_removed_does_not_hide_the_results(runs: Runs) -> 
 
     hangs = part("hangs", "import time; time.sleep(600)", seconds=0.3, hosts=("slipway-x",))
     run = Run(runs.directory, time.monotonic() + 20, runs.stop, fails, runs._say, 0.5)
-    assert run.stages((((hangs,),),))[0].ended == "too long"
+    assert run.stages([Stage((hangs,))])[0].ended == "too long"
     assert "slipway-x was not removed: no daemon" in runs.printed
 
 
 def test_single_parts_bring_what_they_want_of_the_machine() -> None:
-    def names(*wanted: str) -> list[list[list[str]]]:
-        return [[[part.name for part in lane] for lane in stage] for stage in parts.stages(wanted)]
+    def names(*wanted: str) -> list[list[str]]:
+        return [[part.name for part in stage.parts] for stage in parts.stages(wanted)]
 
-    assert names("lint") == [[["lint"]]]
-    assert names("molecule", "faults") == [[["prepare"]], [["faults"], ["molecule"]]]
+    assert names("lint") == [["lint"]]
+    assert names("molecule", "faults") == [["prepare"], ["faults", "molecule"]]
     with pytest.raises(ValueError, match="no part 'fault'"):
         parts.stages(("fault",))
 
 
 def test_every_part_is_a_target_of_the_makefile() -> None:
-    targets = {line.partition(":")[0] for line in (PROJECT / "Makefile").read_text().splitlines()}
-    commands = [part.command for stage in parts.STAGES for lane in stage for part in lane]
+    targets = {line.partition(":")[0] for line in MAKEFILE.splitlines()}
+    commands = [part.command for stage in parts.STAGES for part in stage.parts]
     assert commands
     assert [command for command in commands if command[-1] not in targets] == []
+
+
+def test_every_suite_that_the_unit_tests_leave_out_is_a_part() -> None:
+    left_out = re.findall(r"--ignore tests/(\w+)", MAKEFILE)
+    assert len(left_out) > 1
+    assert set(left_out) <= {part.name for stage in parts.STAGES for part in stage.parts}
+
+
+def test_the_containers_that_the_suites_start_are_those_that_the_runner_would_remove() -> None:
+    started = re.findall(
+        r'Host\("(slipway-[\w-]+)"', "".join(path.read_text() for path in PROJECT.glob("tests/*/conftest.py"))
+    )
+    started += re.findall(r"- name: (slipway-[\w-]+)", (PROJECT / "molecule/default/molecule.yml").read_text())
+    assert sorted(started) == sorted(host for stage in parts.STAGES for part in stage.parts for host in part.hosts)
 
 
 SUITE = """
@@ -232,7 +259,7 @@ def test_what_pytest_finds_is_recorded(runs: Runs, tmp_path: Path, how: list[str
     (suite / "pytest.ini").write_text(f"[pytest]\npythonpath = {PROJECT}\n")
     quickly = ("env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1", sys.executable, "-m", "pytest", "-p", "xdist")
     command = (*quickly, "--continue-on-collection-errors", f"--rootdir={suite}", *how, str(suite))
-    (result,) = runs(((Part("pytest", command, 120),),), limit=120)
+    (result,) = runs(Stage((Part("pytest", command, 120),)), limit=120)
     assert result.ended == "failed"
     assert dict(result.found.counts) == {"passed": 1, "failed": 3, "skipped": 1}
     reasons = {failure.test: failure.reason for failure in result.found.failures}
@@ -247,6 +274,6 @@ def test_a_line_that_was_cut_off_by_a_kill_is_left_out(runs: Runs) -> None:
     cut = part(
         "cut", "record('failed', 't::a', 'x'); open(os.environ['SLIPWAY_OUTCOMES'], 'a').write('{\"ev'); exit(1)"
     )
-    (result,) = runs(((cut,),))
+    (result,) = runs(Stage((cut,)))
     assert result.found.failures == [Failure("t::a", "x")]
     assert json.loads((runs.directory / "cut.jsonl").read_text().splitlines()[0])["test"] == "t::a"

@@ -69,12 +69,15 @@ def run(*command: str | Path, stdin: str = "", **environment: str) -> str:
 def unit(judged: str, rendered: Render, directory: Path) -> None:
     """systemd has nothing to say of the unit, beside the other units of the roles.
 
-    Its root is the directory. There it finds Debian's own units, and the programs that ours start as empty files.
+    Its root is the directory. There it finds Debian's own targets, and the programs that ours start as empty files.
     """
     program = product("systemd-analyze")
     ours = directory / "etc/systemd/system"
     ours.mkdir(parents=True)
-    shutil.copytree("/usr/lib/systemd/system", directory / "usr/lib/systemd/system", symlinks=True)
+    theirs = directory / "usr/lib/systemd/system"
+    theirs.mkdir(parents=True)
+    for target in Path("/usr/lib/systemd/system").glob("*.target"):
+        shutil.copy2(target, theirs, follow_symlinks=False)
     for name in [name for name in JUDGES if name.endswith((".service.j2", ".socket.j2", ".timer.j2"))]:
         role, _, template = name.partition("/")
         text = rendered() if name == judged else render.render(role, template)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 from playbooks.plugins.filter import apps
@@ -82,8 +82,10 @@ def _templar(known: dict[str, Any]) -> Templar:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Make lookups and filters of collections known, once."""
+    """Make lookups, and the filters of the roles and the playbooks, known, once."""
     init_plugin_loader()
+    for directory in [*ROLES.glob("*/filter_plugins"), ROLES.parent / "playbooks/plugins/filter"]:
+        filter_loader.add_directory(str(directory))
 
 
 def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
