@@ -90,22 +90,29 @@ def _load_plugins() -> None:
 
 def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What the playbooks give to each role, and what a role has asked of a host before it renders."""
-    app = whole["logbook"]
+    app, paths = whole["logbook"], apps.paths("logbook")
+    webroot = "/var/lib/slipway/acme"
     return {
         "app": {
             "app_name": "logbook",
             "app_environment": "prod",
             "app_settings": app,
+            "app_root": paths["root"],
+            "app_certificate": paths["certificate"],
+            "app_access_log": paths["access_log"],
             "item": {"variables": {"ENV": "production", **app["env"]}},  # of the task that writes the env files
         },
         "certificate": {
             "certificate_name": "logbook",
+            "certificate_directory": str(Path(paths["certificate"]).parent),
+            "certificate_webroot": webroot,
             "certificate_domains": app["domains"],
             "certificate_source": {"provider": "acme", "email": "ops@example.com"},
         },
         "host": {},
         "nginx": {
             "nginx_sites": apps.sites(whole),
+            "nginx_acme_directory": webroot,
             "__nginx_found": {"stdout": "nginx version: nginx/1.26.3"},
         },
         "postgresql": {"postgresql_databases": apps.databases(whole, FACTS["processor_vcpus"])},
