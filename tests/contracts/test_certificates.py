@@ -4,6 +4,7 @@ tests/acceptance/test_certificates.py."""
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.errors import AnsibleFilterError
 
 from hosts.scratch import PROJECT
+from playbooks.plugins.filter import apps
 from roles.certificate.module_utils import slipway_certificates as certificates
 from roles.certificate.module_utils.slipway_certificates import Acme, CertificateError, Pair
 
@@ -256,19 +259,29 @@ def _specification(role: str) -> Any:
     return yaml.safe_load(text)["argument_specs"]["main"]["options"]
 
 
-def test_an_app_declares_what_the_role_takes() -> None:
-    declared = _specification("app")["app_settings"]["options"]["tls"]
-    taken = _specification("certificate")["certificate_source"]
-    assert (declared["options"], declared["default"]) == (taken["options"], taken["default"])
+def test_every_provider_that_can_be_declared_is_a_row_of_the_table_and_the_first_is_the_default() -> None:
+    provider = _specification("certificate")["certificate_source"]["options"]["provider"]
+    table = yaml.safe_load((PROJECT / "roles/certificate/vars/main.yml").read_text())["__certificate_providers"]
+    assert set(provider["choices"]) == set(table)
+    assert provider["default"] == next(iter(table))
 
 
-def test_parts_of_a_source_have_the_same_defaults_in_specification_and_role() -> None:
-    options = _specification("certificate")["certificate_source"]["options"]
-    internal = yaml.safe_load((PROJECT / "roles/certificate/vars/main.yml").read_text())
-    specified = {name: option["default"] for name, option in options.items() if name != "provider"}
-    assert specified == internal["__certificate_source_defaults"]
+def test_the_methods_of_the_providers_are_those_of_the_module() -> None:
+    table = yaml.safe_load((PROJECT / "roles/certificate/vars/main.yml").read_text())["__certificate_providers"]
+    module = (PROJECT / "roles/certificate/library/slipway_certificate.py").read_text()
+    documented, taken = re.findall(r"choices\"?: \[(\"?self_signed.*?)\]", module)
+    methods = set(documented.split(", "))
+    assert methods == set(taken.replace('"', "").split(", "))
+    assert {row["method"] for row in table.values()} <= methods
+
+
+def test_what_an_app_may_declare_as_tls_is_what_the_role_takes() -> None:
+    options = _specification("certificate")["certificate_source"]
+    assert apps.specification()["tls"]["default"] == options["default"]
+    with pytest.raises(AnsibleFilterError, match="must be one of: self_signed, acme, files, got: acmee found in tls"):
+        apps.settings({"logbook": {"tls": {"provider": "acmee"}}})
 
 
 def test_nginx_answers_from_where_challenges_are_put() -> None:
-    webroot = _specification("certificate")["certificate_webroot"]["default"]
-    assert webroot == _specification("nginx")["nginx_acme_directory"]["default"]
+    handed = yaml.safe_load((PROJECT / "playbooks/vars/apps.yml").read_text())
+    assert handed["certificate_webroot"] == "{{ nginx_acme_directory }}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -159,6 +160,24 @@ def test_automatic_workers_fit_into_a_server_as_it_is_installed(processors: int,
 def test_an_app_with_a_database_of_its_own_gets_none() -> None:
     declared = settled(external={"env": {"DATABASE_URL": "postgresql+asyncpg://db.example.com/x"}})
     assert apps.databases(declared, processors=2) == []
+
+
+def test_no_role_says_the_paths_that_it_shares_with_another_one() -> None:
+    shared = re.compile(r"/etc/ssl/slipway|/srv/|/var/lib/slipway/acme|/var/log/nginx/(?!error)")
+    files = [path for ending in ("*.yml", "*.j2") for path in (PROJECT / "roles").rglob(ending)]
+    said = [
+        f"{path.relative_to(PROJECT)}: {line}"
+        for path in files
+        for line in path.read_text().splitlines()
+        if shared.search(line) and not line.startswith("#")
+    ]
+    assert said == []
+
+
+def test_nginx_gets_no_secret() -> None:
+    secrets = {"env": {"SECRET_KEY": "c4n4ry"}, "logbook_token": "c4n4ry", "hooks": [{"url": "https://a/c4n4ry"}]}
+    sites = apps.sites(settled(logbook={**secrets, "repository": "https://bob:c4n4ry@git.example.com/x.git"}))
+    assert "c4n4ry" not in str(sites)
 
 
 def test_a_site_goes_through_the_live_link() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
 from playbooks.plugins.filter import apps
@@ -28,6 +28,9 @@ FACTS: dict[str, Any] = {
     "memtotal_mb": 3915,
     "distribution_major_version": "13",
 }
+
+
+WEBROOT = "/var/lib/slipway/acme"
 
 
 def templates() -> list[str]:
@@ -82,28 +85,34 @@ def _templar(known: dict[str, Any]) -> Templar:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Make lookups and filters of collections known, once."""
+    """Make lookups and filters known, those of collections and of our roles, once."""
     init_plugin_loader()
+    for directory in ROLES.glob("*/filter_plugins"):
+        filter_loader.add_directory(str(directory))
 
 
 def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What the playbooks give to each role, and what a role has asked of a host before it renders."""
-    app = whole["logbook"]
+    app, paths = whole["logbook"], apps.paths("logbook")
     return {
         "app": {
             "app_name": "logbook",
             "app_environment": "prod",
             "app_settings": app,
+            **{f"app_{name}": path for name, path in paths.items()},
             "item": {"variables": {"ENV": "production", **app["env"]}},  # of the task that writes the env files
         },
         "certificate": {
             "certificate_name": "logbook",
+            "certificate_directory": str(Path(paths["certificate"]).parent),
+            "certificate_webroot": WEBROOT,
             "certificate_domains": app["domains"],
             "certificate_source": {"provider": "acme", "email": "ops@example.com"},
         },
         "host": {},
         "nginx": {
             "nginx_sites": apps.sites(whole),
+            "nginx_acme_directory": WEBROOT,
             "__nginx_found": {"stdout": "nginx version: nginx/1.26.3"},
         },
         "postgresql": {"postgresql_databases": apps.databases(whole, FACTS["processor_vcpus"])},

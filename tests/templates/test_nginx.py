@@ -9,13 +9,7 @@ import pytest
 
 from tests.templates import render as renderer
 
-SITE = {
-    "name": "logbook",
-    "domains": ["logbook.example.com"],
-    "upstream_socket": "/srv/logbook/live/http.sock",
-    "certificate": "/etc/ssl/slipway/logbook/fullchain.pem",
-    "certificate_key": "/etc/ssl/slipway/logbook/privkey.pem",
-}
+SITE = renderer.sites()[0]
 
 
 def render(version: str = "1.26.3", sites: list[dict[str, Any]] | None = None, **changes: Any) -> str:
@@ -71,6 +65,12 @@ def test_without_sites_everything_is_refused() -> None:
     text = render(sites=[])
     assert "proxy_pass" not in text
     assert "ssl_reject_handshake on;" in text
+
+
+def test_a_site_has_the_settings_of_its_app() -> None:
+    text = render(sites=renderer.sites(request_timeout=7, client_max_body_size="3m"))
+    assert re.findall(r"proxy_(?:send|read)_timeout (\w+);", text) == ["7s", "7s"]
+    assert "client_max_body_size 3m;" in text
 
 
 def test_hsts_can_be_left_out() -> None:

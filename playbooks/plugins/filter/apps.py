@@ -1,12 +1,14 @@
-"""What the declared apps mean: their whole settings, their databases and their sites."""
+"""What the declared apps mean for the roles: their whole settings, their paths, their databases and their sites."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ansible.errors import AnsibleFilterError
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -23,12 +25,21 @@ TOOLS = 3  # a migration, the engine's questions, and a person
 AUTOMATIC_WORKERS = (2, 8)  # at least and at most, where it is left to the host's processors
 
 
+@cache
+def specification() -> dict[str, dict[str, Any]]:
+    """What an app may declare: the options of role `app`; what its `tls` may be is said by role `certificate`."""
+    options = yaml.safe_load((PROJECT / "roles/certificate/meta/argument_specs.yml").read_text())
+    source = options["argument_specs"]["main"]["options"]["certificate_source"]["options"]
+    declared = app_settings.specification()
+    return {**declared, "tls": {**declared["tls"], "options": source}}
+
+
 def settings(apps: Declared, defaults: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
     """The whole settings of each app: what it declares, over the inventory's `app_defaults`, over those of the role."""
     found = {}
     for name, declared in apps.items():
         try:
-            found[name] = app_settings.complete(declared, defaults)
+            found[name] = app_settings.complete(declared, defaults, specification())
         except AnsibleFilterError as error:
             raise AnsibleFilterError(f"apps.{name}: {error.message}") from error
     return found
@@ -61,23 +72,30 @@ def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
     ]
 
 
+def paths(app: str) -> dict[str, str]:
+    """The paths of an app that one role makes and another one, or the engine, uses."""
+    return {
+        "root": f"/srv/{app}",
+        "upstream_socket": f"/srv/{app}/live/http.sock",  # through the link that a deploy moves
+        "certificate": f"/etc/ssl/slipway/{app}/fullchain.pem",
+        "certificate_key": f"/etc/ssl/slipway/{app}/privkey.pem",
+        "access_log": f"/var/log/nginx/{app}.access.log",
+    }
+
+
 def sites(apps: Settings) -> list[dict[str, Any]]:
-    """What Nginx serves, one site an app."""
-    taken_over = ("domains", "https_port", "client_max_body_size", "request_timeout")
-    return [
-        {
-            "name": name,
-            "upstream_socket": f"/srv/{name}/live/http.sock",
-            "certificate": f"/etc/ssl/slipway/{name}/fullchain.pem",
-            "certificate_key": f"/etc/ssl/slipway/{name}/privkey.pem",
-            **{key: app[key] for key in taken_over},
-        }
-        for name, app in apps.items()
-    ]
+    """What Nginx serves, one site an app: its settings but for secrets, its name and its paths."""
+    return [{**app_settings.public(app), "name": name, **paths(name)} for name, app in apps.items()]
 
 
 class FilterModule:
     """Makes them known to Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"app_settings": settings, "app_faults": faults, "app_databases": databases, "app_sites": sites}
+        return {
+            "app_settings": settings,
+            "app_faults": faults,
+            "app_paths": paths,
+            "app_databases": databases,
+            "app_sites": sites,
+        }

@@ -6,10 +6,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import yaml
 from ansible.errors import AnsibleFilterError
@@ -52,7 +53,8 @@ def complete(declared: Values, defaults: Values | None = None, options: Options 
     """
     options = specification() if options is None else options
     given = {**_renamed(defaults or {}), **_renamed(declared)}
-    result = ArgumentSpecValidator(options).validate(given)
+    # A copy, as the validator fills a default that is a mapping with the defaults of its parts.
+    result = ArgumentSpecValidator(deepcopy(options)).validate(given)
     if result.error_messages:
         # Of several sentences about one value, the last one names the setting.
         raise AnsibleFilterError(result.error_messages[-1])
@@ -193,12 +195,10 @@ CHECKS = (_name, _domains, _environment, _signers, _numbers, _timeouts, _rules, 
 def toml(settings: Values, facts: Values) -> str:
     """The engine's settings file: all settings but secrets, with `facts` (what the role adds or works out) over them.
 
-    A mapping with keys of the owner's own is a table of text, at the end of the file.
+    A mapping that the engine reads is a table of text, at the end of the file.
     """
     values = {**facts, **public(settings), **facts}
-    options = specification()
-    tables = {name for name in values if name in options and options[name]["type"] == "dict"}
-    tables -= {name for name in tables if "options" in options[name]}
+    tables = {name for name, hint in get_type_hints(engine.Settings).items() if get_origin(hint) is dict}
     lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
     for name in values:
         if name in tables:

@@ -28,8 +28,10 @@ options:
     type: str
     choices: [present, requested]
     default: present
-  provider:
-    description: Where it comes from.
+  method:
+    description: >-
+      How the host comes by a certificate. V(self_signed) has the host's own authority issue it, V(files) takes
+      O(chain) and O(key), V(acme) leaves what another authority has issued, and lets a self-signed one stand in.
     type: str
     choices: [self_signed, files, acme]
     default: self_signed
@@ -41,7 +43,7 @@ options:
   authority:
     description: Directory of the host's own authority.
     type: path
-    default: /etc/ssl/slipway/ca
+    default: ""
   host:
     description: Name of the host, for the name of that authority.
     type: str
@@ -55,11 +57,11 @@ options:
     type: int
     default: 30
   chain:
-    description: PEM of the certificate and those that it depends on, for O(provider=files).
+    description: PEM of the certificate and those that it depends on, for O(method=files).
     type: str
     default: ""
   key:
-    description: PEM of the key, for O(provider=files).
+    description: PEM of the key, for O(method=files).
     type: str
     default: ""
   files:
@@ -97,10 +99,10 @@ def present(module: AnsibleModule) -> dict[str, Any]:
     asked = module.params
     directory, authority = Path(asked["directory"]), Path(asked["authority"])
     before = certificates.load(directory)
-    wanted = _from_files(module, before) if asked["provider"] == "files" else None
-    if asked["provider"] == "files":
+    wanted = _from_files(module, before) if asked["method"] == "files" else None
+    if asked["method"] == "files":
         changed = wanted is not None
-    elif asked["provider"] == "acme" and certificates.can_stay(directory, authority):
+    elif asked["method"] == "acme" and certificates.can_stay(directory, authority):
         changed = False
     else:
         changed = not certificates.is_settled(directory, authority, asked["domains"], asked["renew_days"])
@@ -140,7 +142,7 @@ def _from_files(module: AnsibleModule, before: certificates.Pair | None) -> cert
 
 def _settled(module: AnsibleModule, directory: Path) -> bool:
     """Whether the files of renewals are as they should be and their timer runs; without ACME, whether there is none."""
-    if module.params["provider"] != "acme":
+    if module.params["method"] != "acme":
         return not (directory / "acme.json").exists()
     for name, digest in module.params["files"].items():
         path = Path(name)
@@ -185,9 +187,9 @@ def main() -> None:
         argument_spec={
             "directory": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "requested"], "default": "present"},
-            "provider": {"type": "str", "choices": ["self_signed", "files", "acme"], "default": "self_signed"},
+            "method": {"type": "str", "choices": ["self_signed", "files", "acme"], "default": "self_signed"},
             "domains": {"type": "list", "elements": "str", "default": []},
-            "authority": {"type": "path", "default": "/etc/ssl/slipway/ca"},
+            "authority": {"type": "path", "default": ""},
             "host": {"type": "str", "default": ""},
             "days": {"type": "int", "default": 397},
             "renew_days": {"type": "int", "default": 30},
@@ -199,7 +201,7 @@ def main() -> None:
     )
     if module.check_mode and module.get_bin_path("openssl") is None:
         # A fresh host: the run proper installs it before it comes here.
-        settled = module.params["provider"] != "acme"
+        settled = module.params["method"] != "acme"
         module.exit_json(changed=True, msg="Without openssl nothing can be judged yet.", settled=settled, authority="")
     try:
         result = requested(module) if module.params["state"] == "requested" else present(module)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Certificates below /etc/ssl/slipway/<name>: how they are judged, issued, and put in place as a pair with their key.
+"""Certificates, each in a directory of its own: how they are judged, issued, and put in place with their key.
 
 The module `slipway_certificate` uses it while Ansible runs. As the program slipway-certificate it renews, by a timer,
 what an ACME authority has issued. It needs Python's own library, openssl, and certbot for ACME.
@@ -25,7 +25,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path("/etc/ssl/slipway")
 STATE = Path("/var/lib/slipway/certificates")
 AUTHORITY_DAYS = 3650
 LONGEST_RUN = 3600  # seconds
@@ -457,11 +456,11 @@ def _time(text: str) -> datetime:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Renew one certificate by its name; what stands in the way is printed and kept in the file `failure` beside it."""
+    """Renew the certificate of a directory. Why it failed is printed, and kept in the file `failure` there."""
     if len(arguments) != 1:
-        print("usage: slipway-certificate NAME", file=sys.stderr)  # noqa: T201  # a program
+        print("usage: slipway-certificate DIRECTORY", file=sys.stderr)  # noqa: T201  # a program
         return 2
-    directory = ROOT / arguments[0]
+    directory = Path(arguments[0])
     try:
         done = renew(directory)
     except (CertificateError, OSError, ValueError, TypeError) as error:
