@@ -56,7 +56,7 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def plan(options: argparse.Namespace, report: Reporter) -> Output:
-    return _output(_engine(options, report).plan(_request(options)))
+    return _output(_engine(options, report).plan(_request(options), brief=options.brief))
 
 
 def stage(options: argparse.Namespace, report: Reporter) -> Output:

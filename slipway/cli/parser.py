@@ -80,7 +80,11 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--sha", required=True, help="the commit, in full")
         added.add_argument("--tag", help="the tag that named it")
         added.add_argument("--force", action="store_true", help="also when the tag has moved, or the release is live")
-        if name != "plan":
+        if name == "plan":
+            added.add_argument(
+                "--brief", action="store_true", help="do not check the host: the deploy that follows will"
+            )
+        else:
             added.add_argument("--bundle", type=Path, help="git bundle with the commit and its tag; - reads it")
     for name in phases.ON_SEVERAL_HOSTS:
         text = " ".join(row.does for row in phases.of_command(name))

@@ -168,10 +168,22 @@ def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], o
         if tag is not None:
             borrowed.git("update-ref", f"refs/tags/{tag}", source.git("rev-parse", f"refs/tags/{tag}"))
             references.append(f"refs/tags/{tag}")
-        # What holds the commit itself cannot be left out, or the bundle would be empty.
-        excluded = [f"^{commit}" for commit in have if borrowed.has(commit) and not borrowed.holds(commit, sha)]
+        excluded = [f"^{commit}" for commit in _without(borrowed, sha, have)]
         output.parent.mkdir(parents=True, exist_ok=True)
         borrowed.git("bundle", "create", "--quiet", str(output.resolve()), *references, *excluded)
+
+
+def _without(repository: Repository, sha: str, have: Iterable[str]) -> list[str]:
+    """Those of the commits `have` that the repository has and that do not contain `sha`.
+
+    A host may have had hundreds, so git is not asked about each of them alone.
+    """
+    named = [commit for commit in have if is_sha(commit)]
+    found = repository.git("rev-list", "--no-walk", "--ignore-missing", *named, check=False).splitlines()
+    if not found:
+        return []
+    ahead = set(repository.git("rev-list", *found, f"^{sha}").splitlines())
+    return [commit for commit in found if commit != sha and (commit not in ahead or not repository.holds(commit, sha))]
 
 
 def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, str]]:
