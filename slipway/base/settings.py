@@ -112,6 +112,11 @@ class Settings:
         return SETTINGS_DIRECTORY / f"{self.app}.logbook-token"
 
     @property
+    def hooks_file(self) -> Path:
+        """Apart from the settings as well: the addresses of webhooks are secrets."""
+        return SETTINGS_DIRECTORY / f"{self.app}.hooks.json"
+
+    @property
     def lock(self) -> Path:
         return RUN_DIRECTORY / f"{self.app}.lock"
 

@@ -15,7 +15,7 @@ from slipway.cli import status
 from slipway.controller import zipapp
 from slipway.deployment.engine import Engine
 from slipway.deployment.results import Result
-from slipway.observers import logbook
+from slipway.observers import hooks, logbook
 from slipway.records.deployment import Request
 from slipway.release import git, revisions
 from slipway.slot import envfile, slots
@@ -41,7 +41,7 @@ def _output(result: Result) -> Output:
 
 def _engine(options: argparse.Namespace, report: Reporter) -> Engine:
     settings = config.load(options.app)
-    return Engine(settings, report, [logbook.Logbook(settings)])
+    return Engine(settings, report, [logbook.Logbook(settings), hooks.Hooks(settings)])
 
 
 def _request(options: argparse.Namespace) -> Request:

@@ -204,15 +204,16 @@ class Engine:
 
     def recover(self) -> Result:
         """Finish or undo an interrupted deployment, and make sure that the live slot runs and the other does not."""
-        message, live, started = "", None, False
+        message, started = "", False
         try:
             with Run.hold(self.settings, self.report, self.observers, lock.TAKEOVER_WAIT) as run:
-                message = recovery.recover(run, at_boot=True)
+                try:
+                    message = recovery.recover(run, at_boot=True)
+                finally:  # now: when the block ends, observers are told, which may take seconds
+                    started = self._start_live()
         finally:  # whatever became of that, the slot that `live` names is to serve
-            live = slots.live_slot(self.settings)
-            started = live is not None and not systemd.state(self.settings.app, live).is_up
-            if live is not None and started:
-                systemd.start(self.settings.app, live)
+            started = self._start_live() or started
+        live = slots.live_slot(self.settings)
         if live is None:
             return Result(message or "Nothing is live yet.", changed=bool(message))
         note = f"{live} was started." if started else f"{live} runs."
@@ -226,6 +227,14 @@ class Engine:
             return Pruned(message, changed=bool(gone), deleted=gone)
 
     # Inside
+
+    def _start_live(self) -> bool:
+        """Start the slot that `live` names; False when it runs, or nothing is live."""
+        live = slots.live_slot(self.settings)
+        if live is None or systemd.state(self.settings.app, live).is_up:
+            return False
+        systemd.start(self.settings.app, live)
+        return True
 
     def _sent(self, bundle: Path | None) -> AbstractContextManager[Path | None]:
         return build.incoming(self.settings, bundle) if bundle is not None else nullcontext()

@@ -43,6 +43,10 @@ class Observer(Protocol):
         """Called after the app's lock is free; `entry` is the line of the journal with the result."""
         ...
 
+    def wait(self) -> str:
+        """Called when the command ends, after the app's lock is free: end what is under way, within seconds."""
+        ...
+
 
 @dataclass(frozen=True)
 class Found:
@@ -299,6 +303,7 @@ class Run:
         closed, self._closed = self._closed, []
         for deployment, entry in closed:
             self._tell(functools.partial(_closed, deployment, entry))
+        self._tell(lambda observer: observer.wait())
 
     def _tell(self, event: Callable[[Observer], str]) -> None:
         """Tell each observer of an event, and show what it has to say."""

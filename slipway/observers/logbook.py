@@ -76,6 +76,10 @@ class Logbook:
         """Nothing to do: the receipt, which is sent at the end, has the seconds of each phase."""
         return ""
 
+    def wait(self) -> str:
+        """Nothing to do: `closed` has waited, and the rest is in the outbox."""
+        return ""
+
     def closed(self, deployment: Deployment, entry: journal.Entry) -> str:
         """Report how a deployment ended, by its result line, and send what else waits."""
         if not self._settings.logbook_url:

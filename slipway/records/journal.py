@@ -20,6 +20,8 @@ _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
 # The phase of the line that closes a deployment; its outcome is "succeeded", "failed" or "reverted".
 RESULT = "result"
+# The phase of a line about a hook that was run.
+HOOK = "hook"
 
 
 @dataclass(frozen=True)

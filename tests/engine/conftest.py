@@ -132,3 +132,16 @@ def told(host: Host, server: Logbook, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "logbook.logbook-token").write_text(f"{TOKEN}\n")
     connect(host, server.url)
     return server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A certificate for 127.0.0.1 as a host signs its own, its key, and the host's authority."""
+    from roles.certificate.module_utils import slipway_certificates as certificates
+
+    directory = tmp_path_factory.mktemp("tls")
+    pair = certificates.self_sign(directory / "ca", "box", ["127.0.0.1"], days=2, renew_days=1)
+    chain, key = directory / "chain.pem", directory / "key.pem"
+    chain.write_text(pair.chain)
+    key.write_text(pair.key)
+    return chain, key, directory / "ca/ca.crt"

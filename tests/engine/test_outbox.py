@@ -172,19 +172,6 @@ def test_a_certificate_that_nobody_vouches_for_ends_it(
     assert "absent.pem cannot be used: No such file" in logbook.flush(absent).problem
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A certificate for 127.0.0.1 as a host signs its own, its key, and the host's authority."""
-    from roles.certificate.module_utils import slipway_certificates as certificates
-
-    directory = tmp_path_factory.mktemp("tls")
-    pair = certificates.self_sign(directory / "ca", "box", ["127.0.0.1"], days=2, renew_days=1)
-    chain, key = directory / "chain.pem", directory / "key.pem"
-    chain.write_text(pair.chain)
-    key.write_text(pair.key)
-    return chain, key, directory / "ca/ca.crt"
-
-
 def test_status_says_how_many_reports_wait_and_why(host: Host, told: Logbook) -> None:
     host.settings.logbook_token_file.unlink()
     deployed(host, V1)
