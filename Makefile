@@ -56,7 +56,7 @@ prepare: .venv/.installed ## what the tests want of this machine: packages, a co
 	@$(PYTHON) -m hosts products
 	@$(PYTHON) -m hosts images
 
-LINTERS := "ruff check --output-format concise ." "ruff format --check ." mypy \
+LINTERS := "ruff check --output-format concise ." "ruff format --check --output-format concise ." mypy \
 	"yamllint --strict --format parsable ." "ansible-lint --profile production --offline --format pep8"
 
 lint: .venv/.installed ## style, types, playbooks: all of it, also after a finding
