@@ -40,9 +40,9 @@ def start(settings: Settings, slot: str, release: Manifest) -> str:
 
 
 def wake_or_start(settings: Settings, slot: str, release: Manifest, database: standby.Database | None) -> str:
-    """As `start`, but a release that is on standby in the slot is woken, if it can be; else the sentence says why not.
+    """Like `start`, but a release on standby in the slot is woken if possible; if not, the sentence says why.
 
-    What is woken needs `standby.wake_main` after the switch.
+    After the switch a woken slot needs `standby.wake_main`.
     """
     check_environment(settings)
     reason = standby.why_not(settings, slot, release, database)
@@ -51,10 +51,10 @@ def wake_or_start(settings: Settings, slot: str, release: Manifest, database: st
             standby.wake_workers(settings, slot)
             seconds = pass_gate(settings, slot, release.sha, min(_WAKE_DEADLINE, settings.start_deadline))
         except FailedError as error:
-            reason = f"it was woken, but {error}".rstrip(".")
+            reason = f"it was woken, but then {error}".rstrip(".")
         else:
             return f"{slot} woken from standby, ready after {seconds:.1f} s, {settings.workers} workers"
-    return f"{start(settings, slot, release)}; started anew: {reason}"
+    return f"{start(settings, slot, release)}; not woken from standby: {reason}"
 
 
 def check_authentication(settings: Settings, slot: str, release: Manifest) -> str:
@@ -141,11 +141,11 @@ def drain(settings: Settings, slot: str) -> tuple[float, Connections]:
 def pause_or_stop(
     settings: Settings, slot: str, release: Manifest | None, patience: float, database: standby.Database | None
 ) -> str:
-    """Put a drained slot on standby; stop it where that cannot be, which the sentence then says.
+    """Put a drained slot on standby, or stop it if that is not possible; a sentence that says which, and why.
 
-    `patience` are the seconds that its last requests have to end.
+    `patience` is how many seconds its last requests may take to finish.
     """
-    reason = "its release is not complete any more"
+    reason = "its release is no longer complete"
     if release is not None:
         reason = standby.pause(settings, slot, release, patience, database)
         if not reason:
