@@ -44,7 +44,7 @@ class Observer(Protocol):
         ...
 
     def wait(self) -> str:
-        """Called when the command ends, after the app's lock is free: end what is under way, within seconds."""
+        """Called when the command ends, after the app's lock is free: finish pending work within a few seconds."""
         ...
 
 
@@ -247,7 +247,7 @@ class Run:
         """Write the result line with the receipt and end the lease; returns `message`, or the receipt as a sentence."""
         closed = self.current
         written = journal.read(self.settings.journal)
-        # Observers may write lines of their own; they are no phases.
+        # Observers may write lines of their own, which are not phases.
         lines = [item for item in written if item.deployment == closed.id and item.phase in phases.NAMES]
         seconds: dict[str, float] = {}
         for item in lines:

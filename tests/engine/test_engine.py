@@ -287,7 +287,9 @@ def test_a_branched_history_is_refused_and_an_older_release_is_not(host: Host) -
     deployed(host, V1)  # its head, 0001, was reached before
     assert host.live() == "v1-111111111111"
     host.heads = ["0002b"]
-    with pytest.raises(FailedError, match=r"at 0002, which v3 does not know, and its own head 0002b was never reached"):
+    with pytest.raises(
+        FailedError, match=r"at 0002, which v3 does not have, and it never was at the head of v3, 0002b\."
+    ):
         deployed(host, V3)
 
 

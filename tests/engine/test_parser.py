@@ -170,7 +170,7 @@ def test_a_command_becomes_the_live_release_and_its_exit_code_is_ours(
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ([], "Say what to run: slipway run logbook -- "),
+        ([], "The command to run is missing. Type for example: slipway run logbook -- "),
         (["--", "no-such-program"], "has a program 'no-such-program'"),
         (["--", "./no-such-program"], "has a program './no-such-program'"),
         (["--", ".venv/no-program"], "has a program '.venv/no-program'"),
@@ -184,7 +184,7 @@ def test_what_cannot_be_run_is_refused(capsys: pytest.CaptureFixture[str], comma
 @pytest.mark.usefixtures("installed")
 def test_nothing_is_run_where_nothing_is_live(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "logbook", "--", "python"]) == 3
-    assert "Nothing of logbook is live yet. Run deploy.yml." in capsys.readouterr().out
+    assert "No release of logbook is live yet. Run deploy.yml." in capsys.readouterr().out
 
 
 def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,12 +196,12 @@ def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys
 @pytest.mark.parametrize(
     ("delivery", "code", "message"),
     [
-        (Delivery(sent=2), 0, "2 report(s) sent, none waits."),
-        (Delivery(), 0, "0 report(s) sent, none waits."),
+        (Delivery(sent=2), 0, "2 report(s) sent, none is waiting."),
+        (Delivery(), 0, "0 report(s) sent, none is waiting."),
         (
             Delivery(sent=1, refused=["v1: answered 409"]),
             0,
-            "1 report(s) sent; refused for good: v1: answered 409, none",
+            "1 report(s) sent; rejected by the Logbook: v1: answered 409, none",
         ),
         (Delivery(sent=1, waiting=2, problem="it is down"), 1, "1 report(s) sent; 2 reports wait: it is down."),
     ],
@@ -286,7 +286,7 @@ def test_a_phase_that_was_killed_is_a_failure_and_no_lost_connection(
     unit.code = 255  # of systemd-run, for whatever a signal has ended; ssh means something else by it
     assert cli.main(["migrate", "logbook", "--json"]) == 1
     result = _result(capsys)
-    assert result["message"] == "migrate was killed. `journalctl --unit=slipway-logbook.service` may say by whom."
+    assert result["message"] == "migrate was killed. `journalctl --unit=slipway-logbook.service` may show why."
     assert result["outcome"] == "failed"
 
 

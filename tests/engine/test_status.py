@@ -48,7 +48,7 @@ def test_an_open_deployment_is_shown_with_its_owner_and_how_far_it_came(host: Ho
 def test_settings_that_wait_for_a_deploy_are_said(host: Host) -> None:
     deployed(host, V1)
     host.settings.env_file.write_text('SECRET_KEY="rotated"\n')
-    assert "unit active; its settings have changed since: deploy again to apply them" in _shown(host)
+    assert "unit active; its settings were changed since it was started: deploy again to apply them" in _shown(host)
 
 
 @pytest.mark.parametrize(
