@@ -26,8 +26,6 @@ from slipway.records.manifest import Manifest
 from slipway.schema import migrate
 from slipway.slot import cutover, slots, systemd, watch
 
-_CLIENT_SECONDS = 1.0  # after which a client that has disconnected is seen to be gone
-
 
 class Observer(Protocol):
     """Who is told of a deployment. Each method returns a note for the operator, or "".
@@ -87,8 +85,8 @@ class Run:
             with lock.hold(settings.lock, settings.app, wait) as held:
                 for directory in (settings.root, settings.backups, *map(settings.slot, slots.NAMES)):
                     files.sweep(directory)
-                if held.waited and not report.has_client_after("The lock is free.", _CLIENT_SECONDS):
-                    raise FailedError("The client disconnected while this command waited. Nothing was changed.")
+                if held.waited and not report.has_client_after("The lock is free.", lock.CLIENT_SECONDS):
+                    raise FailedError(lock.DISCONNECTED)
                 run = cls(settings, report, observers, held)
                 yield run
         finally:

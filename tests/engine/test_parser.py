@@ -13,6 +13,7 @@ import pytest
 
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
+from slipway.base.output import Reporter
 from slipway.cli import commands
 from slipway.cli import parser as cli
 from slipway.deployment import lock
@@ -275,8 +276,27 @@ def test_what_a_dead_run_has_left_at_work_is_waited_for(
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
         held.renew("bob", "d1", "start", "v1", 60)
+    unit.active = [False, False]
     assert cli.main(["rollback", "logbook", "--supersede", dead]) == 0
     assert (unit.patience > 60) is waits
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_command_that_waited_for_the_unit_runs_only_when_its_client_is_still_there(
+    installed: config.Settings,
+    unit: Unit,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_there: bool,
+) -> None:
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "start", "v1", 60)
+    monkeypatch.setattr(Reporter, "has_client_after", lambda *_: is_there)
+    unit.active = [True, False]
+    assert cli.main([*DEPLOY, "--supersede", "bob", "--json"]) == (0 if is_there else 1)
+    assert len(unit.ran) == (1 if is_there else 0)
+    if not is_there:
+        assert "The client disconnected while this command waited" in _result(capsys)["message"]
 
 
 @pytest.mark.usefixtures("installed")
