@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from slipway import PROTOCOL
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
 from slipway.base.output import Reporter
@@ -18,6 +19,7 @@ from slipway.cli import commands
 from slipway.cli import parser as cli
 from slipway.deployment import lock
 from slipway.deployment.engine import Engine
+from slipway.deployment.results import Plan
 from slipway.observers import logbook
 from slipway.observers.logbook import Delivery
 from slipway.slot import systemd
@@ -122,6 +124,19 @@ def test_what_is_done_ends_with_0_and_its_fields(capsys: pytest.CaptureFixture[s
     assert cli.main(["prune", "logbook", "--json"]) == 0
     expected = {"event": "result", "outcome": "ok", "message": "nothing to delete", "detail": "", "changed": False}
     assert _result(capsys) == {**expected, "deleted": []}
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("needed", "action"), [(True, "deploy"), (False, "nothing")])
+def test_a_controller_from_before_there_was_a_protocol_reads_the_action_of_a_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], needed: bool, action: str
+) -> None:
+    monkeypatch.setattr(Engine, "plan", lambda *_: Plan("v1 would be deployed.", needed=needed))
+    line = ["plan", "logbook", "--sha", SHA, "--json"]
+    assert cli.main(line) == 0
+    assert _result(capsys)["action"] == action
+    assert cli.main([*line, "--protocol", str(PROTOCOL)]) == 0
+    assert "action" not in _result(capsys)
 
 
 @pytest.fixture
