@@ -56,7 +56,11 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def plan(options: argparse.Namespace, report: Reporter) -> Output:
-    return _output(_engine(options, report).plan(_request(options), brief=options.brief))
+    found = _engine(options, report).plan(_request(options), brief=options.brief)
+    output = _output(found)
+    if options.protocol is None:  # a controller from before there was a protocol reads this in place of `needed`
+        output.values["action"] = "deploy" if found.needed else "nothing"
+    return output
 
 
 def stage(options: argparse.Namespace, report: Reporter) -> Output:

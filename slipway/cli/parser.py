@@ -160,7 +160,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         _check_protocol(options.protocol)
         if _must_detach(options):
-            return _detach(options, arguments)
+            return _detach(options, arguments, report)
         # Imported late, as a command that only starts the unit and waits for it does not need it.
         from slipway.cli import commands
 
@@ -208,7 +208,7 @@ def _must_detach(options: argparse.Namespace) -> bool:
     return options.command in DETACHED and not only_opens and not systemd.is_inside_unit() and os.geteuid() == 0
 
 
-def _detach(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _detach(options: argparse.Namespace, arguments: Sequence[str], report: Reporter) -> int:
     """Run the command in the app's transient unit; LockedError when another command is running there.
 
     A command that was killed there could not print its result. That is reported as a failure. The exit code of
@@ -220,7 +220,10 @@ def _detach(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     lease = lock.read(settings.lock)
     # The phase of a killed run goes on in its unit. A run that takes over waits for its end.
     superseded = lease is not None and lease.owner in getattr(options, "supersede", ())
+    waits = superseded and systemd.is_detached(options.app)
     if not systemd.is_detached(options.app, lock.TAKEOVER_WAIT if superseded else 0):
+        if waits and not report.has_client_after("The other run has ended.", lock.CLIENT_SECONDS):
+            raise FailedError(lock.DISCONNECTED)
         code = systemd.run_detached(options.app, sys.argv[0], arguments)
         if code == systemd.KILLED:
             unit = f"slipway-{options.app}.service"

@@ -30,23 +30,13 @@ def gather(settings: Settings) -> dict[str, Any]:
     slot = slots.live_slot(settings)
     name = slots.live_release(settings)
     release = manifest.read(settings.release(name)) if name else None
-    open_deployment = deployment.load(settings.deployment)
-    lease = lock.read(settings.lock)
     reports, why = logbook.waiting(settings)
     return {
         "host": socket.gethostname(),
         "app": settings.app,
         "environment": settings.environment,
         "live": _live(settings, entries, slot, release),
-        "deployment": {
-            "action": open_deployment.action,
-            "version": open_deployment.version,
-            "owner": open_deployment.owner,
-            "state": open_deployment.state,
-            "phase": lease.phase if lease else None,
-        }
-        if open_deployment
-        else None,
+        "deployment": _deployment(settings),
         "standby": standby.describe(settings),
         "database": _database(settings, release),
         "certificate": _certificate(settings),
@@ -84,6 +74,23 @@ def _live(
         "unit": unit.active,
         "restarts": unit.restarts,
         "settings_changed": slots.inputs_changed(settings, slot),
+    }
+
+
+def _deployment(settings: Settings) -> dict[str, Any] | None:
+    """The deployment that is open."""
+    try:
+        opened, lease = deployment.load(settings.deployment), lock.read(settings.lock)
+    except SlipwayError as error:
+        return {"error": str(error)}
+    if opened is None:
+        return None
+    return {
+        "action": opened.action,
+        "version": opened.version,
+        "owner": opened.owner,
+        "state": opened.state,
+        "phase": lease.phase if lease else None,
     }
 
 
@@ -163,9 +170,8 @@ def render(found: dict[str, Any]) -> str:
         rows.append(("live", "nothing yet: run deploy.yml"))
     if found["standby"]:
         rows.append(("standby", standby.sentence(found["standby"])))
-    if under_way := found["deployment"]:
-        who = deployment.display_owner(under_way["owner"])
-        rows.append(("open", f"{under_way['action']} of {under_way['version']} by {who}: {under_way['state']}"))
+    if open_deployment := found["deployment"]:
+        rows.append(("open", open_deployment.get("error") or _progress(open_deployment)))
     waiting = f", pending: {'; '.join(database['pending'])}" if database["pending"] else ", nothing pending"
     if database.get("ahead"):
         waiting = ", ahead of this release"
@@ -181,6 +187,12 @@ def render(found: dict[str, Any]) -> str:
         text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
         rows.append(("last", f"{text}{_count(item['receipt'])}, {deployment.display_owner(item['owner'])}"))
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
+
+
+def _progress(opened: dict[str, Any]) -> str:
+    """Which deployment is open, whose it is, and how far it has come."""
+    who = deployment.display_owner(opened["owner"])
+    return f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"
 
 
 def _validity(certificate: dict[str, Any]) -> str:

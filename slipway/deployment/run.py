@@ -26,8 +26,6 @@ from slipway.records.manifest import Manifest
 from slipway.schema import migrate
 from slipway.slot import cutover, slots, standby, watch
 
-_CLIENT_SECONDS = 1.0  # it takes so long at most until a disconnected client is noticed
-
 
 class Observer(Protocol):
     """An object that is notified of deployments. Each method returns a note for the operator, or "".
@@ -91,8 +89,8 @@ class Run:
             with lock.hold(settings.lock, settings.app, wait) as held:
                 for directory in (settings.root, settings.backups, *map(settings.slot, slots.NAMES)):
                     files.sweep(directory)
-                if held.waited and not report.has_client_after("The lock is free.", _CLIENT_SECONDS):
-                    raise FailedError("The client disconnected while this command waited. Nothing was changed.")
+                if held.waited and not report.has_client_after("The lock is free.", lock.CLIENT_SECONDS):
+                    raise FailedError(lock.DISCONNECTED)
                 run = cls(settings, report, observers, held)
                 yield run
         finally:

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from slipway import PROTOCOL
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
+from slipway.base.output import Reporter
 from slipway.cli import commands
 from slipway.cli import parser as cli
 from slipway.deployment import lock
 from slipway.deployment.engine import Engine
+from slipway.deployment.results import Plan
 from slipway.observers import logbook
 from slipway.observers.logbook import Delivery
 from slipway.slot import systemd
@@ -121,6 +124,19 @@ def test_what_is_done_ends_with_0_and_its_fields(capsys: pytest.CaptureFixture[s
     assert cli.main(["prune", "logbook", "--json"]) == 0
     expected = {"event": "result", "outcome": "ok", "message": "nothing to delete", "detail": "", "changed": False}
     assert _result(capsys) == {**expected, "deleted": []}
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("needed", "action"), [(True, "deploy"), (False, "nothing")])
+def test_a_controller_from_before_there_was_a_protocol_reads_the_action_of_a_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], needed: bool, action: str
+) -> None:
+    monkeypatch.setattr(Engine, "plan", lambda *_: Plan("v1 would be deployed.", needed=needed))
+    line = ["plan", "logbook", "--sha", SHA, "--json"]
+    assert cli.main(line) == 0
+    assert _result(capsys)["action"] == action
+    assert cli.main([*line, "--protocol", str(PROTOCOL)]) == 0
+    assert "action" not in _result(capsys)
 
 
 @pytest.fixture
@@ -275,8 +291,27 @@ def test_what_a_dead_run_has_left_at_work_is_waited_for(
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
         held.renew("bob", "d1", "start", "v1", 60)
+    unit.active = [False, False]
     assert cli.main(["rollback", "logbook", "--supersede", dead]) == 0
     assert (unit.patience > 60) is waits
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_command_that_waited_for_the_unit_runs_only_when_its_client_is_still_there(
+    installed: config.Settings,
+    unit: Unit,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_there: bool,
+) -> None:
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "start", "v1", 60)
+    monkeypatch.setattr(Reporter, "has_client_after", lambda *_: is_there)
+    unit.active = [True, False]
+    assert cli.main([*DEPLOY, "--supersede", "bob", "--json"]) == (0 if is_there else 1)
+    assert len(unit.ran) == (1 if is_there else 0)
+    if not is_there:
+        assert "The client disconnected while this command waited" in _result(capsys)["message"]
 
 
 @pytest.mark.usefixtures("installed")

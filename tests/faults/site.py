@@ -311,7 +311,7 @@ class Site(Controller):
             finally:
                 tail.terminate()
 
-    def wait_there(self, condition: str, seconds: int = 60, then: str = "true") -> None:
+    def wait_there(self, condition: str, seconds: int = 120, then: str = "true") -> None:
         """Until the shell on the host finds `condition`, and do what is to be done `then`.
 
         For what may be over before it could be asked for from here: a look takes milliseconds there.
