@@ -17,7 +17,6 @@ from slipway.records import deployment as record
 from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
 from slipway.release import build, store
-from slipway.schema import migrate
 from slipway.slot import cutover, slots, standby, systemd
 
 _STANDBY_WAIT = 3600.0  # seconds that the end of a standby waits for a phase that is at work, such as a migration
@@ -87,7 +86,8 @@ class Engine:
         if message := self._already_live(target, version):
             return Progress(message, release=target.release)
         known = manifest.read(self.settings.release(target.release))
-        back = preflight.check_schema(self.settings, known, allow_data_loss) if known is not None else None
+        found = preflight.check_schema(self.settings, known, allow_data_loss) if known is not None else None
+        back = found.goes_back_from if found is not None else None
         schema = f", after a dump and a downgrade from {back}" if back is not None else ""
         return Progress(f"{target.version} would be live again{schema}.", open=True, release=target.release)
 
@@ -114,18 +114,19 @@ class Engine:
         preflight.check_signature(self.settings, target)
         cutover.check_environment(self.settings)
         known = manifest.read(self.settings.release(target.release))
-        schema_from = None
         if known is None:
             build.check_space(self.settings)
+            schema = preflight.Schema()
         else:
-            schema_from = preflight.check_schema(self.settings, known, allow_data_loss)
-        run.open("rollback", target, schema_from)
+            schema = preflight.check_schema(self.settings, known, allow_data_loss)
+        run.open("rollback", target, schema.goes_back_from)
         with run.phase("stage") as step:
             found = run.current
             made = build.build(self.settings, found.release, found.tag, found.sha)
             if known is None:  # which schema it can run on is known only after it was built
-                run.put(schema_from=preflight.check_schema(self.settings, made, allow_data_loss))
-            step.found = Found(self._schema_note(run, made), skipped=known is not None)
+                schema = preflight.check_schema(self.settings, made, allow_data_loss)
+                run.put(schema_from=schema.goes_back_from)
+            step.found = Found(self._schema_note(made, schema), skipped=known is not None)
         return progress(run.current, step.found.message)
 
     def _repeated(self, interrupted: Deployment | None) -> str:
@@ -148,14 +149,11 @@ class Engine:
             return f"{target.version} is live already."
         return f"{target.version} is live already, after the last rollback. To go further back, pass the version."
 
-    def _schema_note(self, run: Run, made: manifest.Manifest) -> str:
-        if made.revisions is None:
+    def _schema_note(self, made: manifest.Manifest, schema: preflight.Schema) -> str:
+        if made.revisions is None or made.knows(schema.revision):
             return made.release
-        current, _ = migrate.pending(self.settings, made)
-        if made.knows(current):
-            return made.release
-        how = "stays at" if run.current.schema_from is None else "has to be downgraded from"
-        return f"{made.release}; the schema {how} {current}, which is ahead of it"
+        how = "has to be downgraded from" if schema.must_go_back else "stays at"
+        return f"{made.release}; the schema {how} {schema.revision}, which is ahead of it"
 
     # Phases of the open deployment. Each is a command of its own when a run is for several hosts.
 

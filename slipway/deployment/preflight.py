@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slipway.base.errors import RefusedError
@@ -74,24 +74,37 @@ def check_host(settings: Settings) -> str | None:
     return database.current_revision(settings, database.migration_environment(settings))
 
 
-def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss: bool) -> str | None:
-    """The database's revision if the schema must be downgraded for `release` to run on it; None if it can stay.
+@dataclass(frozen=True)
+class Schema:
+    """The revision of the database (None: it was never migrated), and whether an earlier release needs a downgrade."""
+
+    revision: str | None = None
+    must_go_back: bool = False
+
+    @property
+    def goes_back_from(self) -> str | None:
+        """The revision to downgrade from; None when the schema can stay."""
+        return self.revision if self.must_go_back else None
+
+
+def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss: bool) -> Schema:
+    """Where the database's schema is, and whether it must be downgraded for `release` to run on it.
 
     RefusedError when a downgrade is needed and `allow_data_loss` is not set, or when it is not possible.
     """
     if release.revisions is None:
-        return None
+        return Schema()
     current, _ = migrate.pending(settings, release)
     reason = migrate.obstacle(settings, release, current)
     if not reason:
-        return None
+        return Schema(current)
     if not allow_data_loss:
         raise RefusedError(
             f"{reason} Roll back to a version that can, or pass -e allow_data_loss=true: then the database is dumped "
             f"and its schema is downgraded to {', '.join(release.heads)}, which deletes data."
         )
     migrate.check_downgrade(settings, release)
-    return current
+    return Schema(current, must_go_back=True)
 
 
 def nothing_to_do(settings: Settings, request: Request) -> str:

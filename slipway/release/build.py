@@ -17,17 +17,10 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import git, history, store
+from slipway.release import bytecode, git, history, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
-
-# Compiles the app's own modules with the release's Python, and prints its version.
-_COMPILE = r"""
-import compileall, re, sys
-compileall.compile_dir(".", quiet=1, rx=re.compile(r"/\.venv/"))
-print(sys.version.split()[0])
-"""
 
 # Lists the revisions with the release's own alembic. Runs in the release's virtualenv, without its env.py.
 _LIST_REVISIONS = """
@@ -191,10 +184,10 @@ def _install(settings: Settings, release: Path) -> str:
             raise FailedError(f"{what} failed.", process.tail(result.stderr))
     # The service cannot write below its release, so its own modules are compiled here. Files that uv or the archive
     # left writable for others (such as .venv/.lock) are made read-only for them.
-    compiled = process.run([".venv/bin/python", "-c", _COMPILE], user=settings.build_user, directory=release)
+    python = bytecode.make(release, donor, settings.build_user)
     close = ["find", ".", "-perm", "/022", "-not", "-type", "l", "-exec", "chmod", "go-w", "{}", "+"]
     process.run(close, user=settings.build_user, directory=release)
-    return "".join(compiled.stdout.split()[-1:])
+    return python
 
 
 def _same_packages(settings: Settings, release: Path) -> Path | None:

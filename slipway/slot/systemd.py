@@ -49,13 +49,17 @@ def parse_show(output: str) -> UnitState:
 
 
 def state(app: str, slot: str) -> UnitState:
-    properties = "--property=ActiveState,SubState,NRestarts"
-    return parse_show(process.run(["systemctl", "show", properties, f"{app}@{slot}.service"]).stdout)
+    return parse_show(_show("ActiveState,SubState,NRestarts", f"{app}@{slot}.service"))
+
+
+def _show(properties: str, *units: str) -> str:
+    """What systemd says of units: a line a property, an empty line between two units."""
+    return process.run(["systemctl", "show", f"--property={properties}", *units]).stdout
 
 
 def workers(app: str, slot: str) -> set[int]:
     """The process numbers of a slot's workers: the current children of its main process."""
-    main = process.run(["systemctl", "show", "--property=MainPID", "--value", f"{app}@{slot}.service"]).stdout.strip()
+    main = _show("MainPID", f"{app}@{slot}.service").strip().removeprefix("MainPID=")
     try:
         return {int(number) for number in Path(f"/proc/{main}/task/{main}/children").read_text().split()}
     except OSError:
@@ -65,7 +69,7 @@ def workers(app: str, slot: str) -> set[int]:
 def start(app: str, slot: str) -> None:
     """Queue the start of a slot, its socket first, and do not wait: the gate checks whether the app comes up."""
     units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
-    if "yes" in process.run(["systemctl", "show", "--property=NeedDaemonReload", *units]).stdout:
+    if "yes" in _show("NeedDaemonReload", *units):
         process.run(["systemctl", "daemon-reload"])  # a run of site.yml may have been killed before it did this
     process.run(["systemctl", "reset-failed", *units])
     result = process.run(["systemctl", "start", "--no-block", *units])
@@ -76,6 +80,10 @@ def start(app: str, slot: str) -> None:
 def stop(app: str, slot: str) -> None:
     """Stop a slot and wait for its end. The socket comes first: otherwise a late connection would start it again."""
     units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
+    # Of a start that still waits (for PostgreSQL, at boot) there is a job, and it has to be cancelled.
+    shown = [line for line in _show("ActiveState,Job", *units).split() if line not in ("Job=", "Job=0")]
+    if shown == ["ActiveState=inactive"] * len(units):
+        return
     result = process.run(["systemctl", "stop", *units])
     if result.returncode != 0:
         raise FailedError(f"systemd could not stop {app}@{slot}.", process.tail(result.stderr))
@@ -115,7 +123,7 @@ def is_detached(app: str, patience: float = 0) -> bool:
     unit = f"slipway-{app}.service"
     started = time.monotonic()
     while True:
-        shown = process.run(["systemctl", "show", "--property=LoadState,ActiveState,SubState", unit]).stdout
+        shown = _show("LoadState,ActiveState,SubState", unit)
         if "LoadState=not-found" in shown:
             return False
         found = parse_show(shown)

@@ -1,6 +1,11 @@
+from pathlib import Path
+
 import pytest
 
+from slipway.base import settings as config
 from slipway.schema import database
+
+from .fakes import Programs
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,24 @@ from slipway.schema import database
 )
 def test_sqlalchemy_urls_become_libpq_variables(url: str, expected: dict[str, str]) -> None:
     assert database.libpq_environment(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("installed", "asked"),
+    [(["9.6", "15", "17"], "17/bin/psql"), (["15", "lost+found"], "15/bin/psql"), ([], "psql")],
+)
+def test_the_newest_psql_is_asked_without_debians_wrapper(
+    settings: config.Settings,
+    programs: Programs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: list[str],
+    asked: str,
+) -> None:
+    for version in installed:
+        (tmp_path / "lib" / version / "bin").mkdir(parents=True)
+        (tmp_path / "lib" / version / "bin/psql").touch()
+    monkeypatch.setattr(database, "PROGRAMS", tmp_path / "lib")
+    database.current_revision(settings, {"DATABASE_URL": "postgresql://me@/app"})
+    expected = str(tmp_path / "lib" / asked) if installed else asked
+    assert [line.split()[0] for line in programs.ran] == [expected]

@@ -1,4 +1,5 @@
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -128,3 +129,9 @@ def test_nobody_there_is_an_answer_too(tmp_path: Path) -> None:
     answer = health.ask_slot(tmp_path / "none.sock", "/")
     assert answer.status == 0
     assert "FileNotFoundError" in answer.problem
+
+
+def test_the_authorities_are_not_read_as_the_sites_certificate_is_not_verified() -> None:
+    context = health._unverified()
+    assert context.cert_store_stats()["x509_ca"] == 0
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)

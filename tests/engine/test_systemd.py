@@ -48,7 +48,24 @@ def test_a_slot_starts_from_the_unit_files_as_they_are_now(programs: Programs, n
 
 def test_a_slot_stops_with_its_socket_first(programs: Programs) -> None:
     systemd.stop("logbook", "blue")
-    assert programs.ran[0] == "systemctl stop logbook@blue.socket logbook@blue.service"
+    assert programs.ran[1] == "systemctl stop logbook@blue.socket logbook@blue.service"
+
+
+@pytest.mark.parametrize(
+    ("socket", "service", "stopped"),
+    [
+        ("ActiveState=inactive\n", "ActiveState=inactive\n", False),
+        ("ActiveState=inactive\nJob=\n", "Job=0\nActiveState=inactive\n", False),
+        ("ActiveState=active\n", "ActiveState=inactive\n", True),
+        ("ActiveState=inactive\n", "ActiveState=failed\n", True),
+        ("ActiveState=inactive\n", "Job=417\nActiveState=inactive\n", True),  # it waits to be started
+        ("", "", True),
+    ],
+)
+def test_a_slot_that_does_not_run_is_not_stopped(programs: Programs, socket: str, service: str, stopped: bool) -> None:
+    programs.answers["systemctl show"] = (0, f"{socket}\n{service}", "")
+    systemd.stop("logbook", "blue")
+    assert (len(programs.ran) > 1) is stopped
 
 
 def test_what_systemd_refuses_is_a_failure_in_its_own_words(programs: Programs) -> None:
