@@ -66,7 +66,7 @@ def test_every_decision_is_in_the_index_and_has_the_parts_of_the_others() -> Non
     assert set(re.findall(r"^\| \[([\w-]+\.md)\]", index, re.MULTILINE)) == set(pages)
     for name, text in pages.items():
         headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
-        assert headings == ["Measured", "What it costs", "Look at it again when"], name
+        assert headings[-3:] == ["Measured", "What it costs", "Look at it again when"], name
 
 
 @pytest.mark.parametrize("page", PAGES)
