@@ -25,6 +25,8 @@ from slipway.records import journal
 from slipway.records.deployment import Deployment
 from tests.settings import written
 
+pytestmark = pytest.mark.slow  # they start the app as a server
+
 SHA = "5f2c1d9a7b3e4f60c8d21a9be07f4c6d3a5b8e12"
 
 

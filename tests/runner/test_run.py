@@ -249,7 +249,9 @@ def test_skipped(): pass
 """
 
 
-@pytest.mark.parametrize("how", [[], ["--numprocesses", "2"]], ids=["one process", "two"])
+@pytest.mark.parametrize(
+    "how", [[], pytest.param(["--numprocesses", "2"], marks=pytest.mark.slow)], ids=["one process", "two"]
+)
 def test_what_pytest_finds_is_recorded(runs: Runs, tmp_path: Path, how: list[str]) -> None:
     suite = tmp_path / "suite"
     suite.mkdir()
