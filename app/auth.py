@@ -1,4 +1,4 @@
-"""Who asks: the bearer token of a request, and whether its scope includes what is asked for."""
+"""Authentication and authorisation: the bearer token of a request, and whether its scope allows the request."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from app.models import ApiToken
 from app.schemas.token import Scope
 from app.services import tokens
 
-_bearer = HTTPBearer(auto_error=False, description="A token made with `python -m app.tokens create`.")
+_bearer = HTTPBearer(auto_error=False, description="A token created with `python -m app.tokens create`.")
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def require(scope: Scope) -> Callable[..., Awaitable[ApiToken]]:
-    """A dependency that gives the request's token, or refuses it: 401 without a valid one, 403 below `scope`."""
+    """A dependency that returns the request's token. 401 without a valid token, 403 if its scope is below `scope`."""
 
     async def check(request: Request, session: Session, credentials: Credentials) -> ApiToken:
         if credentials is None:
-            raise UnauthorizedError("This needs a token: Authorization: Bearer <token>.")
+            raise UnauthorizedError("This request needs a token. Send the header Authorization: Bearer <token>.")
         token = await tokens.authenticate(session, credentials.credentials)
         request.state.token_name = token.name  # for the log
         if not Scope(token.scope).includes(scope):
-            raise ForbiddenError(f"This needs a token with the scope {scope}; this one has {token.scope}.")
+            raise ForbiddenError(f"This request needs a token with the scope {scope}; this token has {token.scope}.")
         return token
 
     return check

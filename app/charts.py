@@ -1,7 +1,7 @@
-"""The page's plots as SVG, made here: no script draws them, and no style attribute colours them.
+"""The page's charts as SVG, drawn on the server: without scripts and without style attributes.
 
-Lengths across are percentages and those down are pixels, so that a plot is as wide as its place and its letters are not
-scaled. The stylesheet gives it room for the axis on the left, and its colours.
+Horizontal lengths are percentages and vertical ones are pixels: a chart is as wide as its container, and its text is
+not scaled. The stylesheet defines the space for the axis on the left, and the colours.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from app.schemas.figures import Day
 from app.view import duration
 
 PLOT_HEIGHT = 148  # pixels
-TOP, AXIS = 10, 24  # above it and below it
+TOP, AXIS = 10, 24  # pixels above the plot and below it
 TICKS = 4  # at most, above zero
 
-# From the axis upwards, as the figures call them and as people do.
+# From the axis upwards: the name in the figures, and the name for people.
 OUTCOMES = {"succeeded": "succeeded", "rolled_back": "rolled back", "failed": "failed"}
 
 ALL_VALUES = "All values are in the table below."
@@ -33,7 +33,7 @@ def deployments_per_day(days: Sequence[Day]) -> Markup:
 
 
 def median_per_day(days: Sequence[Day]) -> Markup:
-    """A dot for the median duration of each day on which something succeeded, and a line from one to the next."""
+    """A dot for the median duration of each day with a success, and lines between the dots."""
     known = [(place, day) for place, day in enumerate(days) if day.median_seconds is not None]
     values = [day.median_seconds or 0 for _, day in known]
     top, lines = _scale(max(values, default=0), _time_steps(), _round_time)
@@ -51,7 +51,7 @@ def median_per_day(days: Sequence[Day]) -> Markup:
 def _svg(name: str, summary: str, days: Sequence[Day], lines: Iterable[str], marks: Iterable[str]) -> Markup:
     height = TOP + PLOT_HEIGHT + AXIS
     inner = "".join([*lines, *marks, *_dates(days)])
-    return Markup(  # noqa: S704  # of numbers and dates of ours
+    return Markup(  # noqa: S704  # only numbers and dates, and escaped text
         f'<svg class="plot" width="100%" height="{height}" role="img" aria-label="{escape(f"{name}. {summary}")}">'
         f"{inner}</svg>"
     )
@@ -75,13 +75,13 @@ def _bar(day: Day, place: int, of: int, top: float) -> str:
 
 
 def _slot(title: str, place: int, of: int, marks: str) -> str:
-    """A day's part of the plot, which says its values under the pointer."""
+    """A day's part of the chart, with its values as a tooltip."""
     area = f'<rect class="slot" x="{100 * place / of:.2f}%" y="{TOP}" width="{100 / of:.2f}%" height="{PLOT_HEIGHT}"/>'
     return f"<g><title>{escape(title)}</title>{area}{marks}</g>"
 
 
 def _scale(most: float, steps: Iterable[float], say: Callable[[float], str]) -> tuple[float, list[str]]:
-    """The value at the top, and the lines across with what they stand for."""
+    """The value at the top, and the horizontal lines with their labels."""
     step = next(step for step in steps if most <= step * TICKS)
     ticks = [step * number for number in range(max(1, math.ceil(most / step)) + 1)]
     lines = []
@@ -97,7 +97,7 @@ def _count_steps() -> Iterable[int]:
 
 
 def _time_steps() -> Iterable[float]:
-    """Seconds that are round to people."""
+    """Steps in seconds that are round numbers for people."""
     yield from (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 6 * 3600, 12 * 3600)
     yield from (factor * 86400 for factor in _count_steps())
 
@@ -107,7 +107,7 @@ def _round_time(seconds: float) -> str:
 
 
 def _dates(days: Sequence[Day]) -> Iterable[str]:
-    """Below the axis, counted back from the last day."""
+    """Labels below the axis, counted back from the last day."""
     step = 1 if len(days) < 5 else max(2, 7 * round(len(days) / 28))
     for place in range(len(days) - 1, -1, -step):
         x, y = _middle(place, len(days)), TOP + PLOT_HEIGHT + 18
@@ -119,13 +119,13 @@ def _count_summary(days: Sequence[Day]) -> str:
     said = ", ".join(f"{sums[name]} {word}" for name, word in OUTCOMES.items())
     busiest = max(days, key=_total, default=None)
     if busiest is None or not _total(busiest):
-        return "None ended in this time."
+        return "No deployment ended in this time."
     return f"{said}. The most on one day were {_total(busiest)}, on {_date(busiest)}. {ALL_VALUES}"
 
 
 def _time_summary(known: Sequence[tuple[int, Day]]) -> str:
     if not known:
-        return "None succeeded in this time."
+        return "No deployment succeeded in this time."
     ordered = sorted((day for _, day in known), key=lambda day: day.median_seconds or 0)
     low, high = ordered[0], ordered[-1]
     return (

@@ -1,4 +1,4 @@
-"""The async engine and the sessions made from it: one a request, committed before the response is sent."""
+"""The async engine and its sessions: one session per request, committed before the response is sent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.settings import Settings
 
-POOL_TIMEOUT = 5  # seconds to wait for a free connection; longer, and requests pile up
+POOL_TIMEOUT = 5  # seconds to wait for a free connection; with a longer wait requests would pile up
 CONNECT_TIMEOUT = 5  # seconds
-IDLE = 1.0  # seconds after which a connection is asked whether it still lives before it is used
+IDLE = 1.0  # seconds after which a connection is checked before it is used again
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -30,9 +30,9 @@ def make_engine(settings: Settings) -> AsyncEngine:
     name = f"logbook {settings.release_tag or settings.release_sha[:12]}".strip()
     engine = create_async_engine(
         settings.database_url,
-        hide_parameters=True,  # values have no place in a log
+        hide_parameters=True,  # values must not be logged
         pool_size=settings.database_pool_size,
-        max_overflow=0,  # the host's connection budget counts on it
+        max_overflow=0,  # the host's budget of connections depends on it
         pool_timeout=POOL_TIMEOUT,
         connect_args={"timeout": CONNECT_TIMEOUT, "server_settings": {"application_name": name}},
     )
@@ -42,10 +42,10 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
 
 def make_sessions(engine: AsyncEngine) -> tuple[Sessions, Sessions]:
-    """For requests that write, and for those that only read.
+    """Sessions for requests that write, and for those that only read.
 
-    The latter commit each statement by itself: there is nothing to undo, and BEGIN and COMMIT would be a third and a
-    fourth way to the server and back.
+    Requests that only read use autocommit: they have nothing to roll back, and BEGIN and COMMIT would cost two more
+    round trips.
     """
     reading = engine.execution_options(isolation_level="AUTOCOMMIT")
     return async_sessionmaker(engine, expire_on_commit=False), async_sessionmaker(reading, expire_on_commit=False)
@@ -56,8 +56,7 @@ def _enforce_foreign_keys(connection: Any, _: Any) -> None:
 
 
 def _say_that_it_is_away(engine: AsyncEngine) -> None:
-    """Make what the system says of a connection that cannot be made the database's error: an OSError may be anything's,
-    say a file's that is missing."""
+    """Turn an OSError from connecting into a database error, as other code may raise OSError for other reasons."""
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def connect(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
@@ -68,7 +67,7 @@ def _say_that_it_is_away(engine: AsyncEngine) -> None:
 
 
 def _ping_idle_connections(engine: AsyncEngine) -> None:
-    """What `pool_pre_ping` does, but not for connections that were in use a moment ago: a ping costs a round trip."""
+    """Like `pool_pre_ping`, but without a ping for connections that were just in use, as a ping costs a round trip."""
     pool = engine.sync_engine.pool
 
     @event.listens_for(pool, "checkin")
@@ -82,14 +81,13 @@ def _ping_idle_connections(engine: AsyncEngine) -> None:
         try:
             engine.dialect.do_ping(connection)
         except Exception as error:
-            raise InvalidatePoolError from error  # the pool then connects anew
+            raise InvalidatePoolError from error  # the pool then makes new connections
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """The request's session.
+    """The session of a request.
 
-    One that writes is committed when the route has returned and rolled back when it has raised. In one that only reads
-    there is nothing to commit.
+    If the request can write, the session is committed when the route returns, and rolled back when it raises.
     """
     writes: Sessions = request.app.state.writes
     reads: Sessions = request.app.state.reads
@@ -97,6 +95,6 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-# Scope "function": left when the route has returned, before the response is sent. A commit that fails is an error
-# that the client sees, and never a success that did not happen.
+# Scope "function": it ends when the route returns, before the response is sent. So the client gets an error when the
+# commit fails, and not a success that did not happen.
 Session = Annotated[AsyncSession, Depends(get_session, scope="function")]

@@ -1,4 +1,4 @@
-"""What goes wrong, and how a client is told: every error is a problem detail (RFC 9457) of a type that stays."""
+"""Errors and how clients see them: every error is a problem detail (RFC 9457), and its type never changes."""
 
 from __future__ import annotations
 
@@ -21,60 +21,60 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
-# SQLSTATE: no connection (08), none left (53), shut down or starting (57P).
+# SQLSTATE: no connection (08), no connection slots left (53), shutting down or starting (57P).
 OUTAGES = ("08", "53", "57P")
 
-# By the last part of the type's path: the status, and what it means to whoever asks for /problems/<it>.
+# By the last part of the type's path: the status, and the meaning that /problems/<name> shows.
 TYPES = {
     "bad-request": (400, "The body is not JSON in UTF-8."),
-    "unauthorized": (401, "Send `Authorization: Bearer <token>` with a token that was made here and is not revoked."),
+    "unauthorized": (401, "Send `Authorization: Bearer <token>` with a token of this Logbook that is not revoked."),
     "forbidden": (403, "The token is valid, but its scope does not include this. Scopes are read, write and admin."),
-    "not-found": (404, "There is nothing at this address, or what the request names does not exist."),
-    "method-not-allowed": (405, "The address exists, but not for this method; the header Allow names those it has."),
-    "conflict": (409, "The request contradicts what is stored: a name is taken, or a deployment ended otherwise."),
-    "idempotency-key-reused": (409, "The Idempotency-Key came before, with another body. Make a new key."),
-    "too-large": (413, "The body is larger than what is accepted."),
-    "invalid-request": (422, "The request is not what the API describes; `errors` says where."),
-    "internal": (500, "A mistake of ours. It was logged with the request id that the header X-Request-ID has."),
-    "unavailable": (503, "The database does not answer, or has no connection free. Try again."),
+    "not-found": (404, "There is nothing at this address, or an object that the request names does not exist."),
+    "method-not-allowed": (405, "This address does not support the method. The header Allow lists those it supports."),
+    "conflict": (409, "The request contradicts stored data: a name is taken, or a deployment has another result."),
+    "idempotency-key-reused": (409, "The Idempotency-Key was used before with another body. Use a new key."),
+    "too-large": (413, "The body is larger than the limit."),
+    "invalid-request": (422, "The request does not match the API's description; `errors` says where."),
+    "internal": (500, "An error in the Logbook. It was logged with the request id in the header X-Request-ID."),
+    "unavailable": (503, "The database does not answer, or has no free connection. Try again."),
 }
 _OF_STATUS = {status: name for name, (status, _) in reversed(TYPES.items())}
 
 
 class LogbookError(Exception):
-    """What a client is told in one sentence; `kind` is a key of TYPES."""
+    """An error with one sentence for the client; `kind` is a key of TYPES."""
 
     kind: ClassVar[str]
     headers: ClassVar[dict[str, str]] = {}
 
 
 class UnauthorizedError(LogbookError):
-    """Nobody says who asks, or it is not true."""
+    """The request has no credentials, or wrong ones."""
 
     kind = "unauthorized"
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
 class ForbiddenError(LogbookError):
-    """Who asks may not do this."""
+    """The client is not allowed to do this."""
 
     kind = "forbidden"
 
 
 class NotFoundError(LogbookError):
-    """What was asked for is not there."""
+    """The requested object does not exist."""
 
     kind = "not-found"
 
 
 class ConflictError(LogbookError):
-    """What was asked for contradicts what is there."""
+    """The request contradicts stored data."""
 
     kind = "conflict"
 
 
 class KeyReusedError(LogbookError):
-    """An Idempotency-Key came with another body."""
+    """An Idempotency-Key was used before with another body."""
 
     kind = "idempotency-key-reused"
 
@@ -82,7 +82,7 @@ class KeyReusedError(LogbookError):
 def problem(
     kind: str, detail: str, *, headers: dict[str, str] | None = None, errors: list[dict[str, Any]] | None = None
 ) -> JSONResponse:
-    """An answer of a type from TYPES."""
+    """A response of a type from TYPES."""
     body = Problem(type=f"/problems/{kind}", title=_title(kind), status=TYPES[kind][0], detail=detail, errors=errors)
     if kind == "unavailable":
         headers = {"Retry-After": "1", **(headers or {})}
@@ -98,7 +98,7 @@ def _title(kind: str) -> str:
 
 
 def documented(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The answers of these types, as a route's `responses` in the OpenAPI document."""
+    """The error responses of these types, for a route's `responses` in the OpenAPI document."""
     found: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status, meaning = TYPES[kind]
@@ -121,7 +121,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        # Without the input: it may hold a secret, and need not be encodable.
+        # Without the input: it may contain a secret, or text that cannot be encoded.
         errors = [{key: item[key] for key in ("loc", "msg", "type")} for item in error.errors()]
         return problem("invalid-request", "The request is not valid.", errors=jsonable_encoder(errors))
 
@@ -139,20 +139,20 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(DBAPIError)
     async def database_away(_: Request, error: Exception) -> JSONResponse:
         if not is_outage(error):
-            raise error  # a mistake of ours
+            raise error  # an error in the Logbook itself
         log.warning("the database does not answer: %s", type(error).__name__)
         return problem("unavailable", "The database does not answer.")
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods of all routes at the request's path; Starlette names those of the first one."""
+    """The methods of all routes at the request's path. Starlette itself lists only those of the first route."""
     scopes = ({**request.scope, "method": method} for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"))
     routes = request.app.routes
     return [scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the database is away or has no connection left, rather than asked for something wrong."""
+    """Whether the database is unreachable or has no free connection, and the query itself is not the problem."""
     if not isinstance(error, DBAPIError):
         return isinstance(error, PoolTimeoutError)
     state = getattr(error.orig, "sqlstate", None) or ""

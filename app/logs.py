@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, for the app as for what it uses. Gunicorn's own lines look the same
+"""Log lines of the app and its libraries: one JSON object each. Gunicorn's own lines have the same format
 (roles/app/templates/gunicorn.conf.py.j2)."""
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pythonjsonlogger.json import JsonFormatter
 
 from app.settings import Settings
 
-# The request that is being answered; every line written meanwhile has it.
+# The id of the current request. Every line that is logged for the request has it.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 class JsonLines(JsonFormatter):
-    """time (UTC), level, logger, message, release, whatever a call passes as `extra`, and a traceback as `exc_info`."""
+    """Fields: time (UTC), level, logger, message, release, the values of `extra`, and a traceback as `exc_info`."""
 
     def __init__(self, release: str = "") -> None:
         super().__init__(
@@ -38,10 +38,10 @@ class JsonLines(JsonFormatter):
 
 
 def configure(settings: Settings) -> None:
-    """Have all that is logged, and all warnings, written to standard error as JSON lines.
+    """Write all log lines and warnings to standard error as JSON lines.
 
-    Loggers that have handlers of their own, as the server's do, keep them. At the level `debug` only the app tells
-    more: what libraries would tell there is for their developers, and may be data.
+    Loggers with handlers of their own, such as the server's, keep them. The level `debug` only applies to the app: the
+    debug lines of libraries are for their developers, and may contain data.
     """
     level = settings.log_level.upper()
     logging.config.dictConfig(

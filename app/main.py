@@ -21,19 +21,19 @@ from app.schemas.problem import Problem
 from app.settings import Settings, SettingsError, get_settings
 
 API = (deployments, services, figures, tokens)
-# What every route of the API may answer.
+# Error types that every route of the API may answer with.
 COMMON = errors.documented("bad-request", "unauthorized", "forbidden", "too-large", "invalid-request", "unavailable")
 
 DESCRIPTION = """\
-The record of what was deployed where, by whom, and how it ended. Every route under `/api/v1` wants a token:
-`Authorization: Bearer <token>`. The first one is made on the host, with `python -m app.tokens create`. Errors are
+The record of what was deployed where, by whom, and with which result. Every route under `/api/v1` needs a token:
+`Authorization: Bearer <token>`. Create the first token on the host, with `python -m app.tokens create`. Errors are
 problem details (RFC 9457).
 """
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """The engine lives as long as the worker that made it: connections do not survive a fork."""
+    """Each worker makes its own database engine, as connections do not survive a fork."""
     engine = make_engine(app.state.settings)
     metrics.watch_pool(engine)
     app.state.engine = engine
@@ -57,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
     )
     app.state.settings = settings
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # how FastAPI says to change the document
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # FastAPI documents this way to change it
     errors.install(app)
     for part in API:
         app.include_router(part.router, responses=COMMON)
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, with the schema of problem details, which no route returns as its model."""
+    """The OpenAPI document, plus the schema of problem details, which no route has as its response model."""
     if not app.openapi_schema:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -84,6 +84,6 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 try:
     app = create_app(get_settings())
 except SettingsError as error:
-    # One sentence, not a traceback: nobody who deploys needs to know where it was raised.
+    # One sentence instead of a traceback: the operator needs to know which variable is wrong, not where it was raised.
     logging.getLogger(__name__).critical("The Logbook cannot start: %s", error)
     sys.exit(3)

@@ -1,7 +1,7 @@
-"""What Prometheus is told, over all workers where there are several.
+"""Metrics for Prometheus, summed over all workers.
 
-Gunicorn's configuration sets PROMETHEUS_MULTIPROC_DIR before anything of the app is imported: from then on each worker
-keeps its numbers in files there, and whichever is asked adds them up. Without it there is one process, and no file.
+Gunicorn's configuration sets PROMETHEUS_MULTIPROC_DIR before the app is imported. Then each worker keeps its metrics in
+files there, and the worker that is asked adds them up. Without the variable there is one process and no file.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ BUILD = Gauge("logbook_build_info", "1, with what is running.", ["tag", "sha"], 
 
 
 def describe(settings: Settings) -> None:
-    """Say which release this is."""
+    """Set the metric with the release that is running."""
     BUILD.labels(settings.release_tag, settings.release_sha).set(1)
 
 
 def watch_pool(engine: AsyncEngine) -> None:
-    """Keep count of the engine's connections that are in use. Call it after all that may refuse a connection."""
-    # A gauge that asks the pool when it is read cannot be had: what is read is what workers have written down.
+    """Count the engine's connections that are in use. Call it after other listeners that may refuse a connection."""
+    # A gauge cannot ask the pool when it is read, as the values are read from the files that the workers have written.
     taken: set[object] = set()
     pool = engine.sync_engine.pool
 
@@ -56,13 +56,13 @@ def watch_pool(engine: AsyncEngine) -> None:
 
 
 def observe(method: str, route: str, status: int, seconds: float) -> None:
-    """Count a request that has been answered. All labels have to be from a bounded set."""
+    """Count a request that has been answered. All labels must come from a bounded set."""
     REQUESTS.labels(method, route, status).inc()
     DURATION.labels(method, route).observe(seconds)
 
 
 def read() -> bytes:
-    """All of it, in Prometheus' text format."""
+    """All metrics, in the text format of Prometheus."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

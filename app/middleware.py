@@ -1,4 +1,4 @@
-"""What is done around every request: a line in the log, a number in the metrics, and a limit to its body."""
+"""Middleware for every request: a log line, metrics, and a limit for its body."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ UNMATCHED = "unmatched"
 
 
 class RequestLog:
-    """One line and one count a request; the outermost of our own, so that nothing is answered without them.
+    """Logs and counts each request. It is the outermost middleware of the app, so that it sees every response.
 
-    An unhandled error ends here. Let through, the server would log it, which does not know the request's id; so it is
-    logged and answered here, once.
+    An unhandled error is logged and answered here, as the server would log it without the id of the request.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -59,19 +58,19 @@ class RequestLog:
         except Exception:
             known = {"method": method_of(scope), "route": route_of(scope), "request_id": request_id}
             log.exception("unhandled error", extra=known)
-            if not status:  # else the server sees an answer without an end, and closes the connection
-                await problem("internal", "Something went wrong here; it has been logged.")(scope, receive, answer)
+            if not status:  # otherwise the server notices that the response has no end, and closes the connection
+                await problem("internal", "An internal error occurred. It was logged.")(scope, receive, answer)
         finally:
             metrics.IN_FLIGHT.dec()
-            # Without a status it was cancelled, which the server answers with 500.
+            # A request without a status was cancelled. The server answers that with 500.
             _note(scope, status or 500, time.perf_counter() - started)
             logs.request_id.reset(token)
 
 
 class BodyLimit:
-    """Refuses a body of more than MAX_BODY bytes, by what it says of its length or else as soon as more have come.
+    """Refuses a body of more than MAX_BODY bytes, by its Content-Length or as soon as more bytes have arrived.
 
-    FastAPI has a limit too, but it is checked outside of all middleware and answers in plain text.
+    FastAPI has a limit as well, but checks it outside of all middleware, and answers in plain text.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -92,23 +91,23 @@ class BodyLimit:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > MAX_BODY:
-                raise HTTPException(413, TOO_LARGE)  # which FastAPI lets through to the handler of app/errors.py
+                raise HTTPException(413, TOO_LARGE)  # FastAPI passes it on to the handler of app/errors.py
             return message
 
         await self.app(scope, count, send)
 
 
 def method_of(scope: Scope) -> str:
-    """The request's method; any that nobody uses is `other`, so that clients cannot make up series."""
+    """The request's method, or `other` for an unknown one, so that clients cannot create new time series."""
     method: str = scope["method"]
     return method if method in METHODS else "other"
 
 
 def route_of(scope: Scope) -> str:
-    """The template of the route that took the request, never the path itself: `/api/v1/deployments/{deployment_id}`."""
-    # Of a route in a router that was included with a prefix only the context that FastAPI made knows all of the path.
+    """The template of the request's route, not its path: `/api/v1/deployments/{deployment_id}`."""
+    # For a router that was included with a prefix only FastAPI's own context has the whole path.
     route = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
-    if route is None and (endpoint := scope.get("endpoint")):  # all that Starlette's own routes and mounts leave
+    if route is None and (endpoint := scope.get("endpoint")):  # Starlette's own routes and mounts only set this
         route = next((known for known in scope["app"].routes if _target(known) is endpoint), None)
     return getattr(route, "path_format", None) or UNMATCHED
 
@@ -120,7 +119,7 @@ def _target(route: BaseRoute) -> object:
 def _note(scope: Scope, status: int, seconds: float) -> None:
     method, route = method_of(scope), route_of(scope)
     metrics.observe(method, route, status, seconds)
-    # Health checks come several a second while a deploy waits for them; one that fails is worth a line.
+    # There are several health checks per second during a deploy. Only failed ones are logged as INFO.
     level = logging.DEBUG if route.startswith("/health/") and status < 400 else logging.INFO
     extra = {
         "method": method,

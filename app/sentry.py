@@ -1,4 +1,4 @@
-"""Reports of unhandled errors to Sentry, where SENTRY_DSN says so. They hold no data of whoever asked."""
+"""Reports of unhandled errors to Sentry, if SENTRY_DSN is set. They contain no data about the client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sentry_sdk.utils import BadDsn
 
 from app.settings import Settings, SettingsError
 
-# Only what our code says and where: Sentry is told by whom it was asked neither in headers nor in local variables.
+# Only the error and its place in the code are reported: no headers, no local variables.
 NOTHING: DataCollectionUserOptions = {
     "user_info": False,
     "cookies": {"mode": "off"},
@@ -20,12 +20,12 @@ NOTHING: DataCollectionUserOptions = {
     "url_query_params": {"mode": "off"},
     "database_query_data": False,
     "queues": False,
-    "stack_frame_variables": False,  # one of them is the token that somebody sent
+    "stack_frame_variables": False,  # one of them is the client's token
 }
 
 
 def start(settings: Settings, **options: Any) -> None:
-    """Report from now on, or do nothing without a DSN. `options` are further ones of `sentry_sdk.init`."""
+    """Start reporting; does nothing without a DSN. `options` are more options for `sentry_sdk.init`."""
     dsn = settings.sentry_dsn.get_secret_value()
     if not dsn:
         return
@@ -39,8 +39,8 @@ def start(settings: Settings, **options: Any) -> None:
             **options,
         )
     except BadDsn:
-        raise SettingsError("SENTRY_DSN is not a DSN of Sentry; copy it from the project's settings there.") from None
+        raise SettingsError("SENTRY_DSN is not a DSN of Sentry; copy it from the settings of the project.") from None
 
 
 def _say_nothing(pending: int, timeout: float) -> None:
-    """Sentry's own writes to standard error at the end, and not in JSON."""
+    """Sentry's own callback would write to standard error at the exit, and not as JSON."""

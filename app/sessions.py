@@ -1,6 +1,6 @@
-"""Who has signed in to the page: a signed cookie that says which token was entered, and nothing else.
+"""Signing in to the page: a signed cookie with the id of the token that was entered.
 
-The token itself is not in it, and every visit asks whether it is still valid: revoking a token ends its visits.
+The token itself is not in the cookie. Every visit checks that the token is still valid, so revoking it ends its visits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LIFETIME = 30 * 24 * 3600  # seconds
 
 
 def token_id(request: Request) -> int | None:
-    """The id of the token that was entered; None without a cookie that we signed in the last 30 days."""
+    """The id of the token that was entered; None without a cookie that was signed in the last 30 days."""
     settings: Settings = request.app.state.settings
     try:
         found = _serializer(settings).loads(request.cookies.get(_name(request), ""), max_age=LIFETIME)
@@ -28,7 +28,7 @@ def token_id(request: Request) -> int | None:
 def start(request: Request, response: Response, token_id: int) -> None:
     settings: Settings = request.app.state.settings
     value = _serializer(settings).dumps(token_id)
-    # Lax, so that a link from a chat does not ask people to sign in again; what changes anything is a POST.
+    # Lax, so that people who follow a link from a chat do not have to sign in again. All changes are POST requests.
     response.set_cookie(
         _name(request), str(value), max_age=LIFETIME, path="/", secure=_secure(request), httponly=True, samesite="lax"
     )
@@ -45,10 +45,10 @@ def _serializer(settings: Settings) -> URLSafeTimedSerializer:
 
 
 def _secure(request: Request) -> bool:
-    """What the client speaks, as the proxy in front says it."""
+    """Whether the client uses HTTPS, as the proxy reports it."""
     return request.url.scheme == "https"
 
 
 def _name(request: Request) -> str:
-    # With this prefix browsers take the cookie from nobody but this very host, and only over HTTPS.
+    # With this prefix browsers accept the cookie only from this host, and only over HTTPS.
     return "__Host-logbook" if _secure(request) else "logbook"

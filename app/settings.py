@@ -1,4 +1,4 @@
-"""Typed settings, read from the environment once at the start (and from `.env` where there is one)."""
+"""Typed settings, read once at the start from the environment (and from `.env` if it exists)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Environment(StrEnum):
 
 
 class Settings(BaseSettings):
-    """What the app is told from outside. Production has no default for a secret and none for the database."""
+    """The settings of the app. In production there are no defaults for secrets and for the database."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
             _check_production(self)
         else:
             self.database_url = self.database_url or DEVELOPMENT_DATABASE
-            # Made anew at each start: whoever signed in before it has to do so again.
+            # A new key at each start: everybody has to sign in again after it.
             self.secret_key = self.secret_key or SecretStr(secrets.token_urlsafe(48))
         try:
             make_url(self.database_url)
@@ -62,7 +62,7 @@ def _check_production(settings: Settings) -> None:
     if len(key) < MINIMAL_KEY_LENGTH or len(set(key)) < 8:
         raise SettingsError(
             f"SECRET_KEY must be set to at least {MINIMAL_KEY_LENGTH} random characters when ENV=production. "
-            "Make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+            "Create one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
 
 

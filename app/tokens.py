@@ -1,4 +1,4 @@
-"""Tokens from the command line: the first one has to come from somewhere. `python -m app.tokens --help`."""
+"""Tokens from the command line, as the first one cannot be created with the API. `python -m app.tokens --help`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ PAGE = 100
 
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="python -m app.tokens", description="Makes and revokes the Logbook's tokens.")
+    root = argparse.ArgumentParser(prog="python -m app.tokens", description="Creates and revokes the Logbook's tokens.")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    added = commands.add_parser("create", help="make a token and print it, once")
-    added.add_argument("--name", required=True, help="whose it is, for example ci")
-    added.add_argument("--scope", required=True, choices=list(Scope), help="each includes those before it")
-    commands.add_parser("list", help="all tokens, without what is secret of them")
-    added = commands.add_parser("revoke", help="let a token open nothing any more")
-    added.add_argument("id", type=int, help="its number in the list")
+    added = commands.add_parser("create", help="create a token and print it; it is not shown again")
+    added.add_argument("--name", required=True, help="who uses it, for example ci")
+    added.add_argument("--scope", required=True, choices=list(Scope), help="each scope includes those before it")
+    commands.add_parser("list", help="list all tokens, without their secrets")
+    added = commands.add_parser("revoke", help="revoke a token: it is refused from now on")
+    added.add_argument("id", type=int, help="the number of the token in the list")
     return root
 
 
 async def _run(options: argparse.Namespace, session: AsyncSession) -> None:
     if options.command == "create":
         _, text = await tokens.create(session, TokenCreate(name=options.name, scope=options.scope))
-        await session.commit()  # before it is shown: one that was not stored would be worth nothing
+        await session.commit()  # before it is shown: a token that was not stored would not work
         print(text)
     elif options.command == "revoke":
         revoked = await tokens.revoke(session, options.id)
@@ -66,7 +66,7 @@ async def _main(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0, or 1 with one sentence about what went wrong."""
+    """Run a command; the exit code is 0, or 1 after one sentence that says what is wrong."""
     options = parser().parse_args(arguments)
     try:
         asyncio.run(_main(options))
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"--{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}.", file=sys.stderr)
     except DBAPIError as error:
         reason = str(error.orig).splitlines()[0]
-        print(f"The database cannot be asked ({reason}). Is it migrated? alembic upgrade head", file=sys.stderr)
+        print(f"The database query failed ({reason}). If it is not migrated yet: alembic upgrade head", file=sys.stderr)
     else:
         return 0
     return 1

@@ -1,4 +1,4 @@
-"""What the page shows, from what its URL asks for and what the services found. Pure functions."""
+"""The values that the page shows, from its URL and the results of the services. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.schemas.figures import Day
 WINDOWS = (7, 30, 90)  # days
 DEFAULT_WINDOW = 30
 SHORT = 8  # characters of a commit
-# In the order in which Slipway runs them; "warm" is what older versions of it call "start".
+# In the order in which Slipway runs them. "warm" is the name of "start" in older versions.
 PHASES = ("resolve", "stage", "migrate", "warm", "start", "switch", "watch", "drain", "prune")
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -28,7 +28,7 @@ _ENVIRONMENT: TypeAdapter[str] = TypeAdapter(Environment)
 
 @dataclass(frozen=True)
 class Query:
-    """What a URL asks for. What cannot be understood is left out, and `notes` says so."""
+    """The parameters of a URL. Invalid ones are ignored, and `notes` has a sentence for each of them."""
 
     service: str | None = None
     environment: str | None = None
@@ -54,7 +54,7 @@ class Query:
         return bool(self.service or self.environment or self.status or self.before)
 
     def url(self, **changes: Any) -> str:
-        """The URL of this view, or of one that differs in `changes`; that one begins with the newest deployment."""
+        """The URL of this view, or of one with `changes`, which begins with the newest deployment."""
         wanted = replace(self, **{"before": None, **changes}) if changes else self
         pairs = {
             "service": wanted.service,
@@ -69,16 +69,19 @@ class Query:
 
 def _window(text: str) -> int:
     if text not in map(str, WINDOWS):
-        raise ValueError("no window of ours")
+        raise ValueError("not one of the windows")
     return int(text)
 
 
 _FIELDS: dict[str, tuple[Any, str]] = {
-    "service": (_NAME.validate_python, "What the address says is no name of a service; this is all of them."),
-    "environment": (_ENVIRONMENT.validate_python, "What the address says is no name of an environment; this is all."),
-    "status": (Status, "An outcome is started, succeeded, failed or rolled_back; this is all of them."),
-    "days": (_window, f"Figures are of 7, 30 or 90 days; these are of {DEFAULT_WINDOW}."),
-    "before": (Cursor.parse, "The place in the timeline that the address names is none; this is its newest end."),
+    "service": (_NAME.validate_python, "The service in the URL is not a valid name, so all services are shown."),
+    "environment": (
+        _ENVIRONMENT.validate_python,
+        "The environment in the URL is not a valid name, so all environments are shown.",
+    ),
+    "status": (Status, "The status in the URL is not started, succeeded, failed or rolled_back, so all are shown."),
+    "days": (_window, f"The days in the URL are not 7, 30 or 90, so the figures are of {DEFAULT_WINDOW} days."),
+    "before": (Cursor.parse, "The position in the URL is not valid, so the newest deployments are shown."),
 }
 
 
@@ -89,7 +92,7 @@ class Running:
     environment: str
     version: str
     commit: str
-    hosts: tuple[str, ...]  # named ones
+    hosts: tuple[str, ...]  # without hosts that have no name
     count: int
     since: datetime
     actor: str
@@ -97,7 +100,7 @@ class Running:
 
 
 def running(live: Iterable[Deployment]) -> dict[str, list[Running]]:
-    """What is live, by service. A release counts as live from when its first host had it."""
+    """The live releases, by service. A release counts as live since its first host has it."""
     found: dict[str, list[Running]] = {}
     for (service, environment), deployments in groupby(live, key=lambda each: (each.service.name, each.environment)):
         releases: dict[tuple[str, str], list[Deployment]] = {}
@@ -119,12 +122,15 @@ def _ended(deployment: Deployment) -> datetime:
 
 
 def by_day(deployments: Iterable[Deployment]) -> list[tuple[date, list[Deployment]]]:
-    """Deployments by the day, in UTC, on which they started; in the order given."""
+    """Deployments grouped by the day (UTC) on which they started, in the given order."""
     return [(day, list(same)) for day, same in groupby(deployments, key=lambda each: each.started_at.date())]
 
 
 def phases(deployment: Deployment) -> list[tuple[str, float, float]]:
-    """Name, seconds and share of the longest, in the order in which Slipway goes; a database keeps none."""
+    """Name, seconds and share of the longest phase, in the order in which Slipway runs them.
+
+    They are sorted here, as PostgreSQL does not keep the order of an object's keys.
+    """
     order = {name: place for place, name in enumerate(PHASES)}
     found = sorted(deployment.phases.items(), key=lambda item: order.get(item[0], len(order)))
     longest = max((seconds for _, seconds in found), default=0)
@@ -132,7 +138,7 @@ def phases(deployment: Deployment) -> list[tuple[str, float, float]]:
 
 
 def every_day(days: Iterable[Day], since: date, until: date) -> list[Day]:
-    """A line for each day of a window, also for those on which nothing ended."""
+    """An entry for each day of a window, also for days on which no deployment ended."""
     known = {day.day: day for day in days}
     return [known.get(day) or Day(day=day) for day in _dates(since, until)]
 
@@ -142,7 +148,7 @@ def _dates(since: date, until: date) -> Iterator[date]:
 
 
 def duration(seconds: float | None) -> str:
-    """As people say it: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
+    """A duration for people: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 3 h."""
     if seconds is None:
         return "—"
     if seconds < 9.95:
@@ -156,7 +162,7 @@ def duration(seconds: float | None) -> str:
 
 
 def short_date(day: date, *, today: date) -> str:
-    """3 Nov; with the year where it is another one."""
+    """A date for people: 3 Nov, with the year if it is not this year."""
     return f"{day.day} {day:%b}" if day.year == today.year else f"{day.day} {day:%b %Y}"
 
 

@@ -1,1 +1,1 @@
-"""What Slipway costs beside doing the same by hand: measured in one run, on one host, in pairs."""
+"""Benchmarks: Slipway against a plain script, measured in pairs in one run on one host."""

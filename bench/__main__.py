@@ -1,4 +1,4 @@
-"""`make bench`: the parts, or those that are named, and a table of what they found."""
+"""`make bench`: runs all parts, or the given ones, and prints a table of the results."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> int:
-    """Run the parts on a fresh host; 1 with a sentence when one of them could not be measured."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="What Slipway costs beside a script.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all without one")
-    parser.add_argument("--keep", action="store_true", help="leave the host as it is at the end")
+    """Run the parts on a new host; the exit code is 1, after a sentence, when a part could not be measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Compares Slipway with a plain script.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--keep", action="store_true", help="do not remove the host at the end")
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
-        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    # Whoever ends the run early gets its hosts removed, too.
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; use {', '.join(PARTS)}")
+    # The hosts are also removed when the run is terminated early.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     stand = Stand()
     found: dict[str, list[Figure]] = {}
@@ -38,7 +38,7 @@ def main() -> int:
     try:
         need({"git": "git", "ssh": "openssh-client", "ssh-keygen": "openssh-client"})
         ensure()
-        say("==> a fresh host")
+        say("==> a new host")
         stand.set_up()
         for name in options.parts or PARTS:
             say(f"==> {name}")

@@ -1,4 +1,4 @@
-"""What was measured, in numbers: medians, ratios, and whether a target is met."""
+"""The results: medians, ratios, and whether a target is met."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 @dataclass
 class Figure:
-    """One line of the table: a quantity, its baseline from the same run where there is one, and its target.
+    """One line of the table: the measured values, the baseline from the same run if there is one, and the target.
 
-    `target` limits the ratio to the baseline, or the value itself (its median) where there is no baseline;
-    with `at_least` it is a lower limit.
+    `target` is the upper limit of the ratio to the baseline, or of the median if there is no baseline. With `at_least`
+    it is a lower limit.
     """
 
     name: str
@@ -26,21 +26,21 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """Of the medians; None without a baseline, or with one of zero."""
+        """The ratio of the medians; None without a baseline, or if it is zero."""
         if not self.baseline or not (below := statistics.median(self.baseline)):
             return None
         return statistics.median(self.values) / below
 
     @property
     def best_ratio(self) -> float | None:
-        """Of the minima, which other work on the machine blurs least."""
+        """The ratio of the minima, on which other work on the machine has the least influence."""
         if not self.baseline or not min(self.baseline):
             return None
         return min(self.values) / min(self.baseline)
 
     @property
     def is_met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the target is met; None if there is no target."""
         measured = self.ratio if self.baseline else statistics.median(self.values)
         if self.target is None or measured is None:
             return None
@@ -60,18 +60,18 @@ class Figure:
 
 
 def percentile(values: Iterable[float], percent: float) -> float:
-    """The smallest value that `percent` per cent of all do not exceed; NaN of none."""
+    """The smallest value that `percent` per cent of the values do not exceed; NaN if there are no values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else math.nan
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """How much y grows with each x, by least squares: what one more host costs."""
+    """The slope of y over x, by least squares: the cost of one more host."""
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """The figures as lines of text: median (from-to), the same of the baseline, ratio (of minima), target, verdict."""
+    """The table: median (minimum-maximum), the same of the baseline, ratio (of minima), target, result."""
     rows = [("", "measured", "baseline", "ratio (minima)", "target", "")]
     for figure in figures:
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f} ({figure.best_ratio or math.nan:.2f})"

@@ -1,4 +1,4 @@
-"""Several hosts: copies of the first one, as provisioning eight would only measure the machine below them."""
+"""Several hosts: copies of the first one, as provisioning eight would only measure the machine that they share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ IMAGE = "slipway-bench:copy"
 
 @contextmanager
 def copies(stand: Stand, count: int) -> Iterator[None]:
-    """So many copies of the host in the inventory, serving what it serves; they are gone afterwards."""
+    """Add `count` copies of the host to the inventory, with the same live release; they are removed afterwards."""
     hosts = [Host(f"{stand.host.name}-{number}") for number in range(1, count + 1)]
     say(f"  copying the host {count} times")
-    # Without the neighbour, whose processes nobody asks here.
+    # The copies do not need the app `baseline`.
     stand.host.exec("systemctl", "disable", "--quiet", "slipway-recover@baseline.service")
     run("docker", "commit", "--change", "CMD /sbin/init", stand.host.name, IMAGE)
     try:
         for number, host in enumerate(hosts, 1):
-            host.down()  # what an interrupted run left
+            host.down()  # left by an interrupted run
             port = SSH_PORT + 10 + number
             run("docker", "run", "--detach", "--name", host.name, "--hostname", host.name, *FLAGS, *cgroup_flags(),
                 "--publish", f"127.0.0.1:{port}:22", IMAGE, "/sbin/init")  # fmt: skip

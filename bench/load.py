@@ -1,4 +1,4 @@
-"""What load generators and logs say, as numbers."""
+"""Numbers from the output of load generators and from logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Window = tuple[float, float]  # seconds since the epoch, from and to
 
 @dataclass(frozen=True)
 class Wrk:
-    """What `wrk` has counted: answers, errors of sockets (timeouts among them), and answers other than 2xx or 3xx."""
+    """The counts of `wrk`: answers, socket errors (including timeouts), and answers other than 2xx or 3xx."""
 
     requests: int
     socket_errors: int
@@ -26,7 +26,7 @@ class Wrk:
 
 
 def read_wrk(output: str) -> Wrk:
-    """The counts in wrk's report; ValueError when it is none."""
+    """The counts in wrk's report; ValueError when the output has no report."""
     if not (requests := re.search(r"(\d+) requests in", output)):
         raise ValueError(f"wrk did not end with a report: {output[-500:]}")
     sockets = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
@@ -35,7 +35,7 @@ def read_wrk(output: str) -> Wrk:
 
 
 def read_h2load(output: str) -> float:
-    """Requests a second in h2load's report; ValueError when it is none, or when not all succeeded."""
+    """Requests per second in h2load's report; ValueError when there is no report, or not all requests succeeded."""
     rate = re.search(r"finished in .*?, ([\d.]+) req/s", output)
     counts = re.search(r"requests: (\d+) total, .* (\d+) succeeded", output)
     if not rate or not counts or counts[1] != counts[2]:
@@ -44,7 +44,7 @@ def read_h2load(output: str) -> float:
 
 
 def read_access_log(lines: Iterable[str], user_agent: str = "") -> list[tuple[float, float]]:
-    """Of each request its end (seconds since the epoch, whole ones) and how long it took (milliseconds)."""
+    """For each request its end (whole seconds since 1970) and its duration (milliseconds)."""
     found = []
     for line in lines:
         entry = json.loads(line)
@@ -54,7 +54,7 @@ def read_access_log(lines: Iterable[str], user_agent: str = "") -> list[tuple[fl
 
 
 def windows(journal: Iterable[Mapping[str, Any]], first: str, last: str) -> list[Window]:
-    """From the beginning of phase `first` to the end of phase `last`, of each deployment that has both."""
+    """The time from the start of phase `first` to the end of phase `last`, for each deployment that has both."""
     began: dict[str, float] = {}
     found = []
     for line in journal:
@@ -67,7 +67,7 @@ def windows(journal: Iterable[Mapping[str, Any]], first: str, last: str) -> list
 
 
 def split(requests: Iterable[tuple[float, float]], within: Iterable[Window]) -> tuple[list[float], list[float]]:
-    """How long requests took inside and outside of the windows; the log has whole seconds, so windows are widened."""
+    """The durations of requests inside and outside of the windows, which are widened to the log's whole seconds."""
     seconds = {second for begin, end in within for second in range(int(begin), int(end) + 1)}
     inside: list[float] = []
     outside: list[float] = []

@@ -1,4 +1,4 @@
-"""The parts of the benchmark. Each measures its own pairs and says what it found."""
+"""The parts of the benchmark. Each measures its own pairs and returns the figures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hosts.container_runtime import HostError, run, say
 REPEATS = 5
 CUTOVERS = 100
 REQUESTS = 100_000
-CONNECTIONS, WAIT_MS = 16, 40  # up to 400 requests a second: a load, and no test of endurance
-LOAD_SECONDS = 1500  # at most, whatever happens
+CONNECTIONS, WAIT_MS = 16, 40  # up to 400 requests per second: a load, but not a stress test
+LOAD_SECONDS = 1500  # at most
 RATE_REQUESTS = 10_000
 
 
 def deploys(stand: Stand) -> list[Figure]:
-    """(a) and (c): a deploy with a pending migration and with none, each a version that was never built."""
+    """(a) and (c): a deploy with a pending migration and one without, each of a version that was not built before."""
     figures = []
     for migration, target in ((True, 1.5), (False, 1.3)):
         kind = "with a migration" if migration else "without one"
@@ -42,8 +42,8 @@ def deploys(stand: Stand) -> list[Figure]:
 
 
 def _phases(stand: Stand, deployments: int) -> list[Figure]:
-    """What the engine spent on each phase of the last deployments, and on all of them together; the rest of the time
-    is Ansible's, SSH's, and the start of the engine for each command."""
+    """The engine's time for each phase of the last deployments, and for all phases together. The rest of the time is
+    spent by Ansible, by SSH, and by the start of the engine for each command."""
     journal = stand.journal()
     measured = list(dict.fromkeys(line["deployment"] for line in journal))[-deployments:]
     seconds: dict[str, list[float]] = {}
@@ -60,7 +60,7 @@ def _phases(stand: Stand, deployments: int) -> list[Figure]:
 
 
 def rollbacks(stand: Stand) -> list[Figure]:
-    """(b) and (c): to the version before, and back to the newer one, in turns."""
+    """(b) and (c): rollbacks to the version before and to the newer one, in turns."""
     tags = [stand.version(migration=False) for _ in range(2)]
     for tag in tags:
         for app in NAMES:
@@ -97,10 +97,10 @@ def site(stand: Stand) -> list[Figure]:
 
 
 def cutovers(stand: Stand) -> list[Figure]:
-    """(e): deploys and rollbacks of releases that are built, by the engine over SSH, under a steady load of POST.
+    """(e): deploys and rollbacks of releases that are built already, under a steady load of POST requests.
 
-    wrk counts what failed. When a request ended, and how long it took, comes from Nginx's access log; when a cutover
-    was, from the engine's journal.
+    wrk counts failed requests. The end and the duration of each request come from Nginx's access log, the times of the
+    cutovers from the engine's journal.
     """
     tags = [stand.version(migration=False) for _ in range(2)]
     for tag in tags:
@@ -120,7 +120,7 @@ def cutovers(stand: Stand) -> list[Figure]:
             time.sleep(2)
             for done in range(1, CUTOVERS + 1):
                 _engine(stand, f"deploy logbook {newest}" if done % 2 else "rollback logbook")
-                # Each cutover gets its share of the requests, and there is time that no cutover is in.
+                # Each cutover gets its share of the requests, and there is time without a cutover.
                 time.sleep(1)
                 while (sent := _requests(stand, log)) < REQUESTS * done / CUTOVERS and running.poll() is None:
                     time.sleep(0.5)
@@ -136,7 +136,7 @@ def cutovers(stand: Stand) -> list[Figure]:
     requests = load.read_access_log(stand.host.exec("cat", log).splitlines())
     journal = stand.journal()[known:]
     during, otherwise = load.split(requests, load.windows(journal, "switch", "drain"))
-    _, without_deploys = load.split(requests, load.windows(journal, "warm", "drain"))
+    _, without_deploys = load.split(requests, load.windows(journal, "start", "drain"))
     return [
         Figure(
             "cutovers under load", "", [len(load.windows(journal, "switch", "drain"))], target=CUTOVERS, at_least=True
@@ -162,11 +162,11 @@ def _engine(stand: Stand, command: str) -> None:
 
 
 def _requests(stand: Stand, log: str) -> int:
-    """How many of an access log's requests were wrk's, which gives no name: the engine's probes are not the load."""
+    """The number of wrk's requests in an access log. wrk sends no user agent, unlike the engine's probes."""
     return int(stand.host.exec("grep", "--count", "--fixed-strings", '"user_agent":""', log, check=False))
 
 
-RATES = (  # what is asked, its path, how many a second are wanted, and more options of h2load
+RATES = (  # name, path, target per second, and more options for h2load
     ("a small answer", "/health/live", None, ""),
     ("read: a page of one deployment", "/api/v1/deployments?limit=1", 1500, ""),
     ("read: what is live", "/api/v1/deployments/live", None, ""),
@@ -180,7 +180,7 @@ RATES = (  # what is asked, its path, how many a second are wanted, and more opt
 
 
 def rates(stand: Stand) -> list[Figure]:
-    """(f): requests a second through Nginx with TLS, and of Gunicorn's bare socket; h2load asks both, over HTTP/1.1."""
+    """(f): requests per second through Nginx with TLS, and to Gunicorn's socket directly; h2load, with HTTP/1.1."""
     figures = []
     for name, path, wanted, options in RATES:
         through: list[float] = []
@@ -192,16 +192,16 @@ def rates(stand: Stand) -> list[Figure]:
                 to = f"'https://127.0.0.1{path}'" if where is through else (
                     f"--base-uri unix:/srv/logbook/live/http.sock 'http://127.0.0.1{path}'")  # fmt: skip
                 where.append(load.read_h2load(stand.host.exec("sh", "-c", f"{ask} {to}")))
-            say(f"  {name}: {through[-1]:,.0f} a second through nginx and TLS, {bare[-1]:,.0f} bare")
+            say(f"  {name}: {through[-1]:,.0f}/s through Nginx with TLS, {bare[-1]:,.0f}/s to the socket directly")
         figures += [
-            Figure(f"requests a second, {name}", "/s", through, target=wanted, at_least=True),
-            Figure("  of the bare socket", "/s", through, bare),
+            Figure(f"requests per second, {name}", "/s", through, target=wanted, at_least=True),
+            Figure("  ratio to the socket directly", "/s", through, bare),
         ]
     return figures
 
 
 def hosts(stand: Stand) -> list[Figure]:
-    """(g): a version that was never built, to 1, 2, 4 and 8 hosts; they are containers that share this machine."""
+    """(g): a deploy of a version that was not built before, to 1, 2, 4 and 8 hosts: containers on this machine."""
     figures, points = [], []
     with fleet.copies(stand, max(fleet.SIZES) - 1):
         names = [stand.host.name, *stand.others]
@@ -223,7 +223,7 @@ def hosts(stand: Stand) -> list[Figure]:
 
 
 def _in_turns(turn: int) -> list[str]:
-    """Both apps, each first as often as the other."""
+    """Both apps, each of them first in every second turn."""
     return list(NAMES) if turn % 2 == 0 else list(reversed(NAMES))
 
 

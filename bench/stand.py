@@ -1,4 +1,4 @@
-"""The stand: a host with two apps from one repository, `logbook` for Slipway and `baseline` for the script."""
+"""The test bench: a host with two apps from one repository, `logbook` for Slipway and `baseline` for the script."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ SCRIPT = Path(__file__).with_name("script.sh")
 SSH_PORT, HTTPS_PORT = 23022, 23443
 POLL_SECONDS = 0.02
 ORIGIN = "/srv/baseline-origin.git"
-# A name of its own for each, so that both are reached through the same Nginx.
+# Each app has its own domain, so that both can be reached through the same Nginx.
 NAMES = {"logbook": "127.0.0.1", "baseline": "localhost"}
 
-# What a write is, and where the host keeps it for the load generators.
+# The body of a write request, and its file on the host for the load generators.
 BODY = "/srv/deployment.json"
 DEPLOYMENT = {
     "service": "bench",
@@ -43,7 +43,7 @@ DEPLOYMENT = {
     "actor": "bench",
 }
 
-MIGRATION = '''"""A table more, as the benchmark wants something to migrate."""
+MIGRATION = '''"""One more table, so that the benchmark has a migration to run."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -65,8 +65,8 @@ def downgrade() -> None:
 
 @dataclass(frozen=True)
 class Timed:
-    """A command that ran: seconds to its end, seconds of processor time with its children, seconds to the first answer
-    of the new version from outside (None where nobody looked), and what it printed."""
+    """A command that was run: its seconds, its seconds of processor time with its children, the seconds until the new
+    version first answered from outside (None if that was not measured), and its output."""
 
     seconds: float
     cpu: float
@@ -76,7 +76,7 @@ class Timed:
 
 @dataclass
 class Stand:
-    """The host, the repository and the inventory. `others` are further hosts for logbook alone, by port of SSH."""
+    """The host, the repository and the inventory. `others` are more hosts, only for logbook, with their SSH ports."""
 
     host: Host = field(default_factory=lambda: Host("slipway-bench", "13", {SSH_PORT: 22, HTTPS_PORT: 443}))
     others: dict[str, int] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Stand:
         return STATE / "repository"
 
     def set_up(self) -> None:
-        """A fresh host with both apps, provisioned, and live with the same first version."""
+        """Create a new host, provision it, and deploy the same first version of both apps."""
         self.host.down()
         shutil.rmtree(STATE, ignore_errors=True)
         STATE.mkdir(parents=True)
@@ -99,7 +99,7 @@ class Stand:
         self.declare()
         self.play("site.yml")
         self.trust()
-        # Where the script fetches from, as cheaply as can be; of the user that does, as git wants it.
+        # The repository from which the script fetches. It must belong to the user that fetches, or git refuses it.
         self.host.exec("install", "--directory", "--owner=baseline_build", ORIGIN)
         self._as_builder("git", "init", "--quiet", "--bare", ORIGIN)
         scratch.update(self.repository)
@@ -109,7 +109,7 @@ class Stand:
         self._open_logbook()
 
     def _open_logbook(self) -> None:
-        """A token of the app's, a service to record deployments of, and the body and headers to do it with."""
+        """Create a token of the app and a service, and write the body of the requests that record deployments."""
         create = "python -m app.tokens create --name bench --scope write"
         self.token = self.host.exec("slipway", "run", "logbook", "--", *create.split())
         service = {"name": "bench", "repository_url": "https://git.example.com/bench"}
@@ -119,12 +119,12 @@ class Stand:
         self.host.exec("sh", "-c", f"cat > {BODY}", stdin=json.dumps(DEPLOYMENT))
 
     def declare(self, apps: Iterable[str] = NAMES) -> None:
-        """Write the inventory, with these apps, and the known hosts."""
+        """Write the inventory with these apps, and known_hosts."""
         names = {self.host.name: SSH_PORT, **self.others}
         app = {
             "repository": str(self.repository),
             "https_port": HTTPS_PORT,
-            "watch_seconds": 0,  # the script does not watch either; see docs/performance.md
+            "watch_seconds": 0,  # the script has no watch either; see docs/performance.md
             "env": {"SECRET_KEY": "of-the-benchmark-0123456789abcdefghijklmnopqrstuvwxyz"},
         }
         variables = {
@@ -134,23 +134,23 @@ class Stand:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE / 'known_hosts'}",
             "apps": {name: {**app, "domains": [NAMES[name]]} for name in apps},
             "host_ca_certificates": [name for name in ["/etc/ssl/certs/ca-certificates.crt"] if Path(name).exists()],
-            "host_packages": ["curl", "nghttp2-client", "wrk"],  # what the script asks with, and the load generators
+            "host_packages": ["curl", "nghttp2-client", "wrk"],  # curl for the script, and the load generators
             "certificate_ca_fetch_to": f"{STATE}/{{{{ inventory_hostname }}}}.crt",
             "postgresql_shared_buffers_percent": 1,  # up to eight hosts share this machine
         }
         hosts = {name: {"ansible_port": port} for name, port in names.items()}
         (STATE / "inventory.yml").write_text(yaml.safe_dump({"local": {"hosts": hosts, "vars": variables}}))
-        # The other hosts are copies of the first one, keys and all.
+        # The other hosts are copies of the first one, with the same keys.
         (STATE / "known_hosts").write_text("".join(self.host.known_host_line(port) for port in names.values()))
 
     def trust(self) -> None:
-        """Take the host's authority for the client outside."""
+        """Trust the host's certificate authority in the client outside."""
         shutil.copy(STATE / f"{self.host.name}.crt", STATE / "ca.crt")
 
     # Versions
 
     def version(self, *, migration: bool) -> str:
-        """Tag one more version, with a migration that is pending or with none; on the host's origin as well."""
+        """Tag one more version, with or without a new migration, also in the script's repository on the host."""
         self.versions += 1
         tag = f"v1.{self.versions}.0"
         (self.repository / "app/version.txt").write_text(f"{tag}\n")
@@ -162,7 +162,7 @@ class Stand:
         scratch.git(self.repository, "add", "--all")
         scratch.git(self.repository, "commit", "--quiet", "--message", tag)
         scratch.git(self.repository, "tag", "--annotate", tag, "--message", tag)
-        # By hand, a push by the developer: outside of what is measured.
+        # With the script a developer pushes the tag. That is not measured.
         bundle = STATE / "tag.bundle"
         scratch.git(self.repository, "bundle", "create", "--quiet", str(bundle), tag)
         run("docker", "cp", "--quiet", bundle, f"{self.host.name}:/srv/{tag}.bundle")
@@ -179,19 +179,19 @@ class Stand:
     # What is measured
 
     def deploy(self, app: str, tag: str) -> Timed:
-        """Deploy a version, the app's own way."""
+        """Deploy a version, with Slipway or with the script."""
         if app == "baseline":
             return self.script("deploy", tag, expected=tag)
         return self.play("deploy.yml", "-e", "app=logbook", "-e", f"version={tag}", expected=tag)
 
     def roll_back(self, app: str, tag: str) -> Timed:
-        """Return to a version, the app's own way."""
+        """Roll back to a version, with Slipway or with the script."""
         if app == "baseline":
             return self.script("rollback", expected=tag)
         return self.play("rollback.yml", "-e", "app=logbook", "-e", f"version={tag}", expected=tag)
 
     def play(self, playbook: str, *arguments: str, limit: str = "", expected: str | None = None) -> Timed:
-        """Run a playbook as a person would, from the repository's root."""
+        """Run a playbook as an operator would, from the root of the repository."""
         program = Path(sys.executable).with_name("ansible-playbook")
         limit = limit or self.host.name
         command = [str(program), "-i", str(STATE / "inventory.yml"), playbook, "-l", limit, *arguments]
@@ -203,7 +203,7 @@ class Stand:
         return self._time(command, "baseline", expected, directory=STATE, stdin=SCRIPT)
 
     def ssh(self, *command: str) -> list[str]:
-        """A command on the host, over a connection that is kept as Ansible keeps its own. Run it in STATE."""
+        """The ssh command for a command on the host; like Ansible it keeps the connection. Run it in STATE."""
         return ["ssh", "-i", "key", "-p", str(SSH_PORT), "-o", "UserKnownHostsFile=known_hosts",
                 "-o", "ControlMaster=auto", "-o", "ControlPath=%C", "-o", "ControlPersist=60s",
                 f"{USER}@127.0.0.1", *command]  # fmt: skip
@@ -233,7 +233,7 @@ class Stand:
 
     @contextmanager
     def _watching(self, app: str, expected: str | None) -> Iterator[list[float]]:
-        """Ask the site from outside, all the time; when `expected` answers first is put in a list."""
+        """Poll the site from outside. The list gets the time when the version `expected` first answers."""
         seen: list[float] = []
         if expected is None:
             yield seen

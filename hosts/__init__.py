@@ -1,1 +1,1 @@
-"""Local systemd hosts in containers, for the demo and the tests: what a VM is, without a VM."""
+"""Local systemd hosts in containers, for the demo and the tests. They behave like VMs."""

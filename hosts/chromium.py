@@ -1,4 +1,4 @@
-"""Chromium, for tests that look at the app's page as people see it. `products` installs it."""
+"""Chromium, for tests of the app's page in a browser. `products` installs it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 
 def program() -> Path | None:
-    """The browser's program; None when there is none."""
+    """The path of the browser; None if it is not installed."""
     found = shutil.which("chromium")
     return Path(found) if found else None

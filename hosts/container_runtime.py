@@ -1,4 +1,4 @@
-"""The container engine: finds the one that answers, or brings one."""
+"""The container engine: uses one that is running, or starts or installs Docker."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ START_SECONDS = 60
 
 
 class HostError(Exception):
-    """What stands in the way of a host, in one sentence that says what to do."""
+    """Why a host cannot be used, as one sentence that says what to do."""
 
 
 def say(message: str) -> None:
-    """Progress goes to standard error, so that output can be read by programs."""
+    """Print progress to standard error, so that programs can read standard output."""
     print(message, file=sys.stderr, flush=True)
 
 
 def run(*command: str | Path, check: bool = True, stdin: str | None = None) -> str:
-    """Standard output of a command; HostError with its last line of errors when it fails."""
+    """Standard output of a command; HostError with the last line of standard error when it fails."""
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, input=stdin, errors="replace"
     )
@@ -34,14 +34,14 @@ def run(*command: str | Path, check: bool = True, stdin: str | None = None) -> s
 
 
 def answers() -> bool:
-    """Whether a daemon answers to `docker`."""
+    """Whether a Docker daemon answers."""
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
 
 
 def ensure() -> None:
-    """Make sure that a container engine answers: use it, start it, or, as root on Debian, install it."""
+    """Make sure that a container engine is running: start it, or, as root on Debian, install it first."""
     if answers():
         return
     if shutil.which("dockerd") is None:
@@ -52,7 +52,7 @@ def ensure() -> None:
 
 
 def install(*packages: str) -> None:
-    """Install Debian packages; HostError that names them where this user or system cannot."""
+    """Install Debian packages; HostError that names them if this user or system cannot do that."""
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise HostError(
             f"{' and '.join(packages)} is missing. Install it (on Debian: apt-get install {' '.join(packages)})."
@@ -68,13 +68,13 @@ def install(*packages: str) -> None:
 
 
 def need(packages: Mapping[str, str]) -> None:
-    """Make sure that programs are there, by the Debian packages that have them."""
+    """Make sure that programs are installed. `packages` has the Debian package of each program."""
     if absent := [package for program, package in packages.items() if shutil.which(program) is None]:
         install(*dict.fromkeys(absent))
 
 
 def _start() -> None:
-    """Start the daemon: through systemd where that runs, else by hand, to live on after us."""
+    """Start the daemon: with systemd if that is running, otherwise as a process that outlives this one."""
     by_systemd = Path("/run/systemd/system").is_dir()
     if by_systemd:
         run("systemctl", "start", "docker")
@@ -83,7 +83,7 @@ def _start() -> None:
     for second in range(START_SECONDS):
         if answers():
             return
-        # Again, as a daemon that is still on its way out keeps the next one from starting; one that runs is left alone.
+        # Tried again, as a daemon that is still stopping keeps the next one from starting.
         if second % 10 == 0 and not by_systemd:
             _fork_daemon()
         time.sleep(1)
@@ -93,14 +93,14 @@ def _start() -> None:
 def _fork_daemon() -> None:
     _forget_dead(Path("/var/run/docker.pid"), "dockerd")
     _forget_dead(Path("/var/run/docker/containerd/containerd.pid"), "containerd")
-    with Path("/tmp/dockerd.log").open("ab") as log:  # noqa: S108  # of root, on a machine without systemd
-        # Forked away: it is nobody's child whom anybody would have to wait for.
+    with Path("/tmp/dockerd.log").open("ab") as log:  # noqa: S108  # used by root, on a machine without systemd
+        # Forked, so that it is not a child of this process.
         command = ["setsid", "--fork", "dockerd"]
         subprocess.run(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, check=True)
 
 
 def _forget_dead(pid_file: Path, program: str) -> None:
-    """Remove the PID file that a killed daemon left: its number may be another process's by now, or a zombie's."""
+    """Remove the PID file of a killed daemon: now its number may belong to another process, or to a zombie."""
     try:
         stat = Path(f"/proc/{int(pid_file.read_text())}/stat").read_text()  # "pid (program) state ..."
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The demo: one host, provisioned and deployed to as a VM would be, with this work tree as its first version."""
+"""The demo: one host, provisioned and deployed to like a VM, with this work tree as its first version."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ SSH_PORT, HTTP_PORT, HTTPS_PORT = 8022, 8080, 8443
 HOST = Host("slipway-demo", "13", {SSH_PORT: 22, HTTP_PORT: 80, HTTPS_PORT: 443})
 
 TOKEN = STATE / "logbook-token"
-NONE_WAITS = "none waits."
+NONE_WAITS = "none is waiting."  # how the result of `slipway report` ends
 
 NEXT = f"""
 The Logbook shows its own deploys at https://127.0.0.1:{HTTPS_PORT}/ (its API at /docs). Try next:
 
   curl --cacert .demo/ca.crt https://127.0.0.1:{HTTPS_PORT}/health/ready
-  . .venv/bin/activate                            # ansible-playbook and its friends
+  . .venv/bin/activate                            # puts ansible-playbook into PATH
   make demo-release                               # after an edit: tags the work tree as the next version
   ansible-playbook deploy.yml -l local            # deploys the newest tag
-  ansible-playbook rollback.yml -l local          # and returns to the one before
-  ansible-playbook status.yml -l local            # what is live, and how it fares
-  make demo-down                                  # removes all of it
+  ansible-playbook rollback.yml -l local          # rolls back to the release before
+  ansible-playbook status.yml -l local            # shows what is live, and its state
+  make demo-down                                  # removes the demo
 """
 
 
 def up() -> None:
-    """Bring the demo up, or find it up; prints the seconds that each stage took."""
+    """Start the demo, unless it is running already; prints the seconds that each stage took."""
     stages: dict[str, float] = {}
     with _stage(stages, "container engine"):
         need({"git": "git", "ssh": "openssh-client", "ssh-keygen": "openssh-client"})
@@ -65,14 +65,14 @@ def up() -> None:
 
 
 def _report() -> None:
-    """Report the deploys to the Logbook that they have installed. Its token can only be made now that it runs."""
+    """Report the deploys to the Logbook that they installed. A token can be created only now that it is running."""
     if _reported().endswith(NONE_WAITS):
         return
     create = "python -m app.tokens create --name slipway --scope write"
     token = HOST.exec("slipway", "run", "logbook", "--", *create.split()).splitlines()[-1]
     TOKEN.touch(mode=0o600)
     TOKEN.write_text(token)
-    # As site.yml would write it, which finds nothing to change there the next time: it takes seconds, this none.
+    # The same file as site.yml would write, without the seconds that site.yml takes.
     HOST.exec("sh", "-c", "umask 077; cat > /etc/slipway/logbook.logbook-token", stdin=token)
     said = _reported()
     if not said.endswith(NONE_WAITS):
@@ -80,16 +80,16 @@ def _report() -> None:
 
 
 def _reported() -> str:
-    """What `slipway report` says on the host."""
+    """The output of `slipway report` on the host."""
     return HOST.exec("slipway", "report", "logbook", check=False)
 
 
 def release() -> None:
-    """Tag the work tree as the next version, for deploy.yml to take."""
+    """Tag the work tree as the next version, so that deploy.yml can deploy it."""
     if not REPOSITORY.is_dir():
         raise HostError("There is no demo. Start it with `make demo`.")
     if not scratch.update(REPOSITORY):
-        print(f"The work tree is what {_tags()[-1]} has; edit something first.")
+        print(f"The work tree is the same as {_tags()[-1]}. Change something first.")
         return
     print(f"{_newest_version(changed=True)} is tagged. Deploy it: ansible-playbook deploy.yml -l local")
 
@@ -99,7 +99,7 @@ def down() -> None:
     if shutil.which("docker"):
         HOST.down()
     shutil.rmtree(STATE, ignore_errors=True)
-    print("The demo is gone.")
+    print("The demo was removed.")
 
 
 def _tags() -> list[str]:

@@ -1,4 +1,4 @@
-"""A host: a container that boots systemd, is reached over SSH, and publishes its ports on 127.0.0.1 only."""
+"""A host: a container that boots systemd, has an SSH server, and publishes its ports on 127.0.0.1 only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hosts.container_runtime import HostError, ensure, run, say
 BOOT_SECONDS = 60
 USER = "ops"
 
-# What systemd needs of a container; --privileged would want more than some machines have to give.
+# The rights that systemd needs in a container. Some machines do not allow all that --privileged asks for.
 FLAGS = (
     *("--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
@@ -24,9 +24,9 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Host:
-    """One host by its container's name. `ports` maps a port of 127.0.0.1 to one of the host.
+    """One host, by the name of its container. `ports` maps a port of 127.0.0.1 to a port of the host.
 
-    `image` is one that `keep_as` made, to start from in place of a plain Debian.
+    `image` is an image from `keep_as` to start from, in place of plain Debian.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Host:
         return self._inspect("{{.State.Running}}") == "true"
 
     def up(self) -> bool:
-        """Have the host booted; True when it was made now, False when it was there."""
+        """Make sure that the host is booted; True if it was created now, False if it existed."""
         ensure()
         made = not self.exists()
         if made:
@@ -52,17 +52,17 @@ class Host:
         return made
 
     def down(self) -> None:
-        """Remove the host and all that it held; nothing when there is none."""
+        """Remove the host and its data, if it exists."""
         if self.exists():
             run("docker", "rm", "--force", "--volumes", self.name)
 
     def keep_as(self, image: str) -> None:
-        """Stop the host, and keep what is on its disk as an image."""
+        """Stop the host, and save its disk as an image."""
         run("docker", "stop", "--time", "30", self.name)
         run("docker", "commit", self.name, image)
 
     def reboot(self) -> None:
-        """As pulling the plug gently: everything stops, /run and /tmp come up empty."""
+        """Reboot: all processes end, and /run and /tmp are empty afterwards."""
         run("docker", "restart", "--time", "30", self.name)
 
     def wait_until_booted(self) -> None:
@@ -76,18 +76,18 @@ class Host:
             time.sleep(0.2)
 
     def exec(self, *command: str, check: bool = True, stdin: str | None = None) -> str:
-        """Standard output of a command that runs on the host as root."""
+        """Run a command on the host as root; its standard output."""
         return run(
             "docker", "exec", *(["--interactive"] if stdin else []), self.name, *command, check=check, stdin=stdin
         )
 
     def allow(self, public_key: Path) -> None:
-        """Let the holder of a key log in as `ops`."""
+        """Allow a key to log in as `ops`."""
         target = f"/home/{USER}/.ssh/authorized_keys"
         self.exec("sh", "-c", f"umask 077; cat > {target}; chown {USER}:{USER} {target}", stdin=public_key.read_text())
 
     def known_host_line(self, port: int) -> str:
-        """The line of known_hosts for the host's real key, as read on the host itself."""
+        """The line of known_hosts for the host, with the key as read on the host itself."""
         kind, key = self.exec("cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()[:2]
         return f"[127.0.0.1]:{port} {kind} {key}\n"
 
@@ -105,7 +105,7 @@ class Host:
 
 
 def cgroup_flags() -> list[str]:
-    """The whole hierarchy of control groups: with a part of it systemd sees paths that do not match."""
+    """Options to mount the whole cgroup hierarchy: with only a part of it systemd sees paths that do not match."""
     hybrid = Path("/sys/fs/cgroup/unified")
     if hybrid.is_dir():
         return ["--volume", f"{hybrid}:/sys/fs/cgroup:rw"]
@@ -113,7 +113,7 @@ def cgroup_flags() -> list[str]:
 
 
 def make_key(path: Path) -> Path:
-    """An SSH key pair for logging in to hosts, made once; the path of its public half."""
+    """Create an SSH key pair for logging in to hosts, once; the path of the public key."""
     public = path.with_suffix(".pub")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

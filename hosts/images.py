@@ -1,4 +1,4 @@
-"""Images of the hosts: Debian 13 and 12, built once and kept until the Dockerfile changes."""
+"""Images of the hosts, Debian 13 and 12: built once, and again when the Dockerfile changes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _PULL_SECONDS = 20
 
 
 def ensure(release: str) -> str:
-    """The image of a Debian release ("12" or "13"), built where it is missing or out of date; its name."""
+    """Build the image of a Debian release ("12" or "13") if it is missing or out of date; its name."""
     if release not in SUITES:
-        raise HostError(f"Debian {release} is not among the tested ones: {', '.join(SUITES)}.")
+        raise HostError(f"Debian {release} is not supported. Use one of {', '.join(SUITES)}.")
     image = f"slipway-host:{release}"
     digest = hashlib.sha256(DOCKERFILE.read_bytes()).hexdigest()[:16]
     label = "slipway.dockerfile"
@@ -36,7 +36,7 @@ def ensure(release: str) -> str:
 
 
 def _base(release: str) -> str:
-    """Debian's own image where a registry answers, else one made from Debian's packages."""
+    """Debian's own image if a registry has it, otherwise an image made from Debian's packages."""
     pulled, made = f"debian:{release}", f"slipway-base:{release}"
     for name in (made, pulled):
         if run("docker", "image", "inspect", "--format", "{{.Id}}", name, check=False):
@@ -49,11 +49,11 @@ def _base(release: str) -> str:
             return pulled
     except subprocess.TimeoutExpired:
         say(f"  no registry answered within {_PULL_SECONDS} s")
-    say(f"  {pulled} cannot be pulled; making it from Debian's packages (mmdebstrap)")
+    say(f"  {pulled} cannot be pulled; building it from Debian's packages with mmdebstrap")
     if shutil.which("mmdebstrap") is None:
         install("mmdebstrap")
     if os.geteuid() != 0:
-        raise HostError(f"{pulled} cannot be pulled, and making it needs root. Run this as root, or pull it first.")
+        raise HostError(f"{pulled} cannot be pulled, and building it needs root. Run this as root, or pull it first.")
     suite = SUITES[release]
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PACKAGES}", suite, "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as bootstrap:
@@ -61,5 +61,5 @@ def _base(release: str) -> str:
             ["docker", "import", "-", made], stdin=bootstrap.stdout, capture_output=True, check=False
         )
     if bootstrap.returncode != 0 or imported.returncode != 0:
-        raise HostError(f"mmdebstrap could not make Debian {release}; run `{' '.join(command)} >/dev/null` to see why.")
+        raise HostError(f"mmdebstrap failed for Debian {release}. Run `{' '.join(command)} >/dev/null` to see why.")
     return made

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs, for tests that start a server of their own. `products` installs them."""
+"""PostgreSQL's programs, for tests that start their own server. `products` installs them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def programs() -> Path | None:
-    """The directory of the newest installed server's programs, as Debian lays them out; None when there is none."""
+    """The directory with the programs of the newest installed server (Debian's layout); None if there is none."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return found[-1].parent if found else None

@@ -1,4 +1,4 @@
-"""The programs that tests want of this machine, by name: finds them, or installs Debian's packages of them."""
+"""The programs that tests need on this machine: finds them, or installs their Debian packages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hosts import chromium, container_runtime, postgresql
 
 @dataclass(frozen=True)
 class Product:
-    """What it comes in, and how it is found."""
+    """A program that tests need: its Debian packages, and how to find it."""
 
     packages: tuple[str, ...]
     find: Callable[[], Path | None]
 
 
 def program(name: str) -> Callable[[], Path | None]:
-    """Finds a program, also one of the administrator's, which the PATH of others leaves out."""
+    """A function that finds a program in PATH, or in /usr/sbin and /sbin, which users may not have in PATH."""
 
     def find() -> Path | None:
         found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
@@ -29,7 +29,7 @@ def program(name: str) -> Callable[[], Path | None]:
 
 
 def _locales() -> Path | None:
-    """The program that makes a locale; it needs the sources of locales as well."""
+    """The program that builds locales. It also needs their source files."""
     return program("localedef")() if Path("/usr/share/i18n/SUPPORTED").exists() else None
 
 
@@ -48,7 +48,7 @@ PRODUCTS = {
 
 
 def ensure(*names: str) -> None:
-    """Install the products that are missing, of all or of the named ones; HostError where that cannot be done."""
+    """Install the missing ones of these products (default: all); HostError if that is not possible."""
     if unknown := set(names) - set(PRODUCTS):
         raise container_runtime.HostError(f"{unknown.pop()} is not one of {', '.join(PRODUCTS)}.")
     if absent := [PRODUCTS[name] for name in names or PRODUCTS if PRODUCTS[name].find() is None]:

@@ -1,4 +1,4 @@
-"""A repository with tags made from the work tree: what the demo and the tests deploy. A clone may have no tags."""
+"""A git repository with tagged copies of the work tree, for the demo and the tests. A clone may have no tags."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def git(repository: Path, *arguments: str) -> str:
 
 
 def tag(repository: Path, name: str, *overlays: Path) -> str:
-    """Commit the work tree, with `overlays` laid over it, and tag it; the commit's sha."""
+    """Commit the work tree, with `overlays` copied over it, and tag it; the commit's hash."""
     update(repository, *overlays)
     git(repository, "tag", "--annotate", name, "--message", name)
     return git(repository, "rev-parse", "HEAD")
 
 
 def update(repository: Path, *overlays: Path) -> bool:
-    """Commit the work tree as it is; False when nothing has changed since the last commit."""
+    """Commit the current work tree; False if nothing was changed since the last commit."""
     if not (repository / ".git").is_dir():
         repository.mkdir(parents=True, exist_ok=True)
         git(repository, "init", "--quiet", "--initial-branch=main")
@@ -33,7 +33,7 @@ def update(repository: Path, *overlays: Path) -> bool:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     listed = git(PROJECT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
-        if (PROJECT / name).is_file():  # a file that was deleted is still listed
+        if (PROJECT / name).is_file():  # deleted files are still listed
             (repository / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, repository / name)
     for overlay in overlays:

@@ -1,4 +1,4 @@
-"""Filling a new column of a large table while the app goes on using it."""
+"""Filling a new column of a large table while the app is using it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from alembic import op
 
 BATCH = 1_000  # rows that one statement locks, for some milliseconds
 
-# Ids only go up, and a row that is done is not missing any more: a second attempt goes on where the first has ended.
+# Ids only increase, and a row that was filled is no longer "missing": a second attempt continues where the first ended.
 PICK = (
     "SELECT max(id){into} FROM (SELECT id FROM {table} WHERE id > {done} AND {missing} ORDER BY id LIMIT {batch}) AS b"
 )
 UPDATE = "UPDATE {table} SET {assignment} WHERE id > {done} AND id <= {upto} AND {missing}"
 
-# The same for `--sql`. Psql gives each round a transaction of its own, unless it is told to put all of them into one.
+# The same for `--sql`. psql runs each round in its own transaction, unless it is told to use a single one.
 LOOP = """
 DO $$
 DECLARE
@@ -40,16 +40,16 @@ def is_postgresql() -> bool:
 
 
 def autocommit() -> AbstractContextManager[None]:
-    """Each statement in it is a transaction of its own, and what the migration did before it is committed.
+    """Run each statement in the block in its own transaction; what the migration did before it is committed first.
 
-    So an attempt can end anywhere: each step of a migration that uses this must bear a second one. On SQLite, which has
-    one writer in any case, the migration stays one transaction.
+    An attempt can then fail at any step, so each step of a migration that uses this must work when it is run again. On
+    SQLite, which has only one writer, the migration stays one transaction.
     """
     return op.get_context().autocommit_block() if is_postgresql() else nullcontext()
 
 
 def in_batches(table: str, assignment: str, missing: str) -> None:
-    """`UPDATE table SET assignment WHERE missing`, some rows at a time, so that none is locked for long."""
+    """`UPDATE table SET assignment WHERE missing`, in batches, so that no row is locked for long."""
     parts = {"table": table, "assignment": assignment, "missing": missing, "batch": BATCH}
     online = not op.get_context().as_sql
     parts |= {"into": "", "done": ":done", "upto": ":upto"} if online else LOCALS

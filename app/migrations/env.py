@@ -1,4 +1,4 @@
-"""Runs the migrations: one runner at a time, each migration in a transaction of its own, giving way to traffic."""
+"""Runs the migrations: one runner at a time, each migration in its own transaction, with short waits for locks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from app.models import Base
 from app.settings import get_settings
 
-LOCK_KEY = 7_305_421_963  # any number that no other program takes a lock on in this database
+LOCK_KEY = 7_305_421_963  # any number that no other program uses for an advisory lock in this database
 LOCK_WAIT = 300  # seconds to wait for another runner
-# Seconds to wait for a table's lock, during which all who come after it wait, too. The role that migrates may have a
-# lock_timeout of its own, which then counts; that of a database that somebody else runs has none.
+# How long to wait for the lock of a table: all later queries on the table wait as well meanwhile. Used if the role that
+# migrates has no lock_timeout of its own, as on an external database.
 GIVE_WAY = "SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'"
-RETRIES = 5  # of a migration that did not get a table's lock within lock_timeout
+RETRIES = 5  # attempts for a migration that does not get a table's lock within lock_timeout
 LOCK_NOT_AVAILABLE = "55P03"
 
-log = logging.getLogger("app.migrations")  # what is said under alembic's name goes nowhere
+log = logging.getLogger("app.migrations")  # alembic's own logger has no handler
 
 
 def configure_and_run(connection: Connection | None = None) -> None:
-    """Run what is pending on `connection`, or print it as SQL when there is none."""
+    """Run the pending migrations on `connection`, or print them as SQL if there is no connection."""
     url = get_settings().database_url
     context.configure(
         connection=connection,
@@ -42,14 +42,15 @@ def configure_and_run(connection: Connection | None = None) -> None:
 
 
 async def wait_for_turn(connection: AsyncConnection) -> None:
-    """Take the advisory lock by asking again and again.
+    """Take the advisory lock by polling.
 
-    A statement that waits for it would be a transaction that CREATE INDEX CONCURRENTLY of the other runner waits for.
+    A statement that waits for the lock would be an open transaction, and CREATE INDEX CONCURRENTLY of the other runner
+    would wait for that.
     """
     deadline = time.monotonic() + LOCK_WAIT
     while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
         if time.monotonic() > deadline:
-            raise SystemExit(f"Another migration has been running for {LOCK_WAIT} s; look at pg_stat_activity.")
+            raise SystemExit(f"Another migration has been running for {LOCK_WAIT} s. See pg_stat_activity.")
         await asyncio.sleep(0.5)
 
 
@@ -67,7 +68,7 @@ async def run_on(engine: AsyncEngine) -> None:
 
 
 async def run_patiently(engine: AsyncEngine) -> None:
-    """Run as the only runner; a migration that did not get a lock in time is tried again, a little later each time."""
+    """Run as the only runner. A migration that does not get a lock in time is retried after a pause."""
     async with engine.connect() as guard:
         await guard.execution_options(isolation_level="AUTOCOMMIT")
         await wait_for_turn(guard)
@@ -85,7 +86,7 @@ async def run_patiently(engine: AsyncEngine) -> None:
 async def run_online() -> None:
     engine = create_async_engine(get_settings().database_url, poolclass=pool.NullPool)
     if engine.dialect.name == "sqlite":
-        # Its driver would begin a transaction only before a row changes: a migration that failed would leave its DDL.
+        # SQLite's driver begins a transaction only before rows change: the DDL of a failed migration would stay.
         event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     try:
         await (run_patiently(engine) if engine.dialect.name == "postgresql" else run_on(engine))

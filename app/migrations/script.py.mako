@@ -10,7 +10,7 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    # Expand only: the release before this one goes on running on the schema that this leaves.
+    # Expand only: the release before this one must be able to run on the new schema.
     ${upgrades if upgrades else "pass"}
 
 

@@ -1,4 +1,4 @@
-"""Tables. Every module here is imported, so that alembic sees all of them."""
+"""The tables. All modules here are imported, so that alembic sees all tables."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,4 @@
-"""The declarative base: names of constraints that migrations can rely on, and times with a time zone."""
+"""The declarative base: fixed names of constraints for migrations, and times with a time zone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, always with a time zone. SQLite stores none, so all are UTC, and it is put back when read."""
+    """A time, always with a time zone. SQLite does not store one: there all times are UTC, and get it when read."""
 
     impl = DateTime(timezone=True)
     cache_ok = True

@@ -1,4 +1,4 @@
-"""Deployments: one row for each release that was brought to a host, from its start to its end."""
+"""Deployments: one row for each deploy or rollback on a host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 class Status(StrEnum):
-    """`failed` never took traffic, or broke what did; `rolled_back` did, and was taken back since."""
+    """`failed`: it did not go live, or broke the live release. `rolled_back`: it was live, and was rolled back."""
 
     STARTED = "started"
     SUCCEEDED = "succeeded"
@@ -41,7 +41,7 @@ class Status(StrEnum):
 
 
 def _only(condition: str) -> dict[str, Any]:
-    """A partial index, which each database spells in an argument of its own."""
+    """A partial index: SQLAlchemy has an argument for each database."""
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
@@ -52,14 +52,14 @@ class Deployment(Base):
         CheckConstraint("status IN ('started', 'succeeded', 'failed', 'rolled_back')", name="status"),
         CheckConstraint("(status = 'started') = (finished_at IS NULL)", name="finished"),
         CheckConstraint("(finished_at IS NULL) = (seconds IS NULL)", name="seconds"),
-        # A key counts for the token that sent it: nobody is answered with what another has recorded.
+        # A key belongs to the token that sent it: nobody gets the recorded deployment of another token.
         UniqueConstraint("token_id", "idempotency_key", name="uq_deployments_idempotency_key"),
         # For lists, newest first.
         Index("ix_deployments_started_at", "started_at", "id"),
         Index("ix_deployments_service", "service_id", "started_at", "id"),
         Index("ix_deployments_environment", "environment", "started_at", "id"),
         Index("ix_deployments_running", "started_at", "id", **_only("status = 'started'")),
-        # For what is live: the last entry of a place is its newest success.
+        # For the live releases: the last entry of a place is its newest success.
         Index(
             "ix_deployments_live",
             *("service_id", "environment", "host", "finished_at", "id"),
@@ -87,6 +87,6 @@ class Deployment(Base):
     )
     detail: Mapped[str] = mapped_column(String(4000), server_default="")
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
-    fingerprint: Mapped[str | None] = mapped_column(String(64))  # of the request that came with the key
+    fingerprint: Mapped[str | None] = mapped_column(String(64))  # of the request that used the key
 
     service: Mapped[Service] = relationship(lazy="raise")

@@ -1,4 +1,4 @@
-"""Services: what is deployed."""
+"""Services: the apps that are deployed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.models.base import Base, UtcDateTime
 class Service(Base):
     __tablename__ = "services"
 
-    # SQLite numbers only INTEGER keys by itself.
+    # SQLite generates values only for INTEGER keys.
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     repository_url: Mapped[str] = mapped_column(String(500))

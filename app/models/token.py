@@ -1,4 +1,4 @@
-"""API tokens: who may talk to the Logbook. Only a hash of the secret is kept."""
+"""API tokens. Only a hash of the secret is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ApiToken(Base):
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
-    scope: Mapped[str] = mapped_column(String(10))  # see app.auth: each scope has those below it
+    scope: Mapped[str] = mapped_column(String(10))  # see app.schemas.token.Scope
     key: Mapped[str] = mapped_column(String(16), unique=True)  # the public part, by which it is found
     secret_hash: Mapped[str] = mapped_column(String(64))  # SHA-256, in hex
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now())

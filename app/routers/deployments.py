@@ -27,16 +27,16 @@ router = APIRouter(prefix="/api/v1/deployments", tags=["deployments"])
 
 Key = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", description="with it, a request that is sent again records nothing more"),
+    Header(alias="Idempotency-Key", description="a request that is repeated with the same key is recorded only once"),
     StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$"),
 ]
-# What one may ask next about what was recorded.
+# OpenAPI links: the requests that use the id of a recorded deployment.
 LINKS = {
     name: {"operationId": f"deployments-{name}", "parameters": {"deployment_id": "$response.body#/id"}}
     for name in ("finish", "show")
 }
 RECORDED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Recorded before, by a request with the same key", "model": DeploymentRead, "links": LINKS},
+    200: {"description": "Already recorded by a request with the same key", "model": DeploymentRead, "links": LINKS},
     201: {"links": LINKS},
 }
 
@@ -59,9 +59,9 @@ async def record(
 
 @router.post("/{deployment_id}/finish", responses=documented("not-found", "conflict"))
 async def finish(deployment_id: Id, ending: DeploymentFinish, _: Writer, session: Session) -> DeploymentRead:
-    """Record how a deployment ended. To say the same again changes nothing.
+    """Record how a deployment ended. Repeating the same request changes nothing.
 
-    When a rollback succeeds, the deploy that it took back becomes `rolled_back`.
+    When a rollback succeeds, the deploy before it becomes `rolled_back`.
     """
     return DeploymentRead.of(await deployments.finish(session, deployment_id, ending))
 
@@ -73,7 +73,7 @@ async def chosen(
     version: Annotated[Version | None, Query()] = None,
     status: Annotated[Status | None, Query()] = None,
     kind: Annotated[Kind | None, Query()] = None,
-    since: Annotated[Time | None, Query(description="started then, or later")] = None,
+    since: Annotated[Time | None, Query(description="started at this time or later")] = None,
 ) -> Filter:
     return Filter(service, environment, host, version, status, kind, since)
 
@@ -83,10 +83,10 @@ async def index(
     _: Reader,
     session: Session,
     where: Annotated[Filter, Depends(chosen)],
-    before: Annotated[str | None, Query(pattern=Cursor.PATTERN, description="`next_before` of the page before")] = None,
+    before: Annotated[str | None, Query(pattern=Cursor.PATTERN, description="`next_before` of the last page")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> DeploymentPage:
-    """Deployments, the one that started last first."""
+    """List deployments, newest start first."""
     cursor = Cursor.parse(before) if before is not None else None
     found, more = await deployments.page(session, where, cursor, limit)
     items = [DeploymentRead.of(deployment) for deployment in found]
@@ -101,7 +101,7 @@ async def live(
     environment: Annotated[Environment | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 200,
 ) -> LiveDeployments:
-    """What is live where, sorted by service, environment and host."""
+    """List the live releases, sorted by service, environment and host."""
     found, complete = await deployments.live(session, service, environment, limit)
     return LiveDeployments(items=[DeploymentRead.of(deployment) for deployment in found], complete=complete)
 

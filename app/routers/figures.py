@@ -21,7 +21,7 @@ async def show(
     session: Session,
     service: Annotated[Name | None, Query()] = None,
     environment: Annotated[Environment | None, Query()] = None,
-    days: Annotated[int, Query(ge=1, le=366, description="of the window, which ends now")] = 30,
+    days: Annotated[int, Query(ge=1, le=366, description="length of the window, which ends now")] = 30,
 ) -> Figures:
-    """How often, how reliably and how fast changes go live: the four keys of DORA."""
+    """How often, how reliably and how fast changes are deployed: the four key metrics of DORA."""
     return await figures.measure(session, service, environment, days)

@@ -1,4 +1,4 @@
-"""Health checks. `live` depends on nothing; `ready` is what a deployment and a load balancer ask."""
+"""Health checks. `live` depends on nothing else. `ready` is for deployments and load balancers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("/live")
 async def live() -> Live:
-    """The process answers."""
+    """Check that the process answers."""
     return Live()
 
 
 @router.get("/ready", response_model=Ready, responses=documented("unavailable"))
 async def ready(request: Request) -> Ready | JSONResponse:
-    """The database answers. It does not ask at which revision it is: old and new code share a schema."""
+    """Check that the database answers. The schema's revision is not checked, as old and new code share a schema."""
     engine: AsyncEngine = request.app.state.engine
     try:
         async with asyncio.timeout(READY_TIMEOUT), engine.connect() as connection:

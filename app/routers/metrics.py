@@ -1,4 +1,4 @@
-"""/metrics, which Nginx keeps from the outside: it is read over the slot's socket."""
+"""/metrics. Nginx does not pass it on to clients: it is read over the slot's socket."""
 
 from __future__ import annotations
 

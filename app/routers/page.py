@@ -1,4 +1,4 @@
-"""The page at /, and signing in to it. Here people get HTML, also when something is wrong."""
+"""The page at /, and signing in to it. All responses here are HTML, errors as well."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ STATIC = APP / "static"
 
 ON_A_PAGE = 25
 MOST_LIVE = 500
-ON_A_HOST = "slipway run logbook -- "  # what commands there begin with, to have the app's environment
-SIGN_INS = parse("10/minute")  # of one address, at one worker
+ON_A_HOST = "slipway run logbook -- "  # prefix of commands on a host, which gives them the app's environment
+SIGN_INS = parse("10/minute")  # from one address, for each worker
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -53,7 +53,7 @@ HEADERS = {
     ),
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",  # with no-referrer browsers would not say where a form comes from
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers would not send the origin of a form
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -61,7 +61,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class PageError(Exception):
-    """A page that says what is wrong. It is raised, not returned: what the route did is rolled back."""
+    """An error page. It is raised and not returned, so that the changes of the route are rolled back."""
 
     def __init__(self, response: Response) -> None:
         super().__init__(response.status_code)
@@ -69,7 +69,7 @@ class PageError(Exception):
 
 
 class PageRoute(APIRoute):
-    """A route whose answers have the page's headers, and whose errors are pages."""
+    """A route whose responses have the page's headers, and whose errors are HTML pages."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -78,12 +78,12 @@ class PageRoute(APIRoute):
             try:
                 response = await handle(request)
             except RequestValidationError as error:
-                raise _error(request, 422, "What the form sent cannot be read.") from error
+                raise _error(request, 422, "The form's data is not valid.") from error
             except HTTPException as error:
                 raise _error(request, error.status_code, str(error.detail)) from error
             except (PoolTimeoutError, DBAPIError) as error:
                 if not is_outage(error):
-                    raise  # a mistake of ours
+                    raise  # an error in the Logbook itself
                 log.warning("the database does not answer: %s", type(error).__name__)
                 sentence = "The database does not answer. Try again in a moment."
                 raise _error(request, 503, sentence, {"Retry-After": "5"}) from error
@@ -94,7 +94,7 @@ class PageRoute(APIRoute):
 
 
 class Static(StaticFiles):
-    """Files that a browser may keep for good when their address says which content it wants."""
+    """Static files. A browser may cache one without end if its URL has the digest of its content."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -111,7 +111,7 @@ def _digest(path: Path) -> str:
 
 
 def _static(name: str) -> str:
-    """The address of a static file, a new one whenever its content is."""
+    """The URL of a static file, with a digest of its content."""
     return f"/static/{name}?v={_digest(STATIC / name)}"
 
 
@@ -131,7 +131,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
 
 def install(app: FastAPI) -> None:
-    """Add the page, its files, and the count of who tries to sign in."""
+    """Add the page, its files, and the rate limit for signing in."""
     app.state.sign_ins = FixedWindowRateLimiter(MemoryStorage())
     app.include_router(router)
     app.mount("/static", Static(directory=STATIC), name="static")
@@ -143,7 +143,7 @@ def install(app: FastAPI) -> None:
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def index(request: Request, session: Session) -> Response:
-    """What is live where, the figures, and the timeline."""
+    """The page: live releases, figures and timeline."""
     query = view.Query.parse(request.query_params)
     public = request.app.state.settings.public_page
     if not public and not await _is_signed_in(request, session):
@@ -176,7 +176,7 @@ async def index(request: Request, session: Session) -> Response:
 
 @router.api_route("/sign-in", methods=["GET", "HEAD"])
 async def ask(request: Request, session: Session) -> Response:
-    """The form; whoever has signed in already goes on to what they wanted."""
+    """The sign-in form. A client that has already signed in is redirected to the page that it wanted."""
     wanted = _local(request.query_params.get("next", ""))
     if request.app.state.settings.public_page or await _is_signed_in(request, session):
         return _redirect(wanted)
@@ -194,7 +194,7 @@ async def sign_in(
     wanted = _local(wanted)
     limiter: FixedWindowRateLimiter = request.app.state.sign_ins
     client = request.client.host if request.client else ""
-    # Counted before it is known how it ends, or many at once would all be let through.
+    # Counted before the token is checked, or many attempts at the same time would all pass.
     if not limiter.hit(SIGN_INS, client):
         seconds = max(1, math.ceil(limiter.get_window_stats(SIGN_INS, client).reset_time - time.time()))
         error = f"Too many attempts from your address. Try again in {seconds} s."
@@ -202,7 +202,7 @@ async def sign_in(
     try:
         known = await tokens.authenticate(session, token.strip())
     except UnauthorizedError:
-        error = "This token is not valid here: it is mistyped, or it has been revoked."
+        error = "This token is not valid: it is mistyped, or was revoked."
         return _form(request, wanted, error, 401, {"WWW-Authenticate": "Bearer"})
     limiter.clear(SIGN_INS, client)
     request.state.token_name = known.name  # for the log
@@ -220,7 +220,7 @@ async def sign_out(request: Request) -> Response:
 
 
 async def _is_signed_in(request: Request, session: AsyncSession) -> bool:
-    """Asked at every visit, so that a token that is revoked shows nothing any more."""
+    """Whether the client has signed in; checked at every visit, so that revoking a token has an effect at once."""
     token_id = sessions.token_id(request)
     token = None if token_id is None else await tokens.get_valid(session, token_id)
     if token is not None:
@@ -229,21 +229,21 @@ async def _is_signed_in(request: Request, session: AsyncSession) -> bool:
 
 
 def _refuse_foreign(request: Request) -> None:
-    """Only our own forms may sign anybody in or out. What is no browser sends neither header, and has no visit."""
+    """Refuse forms that other sites send to sign in or out. Only browsers send these two headers."""
     site = request.headers.get("sec-fetch-site", "same-origin")
     origin = request.headers.get("origin")
     ours = origin is None or urlsplit(origin).netloc == request.headers.get("host")
     if site not in ("same-origin", "none") or not ours:
-        raise HTTPException(403, "This form was sent from another site. Open the page here and try again.")
+        raise HTTPException(403, "This form was sent from another site. Open the page of this site and try again.")
 
 
 def _local(wanted: str) -> str:
-    """Where to go after signing in: the page with its filters, and never another site."""
+    """The path to redirect to after signing in: the page with its filters, never another site."""
     return wanted if wanted.startswith("/?") else "/"
 
 
 def _with(names: list[str], chosen: str | None) -> list[str]:
-    """Names to choose from; also the chosen one, which may be none of them."""
+    """The names to choose from, including the chosen one, which may not be in `names`."""
     return sorted({*names, chosen}) if chosen else names
 
 

@@ -1,4 +1,4 @@
-"""/problems: the types of errors, which explain themselves to whoever follows them."""
+"""/problems: explanations of the types of errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/problems", tags=["problems"])
 
 @router.get("/{name}", responses=documented("not-found", "invalid-request"))
 async def show(name: Annotated[str, Path(max_length=50, examples=["not-found"])]) -> ProblemType:
-    """What an error of this type means."""
+    """Explain an error of this type."""
     if name not in TYPES:
         raise NotFoundError(f"There is no type of problem '{name}'.")
     status, meaning = TYPES[name]

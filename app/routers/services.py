@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api/v1/services", tags=["services"])
 
 @router.post("", status_code=201, response_model=ServiceRead, responses=documented("conflict"))
 async def create(wanted: ServiceCreate, _: Writer, session: Session, response: Response) -> Service:
-    """Add a service. Its name is what deployments are recorded under."""
+    """Add a service. Deployments are recorded under its name."""
     service = await services.create(session, wanted)
     response.headers["Location"] = f"/api/v1/services/{service.id}"
     return service
@@ -32,7 +32,7 @@ async def index(
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="list services with an id above this")] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> ServicePage:
-    """Services by id."""
+    """List services by id."""
     found, more = await services.page(session, after, limit)
     items = [ServiceRead.model_validate(service) for service in found]
     return ServicePage(items=items, next_after=items[-1].id if more else None)
@@ -40,17 +40,17 @@ async def index(
 
 @router.get("/{service_id}", response_model=ServiceRead, responses=documented("not-found"))
 async def show(service_id: Id, _: Reader, session: Session) -> Service:
-    """One service."""
+    """Show one service."""
     return await services.get(session, service_id)
 
 
 @router.patch("/{service_id}", response_model=ServiceRead, responses=documented("not-found", "conflict"))
 async def update(service_id: Id, change: ServiceUpdate, _: Writer, session: Session) -> Service:
-    """Change what is given, and keep the rest."""
+    """Change the given fields, and keep the others."""
     return await services.update(session, service_id, change)
 
 
 @router.delete("/{service_id}", status_code=204, responses=documented("not-found", "conflict"))
 async def delete(service_id: Id, _: Writer, session: Session) -> None:
-    """Remove a service of which no deployment is recorded."""
+    """Delete a service that has no recorded deployments."""
     await services.delete(session, service_id)

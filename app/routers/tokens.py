@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"])
 
 @router.post("", status_code=201)
 async def create(wanted: TokenCreate, _: Admin, session: Session) -> TokenCreated:
-    """Make a token. It is in this answer, and nowhere else."""
+    """Create a token. Only this response contains it."""
     token, text = await tokens.create(session, wanted)
     return TokenCreated(**TokenRead.model_validate(token).model_dump(), token=text)
 
@@ -30,7 +30,7 @@ async def index(
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="list tokens with an id above this")] = 0,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> TokenPage:
-    """Tokens by id, revoked ones too."""
+    """List tokens by id, including revoked ones."""
     found, more = await tokens.page(session, after, limit)
     items = [TokenRead.model_validate(token) for token in found]
     return TokenPage(items=items, next_after=items[-1].id if more else None)
@@ -38,5 +38,5 @@ async def index(
 
 @router.delete("/{token_id}", status_code=204, responses=documented("not-found"))
 async def revoke(token_id: Id, _: Admin, session: Session) -> None:
-    """From the next request on the token opens nothing; it stays in the list."""
+    """Revoke a token. It is refused from the next request on, and stays in the list."""
     await tokens.revoke(session, token_id)

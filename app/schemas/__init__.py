@@ -1,1 +1,1 @@
-"""What the API takes and gives."""
+"""The API's requests and responses."""

@@ -1,4 +1,4 @@
-"""Types that several schemas share. A NUL character is text to JSON, but not to PostgreSQL."""
+"""Types that several schemas share. NUL characters are refused: JSON allows them in text, PostgreSQL does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, StringConst
 
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 MAX_ID = 2**63 - 1
-CONTROL = r"\x00-\x1f\x7f"  # what no line of text has
+CONTROL = r"\x00-\x1f\x7f"  # not allowed in a line of text
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,98}[a-z0-9])?$")]
@@ -26,14 +26,14 @@ Text = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
-    except OverflowError:  # the first or last day of all, in another zone
+    except OverflowError:  # the earliest or latest possible day, in another time zone
         return EARLIEST if value.year == 1 else LATEST
 
 
 def _is_date(value: object) -> object:
     if isinstance(value, str) and re.match(r"[0-9]{4}-", value):
         return value
-    raise ValueError("write it as 2026-11-02T09:00:00Z")  # a number would be taken for seconds of the Unix clock
+    raise ValueError("write it as 2026-11-02T09:00:00Z")  # a number would be read as seconds since 1970
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_is_date), AfterValidator(_in_utc)]

@@ -1,4 +1,4 @@
-"""Deployments, as the API takes and gives them."""
+"""Deployments in the API's requests and responses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FINISHED: dict[str, JsonValue] = {
 
 
 class DeploymentCreate(BaseModel):
-    """A deployment that has begun. `started_at` is now unless it is given."""
+    """A deployment that has begun. The default of `started_at` is now."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [STARTED]})
 
@@ -54,7 +54,7 @@ class DeploymentCreate(BaseModel):
 
 
 class DeploymentFinish(BaseModel):
-    """How a deployment ended. `finished_at` is now unless it is given; `phases` are seconds by name."""
+    """How a deployment ended. The default of `finished_at` is now. `phases` has the seconds of each phase, by name."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [FINISHED]})
 
@@ -86,22 +86,22 @@ class DeploymentRead(BaseModel):
 
     @classmethod
     def of(cls, deployment: Deployment) -> Self:
-        """Of a row whose service is loaded."""
+        """From a row whose service is loaded."""
         values: dict[str, Any] = {name: getattr(deployment, name) for name in cls.model_fields if name != "service"}
         return cls(service=deployment.service.name, **values)
 
 
 class DeploymentPage(BaseModel):
-    """Deployments, the one that started last first. `next_before` is the `before` of the next page, or null."""
+    """Deployments, newest start first. `next_before` is the parameter `before` of the next page, or null."""
 
     items: list[DeploymentRead]
     next_before: str | None
 
 
 class LiveDeployments(BaseModel):
-    """The release that serves on each host: of each service, environment and host the last deployment that succeeded.
+    """The live releases: for each service, environment and host the last deployment that succeeded.
 
-    At most `limit` of them; where that is not all, `complete` is false.
+    There are at most `limit` of them; if there are more, `complete` is false.
     """
 
     items: list[DeploymentRead]
@@ -110,7 +110,7 @@ class LiveDeployments(BaseModel):
 
 @dataclass(frozen=True)
 class Cursor:
-    """The place of a deployment in the list: when it started, and its id. As text `microseconds-id`."""
+    """The position of a deployment in the list: its start and its id. As text: `microseconds-id`."""
 
     started_at: datetime
     id: int
@@ -126,9 +126,9 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Of a text of that pattern; ValueError of another. Beyond all possible places it is the first or the last."""
+        """Parse a cursor; ValueError for other text. A time out of range becomes the earliest or latest one."""
         if not re.match(cls.PATTERN, text):
-            raise ValueError(f"'{text}' is no cursor that was given here")
+            raise ValueError(f"'{text}' is not a cursor of this API")
         microseconds, number = (int(part) for part in text.rsplit("-", 1))
         try:
             started_at = EPOCH + timedelta(microseconds=microseconds)
@@ -139,7 +139,7 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which deployments are meant: every field that is not None has to match."""
+    """Selects deployments: every field that is not None has to match."""
 
     service: str | None = None
     environment: str | None = None
@@ -147,4 +147,4 @@ class Filter:
     version: str | None = None
     status: Status | None = None
     kind: Kind | None = None
-    since: datetime | None = None  # started then, or later
+    since: datetime | None = None  # started at this time or later

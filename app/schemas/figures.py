@@ -21,7 +21,7 @@ EXAMPLE: dict[str, JsonValue] = {
 
 
 class Day(BaseModel):
-    """Deploys that ended on one day, in UTC, by outcome; the median is of all that succeeded, rollbacks among them."""
+    """Deploys that ended on one day (UTC), by outcome. The median is of all that succeeded, including rollbacks."""
 
     day: date
     succeeded: int = 0
@@ -31,13 +31,13 @@ class Day(BaseModel):
 
 
 class Figures(BaseModel):
-    """Of the deployments that ended in the window. What cannot be said of too few is null.
+    """Figures of the deployments that ended in the window. A figure is null if there are too few deployments for it.
 
     `deployments` counts deploys, without rollbacks, and `deployments_per_day` those of them that went live.
-    `change_failure_rate` is the share of deploys that failed or were rolled back. A time to restore runs from the end
-    of such a deploy to the end of the next deploy or rollback that succeeded in the same service, environment and
-    host. `days` has a line for every day on which something ended. Not `complete` is a window with more than 10,000
-    ends: then the figures are of the newest of them.
+    `change_failure_rate` is the share of deploys that failed or were rolled back. A time to restore is the time from
+    the end of such a deploy to the end of the next successful deploy or rollback of the same service, environment and
+    host. `days` has an entry for every day on which a deployment ended. If more than 10,000 ended in the window,
+    `complete` is false, and the figures are those of the newest 10,000.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})

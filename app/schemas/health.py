@@ -1,4 +1,4 @@
-"""Answers of the health checks; the deployment reads them too."""
+"""Responses of the health checks. Slipway reads them in a deployment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """Which release answers, and which of its processes."""
+    """The release that answers, and its worker process."""
 
     status: Literal["ready"] = "ready"
     release: str

@@ -15,7 +15,7 @@ EXAMPLE: dict[str, JsonValue] = {
 
 
 class Problem(BaseModel):
-    """`type` says what kind of error it is and never changes; asked for, it explains itself."""
+    """An error. `type` is the kind of error and never changes; GET it for an explanation."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
@@ -27,7 +27,7 @@ class Problem(BaseModel):
 
 
 class ProblemType(BaseModel):
-    """What a type of problem means, and what to do about it."""
+    """A type of problem: its meaning, and what to do about it."""
 
     type: str
     status: int

@@ -1,4 +1,4 @@
-"""Services, as the API takes and gives them."""
+"""Services in the API's requests and responses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ServiceCreate(BaseModel):
 
 
 class ServiceUpdate(BaseModel):
-    """What is to change; fields that are left out, or null, stay as they are."""
+    """The fields to change. Fields that are missing or null stay as they are."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"description": "Sends bills by mail"}]})
 
@@ -50,7 +50,7 @@ class ServiceRead(BaseModel):
 
 
 class ServicePage(BaseModel):
-    """Services by id. `next_after` is the `after` of the next page; null on the last one."""
+    """Services by id. `next_after` is the parameter `after` of the next page; null on the last page."""
 
     items: list[ServiceRead]
     next_after: int | None

@@ -1,4 +1,4 @@
-"""API tokens, as the API takes and gives them."""
+"""API tokens in the API's requests and responses."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TokenCreate(BaseModel):
 
 
 class TokenRead(BaseModel):
-    """`last_used_at` is right to a minute."""
+    """A token. `last_used_at` has a precision of one minute."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"examples": [EXAMPLE]})
 
@@ -52,7 +52,7 @@ class TokenRead(BaseModel):
 
 
 class TokenCreated(TokenRead):
-    """With the token itself, which is never shown again."""
+    """A new token with its text, which is not shown again."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{**EXAMPLE, "token": "lb_<key>_<secret>"}]})
 
@@ -60,7 +60,7 @@ class TokenCreated(TokenRead):
 
 
 class TokenPage(BaseModel):
-    """Tokens by id. `next_after` is the `after` of the next page; null on the last one."""
+    """Tokens by id. `next_after` is the parameter `after` of the next page; null on the last page."""
 
     items: list[TokenRead]
     next_after: int | None

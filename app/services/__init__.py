@@ -1,1 +1,1 @@
-"""The rules. Functions here take a session and raise what `app.errors` turns into answers."""
+"""The rules. Functions here take a session, and raise errors that `app.errors` turns into responses."""

@@ -34,15 +34,15 @@ MOST_ENVIRONMENTS = 100
 async def record(
     session: AsyncSession, wanted: DeploymentCreate, token_id: int, key: str | None
 ) -> tuple[Deployment, bool]:
-    """The deployment that has begun, and whether it is new: a key that came before gives what it recorded then.
+    """Record that a deployment has begun. Returns it, and whether it is new: a known key returns the one recorded then.
 
-    NotFoundError when there is no such service; KeyReusedError when the key came with another body.
+    NotFoundError when there is no such service; KeyReusedError when the key was used before with another body.
     """
-    # Nobody deletes it before the deployment is there, which keeps it.
+    # Locked, so that the service is not deleted before the deployment that refers to it is inserted.
     kept = select(Service).with_for_update(read=True, key_share=True)
     service = await session.scalar(kept.where(Service.name == wanted.service))
     if service is None:
-        raise NotFoundError(f"There is no service '{wanted.service}'. Make it first: POST /api/v1/services.")
+        raise NotFoundError(f"There is no service '{wanted.service}'. Create it first: POST /api/v1/services.")
     values = wanted.model_dump(exclude={"service", "started_at"})
     fingerprint = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest() if key is not None else None
     insert = _insert(session).values(
@@ -53,7 +53,7 @@ async def record(
         idempotency_key=key,
         fingerprint=fingerprint,
     )
-    # Of many with the same key the first one inserts; the others wait for it here, and find its row.
+    # If several requests have the same key, the first one inserts. The others wait for it here, and find its row.
     made: Deployment | None = await session.scalar(insert.returning(Deployment))
     if made is not None:
         set_committed_value(made, "service", service)
@@ -61,27 +61,27 @@ async def record(
     known = (Deployment.token_id == token_id, Deployment.idempotency_key == key)
     found = (await session.scalars(_loaded().where(*known))).one()
     if found.fingerprint != fingerprint:
-        raise KeyReusedError(f"The Idempotency-Key came before, with another body: that of deployment {found.id}.")
+        raise KeyReusedError(f"The Idempotency-Key was used before with another body, for deployment {found.id}.")
     return found, False
 
 
 def _insert(session: AsyncSession) -> Any:
-    """INSERT … ON CONFLICT DO NOTHING, which each database spells in a dialect of SQLAlchemy's own."""
+    """INSERT … ON CONFLICT DO NOTHING, which SQLAlchemy has in the dialect of each database."""
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
     return dialect.insert(Deployment).on_conflict_do_nothing(index_elements=["token_id", "idempotency_key"])
 
 
 async def finish(session: AsyncSession, deployment_id: int, ending: DeploymentFinish) -> Deployment:
-    """The deployment, ended; one that had ended the same way stays as it is.
+    """Record how a deployment ended. One that has already ended with this status stays as it is.
 
-    NotFoundError when there is none; ConflictError when it has ended otherwise, or began later.
+    NotFoundError when there is none; ConflictError when it has ended with another status, or started after that time.
     """
-    # One of two that finish at once waits here for the other.
+    # If two requests finish it at the same time, the second one waits here.
     found = await get(session, deployment_id, locked=True)
     if found.status == ending.status:
         return found
     if found.status != Status.STARTED:
-        raise ConflictError(f"Deployment {deployment_id} has ended already: {found.status}.")
+        raise ConflictError(f"Deployment {deployment_id} has already ended: {found.status}.")
     finished_at = ending.finished_at or max(datetime.now(UTC), found.started_at)
     if finished_at < found.started_at:
         raise ConflictError(f"finished_at is before the start of deployment {deployment_id}.")
@@ -97,7 +97,7 @@ async def finish(session: AsyncSession, deployment_id: int, ending: DeploymentFi
 
 
 async def _take_back(session: AsyncSession, rollback: Deployment) -> None:
-    """Mark the deploy of what served before a rollback as rolled back, unless it brought the same version."""
+    """Mark the last deploy before a rollback as rolled back, unless it has the same version as the rollback."""
     before = (
         select(Deployment.id)
         .where(
@@ -122,7 +122,7 @@ def _same_place(of: Any, other: Deployment) -> tuple[Any, ...]:
 
 
 async def get(session: AsyncSession, deployment_id: int, *, locked: bool = False) -> Deployment:
-    """NotFoundError when there is none; `locked` keeps others from changing it until the transaction ends."""
+    """One deployment; NotFoundError when there is none. With `locked` nobody else can change it in this transaction."""
     found: Deployment | None = await session.scalar(_one(locked=locked), {"wanted": deployment_id})
     if found is None:
         raise NotFoundError(f"There is no deployment {deployment_id}.")
@@ -144,14 +144,14 @@ async def page(
 async def live(
     session: AsyncSession, service: str | None, environment: str | None, limit: int
 ) -> tuple[list[Deployment], bool]:
-    """What serves on each host: the last deployment there that succeeded. Up to `limit`, and whether that is all."""
+    """What is live on each host: the last successful deployment there. Up to `limit`, and whether these are all."""
     values = _values(Filter(service=service, environment=environment))
     found = list(await session.scalars(_live(tuple(values)), {**values, "rows": limit + 1}))
     return found[:limit], len(found) <= limit
 
 
 async def environments(session: AsyncSession) -> list[str]:
-    """The names that deployments were recorded under, sorted; it asks an index for one after the other."""
+    """The environments of all deployments, sorted. Each name is looked up in an index, without reading all rows."""
     first = select(func.min(Deployment.environment).label("name"))
     walk = first.cte("walk", recursive=True)
     following = first.where(Deployment.environment > walk.c.name).correlate(walk).scalar_subquery()
@@ -161,7 +161,7 @@ async def environments(session: AsyncSession) -> list[str]:
 
 
 def conditions(where: Filter) -> list[ColumnElement[bool]]:
-    """What a filter asks of deployments."""
+    """The conditions of a filter, for WHERE."""
     asked = {
         Deployment.environment: where.environment,
         Deployment.host: where.host,
@@ -179,16 +179,16 @@ def conditions(where: Filter) -> list[ColumnElement[bool]]:
 
 
 def _values(where: Filter) -> dict[str, Any]:
-    """What a filter asks for by value, by name. The status is not among it: see `_is`."""
+    """The parameters of a filter, by name. The status is not one of them: see `_is`."""
     return {name: value for name, value in vars(where).items() if value is not None and name != "status"}
 
 
-# Statements are put together once for all requests that ask for the same, by other values (there are some hundreds of
-# ways to ask, no more): to do it each time took SQLAlchemy longer than the database the answer.
+# Each kind of statement is built once and cached (there are a few hundred kinds); requests differ only in the values.
+# Building it for each request took SQLAlchemy longer than the query took the database.
 
 
 def _asked(names: tuple[str, ...], status: Status | None = None) -> Filter:
-    """A filter by those names, for any values."""
+    """A filter by these fields, with bound parameters as values."""
     values: dict[str, Any] = {name: bindparam(name) for name in names}
     return Filter(status=status, **values)
 
@@ -212,8 +212,8 @@ def _page(names: tuple[str, ...], status: Status | None, *, is_first: bool) -> S
 
 @cache
 def _live(names: tuple[str, ...]) -> Select[Deployment]:
-    """It walks backwards through `ix_deployments_live`, from the newest row of one place to that of the next: a step a
-    place, however many deployments there were."""
+    """Walks backwards through `ix_deployments_live`, from the newest row of one place to the newest row of the next:
+    one step for each place, no matter how many deployments there are."""
     where = _asked(names)
     of_service = () if where.service is None else (_id_of(where.service),)
     place = Deployment.service_id, Deployment.environment, Deployment.host
@@ -225,7 +225,7 @@ def _live(names: tuple[str, ...]) -> Select[Deployment]:
     at = aliased(Deployment)
     following = newest.where(tuple_(*place) < tuple_(at.service_id, at.environment, at.host)).correlate(at)
     step = select(following.scalar_subquery()).select_from(walk).join(at, at.id == walk.c.id)
-    # Not in `newest`: the database would then look for each next place from the service's first one.
+    # Not in `newest`: otherwise the database would search each next place from the service's first place on.
     walk = walk.union_all(step.where(*(at.service_id == number for number in of_service)))
 
     met = select(walk.c.id).join(Deployment, Deployment.id == walk.c.id).where(*conditions(where))
@@ -234,12 +234,12 @@ def _live(names: tuple[str, ...]) -> Select[Deployment]:
 
 
 def _is(status: Status) -> ColumnElement[bool]:
-    """As text, not as a parameter: only so the database knows that a partial index has all that is asked for."""
+    """As a literal, not as a parameter: only then the database knows that it can use a partial index."""
     return Deployment.status == literal(status, literal_execute=True)
 
 
 def _id_of(service: str) -> ScalarSelect[int]:
-    """The id of that name, found first: the database then uses an index on it, which it does not for a join."""
+    """The id of a service as a subquery: unlike with a join, the database then uses an index on `service_id`."""
     return select(Service.id).where(Service.name == service).scalar_subquery()
 
 

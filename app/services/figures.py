@@ -1,4 +1,4 @@
-"""Delivery figures: how often, how reliably and how fast a team brings changes to where they run."""
+"""Delivery figures: how often, how reliably and how fast a team deploys changes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from app.schemas.deployment import Filter
 from app.schemas.figures import Day, Figures
 from app.services.deployments import conditions
 
-MOST = 10_000  # ends that are looked at; to count a busy fleet's year must not hold up its other requests
+MOST = 10_000  # deployments that are counted at most, so that a large count does not delay other requests
 
 Place = tuple[int, str, str]  # service, environment, host
 
 
 class End(NamedTuple):
-    """How a deployment ended."""
+    """The end of a deployment."""
 
     place: Place
     kind: str
@@ -35,7 +35,7 @@ class End(NamedTuple):
 async def measure(
     session: AsyncSession, service: str | None, environment: str | None, days: int, now: datetime | None = None
 ) -> Figures:
-    """The figures of the last `days` days, of one service or environment or of all."""
+    """The figures of the last `days` days, for one service, one environment or all."""
     until = now or datetime.now(UTC)
     since = until - timedelta(days=days)
     columns = (
@@ -64,7 +64,7 @@ async def measure(
 
 
 def summarise(ends: Sequence[End], since: datetime, until: datetime, *, complete: bool) -> Figures:
-    """The figures of `ends`, which are in the order in which they happened."""
+    """The figures of `ends`, which must be in the order of time."""
     deploys = [end for end in ends if end.kind == Kind.DEPLOY]
     failed = [end for end in deploys if end.status != Status.SUCCEEDED]
     went_live = [end for end in deploys if end.status != Status.FAILED]
@@ -85,7 +85,7 @@ def summarise(ends: Sequence[End], since: datetime, until: datetime, *, complete
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The smallest value that `percent` per cent of all do not exceed; None of no values."""
+    """The smallest value that `percent` per cent of the values do not exceed; None if there are no values."""
     if not values:
         return None
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
@@ -94,7 +94,7 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 def _restored(ends: Iterable[End]) -> Iterable[float]:
     """Seconds from each deploy that failed or was rolled back to the next success at the same place.
 
-    Of several failures in a row the first one counts: that is when it broke.
+    Of several failures in a row only the first one counts.
     """
     broken: dict[Place, datetime] = {}
     for end in ends:

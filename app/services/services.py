@@ -1,4 +1,4 @@
-"""Services: their rules."""
+"""Rules for services."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from app.schemas.service import ServiceCreate, ServiceUpdate
 
 
 async def create(session: AsyncSession, wanted: ServiceCreate) -> Service:
-    """ConflictError when the name is taken."""
+    """Add a service; ConflictError when the name is taken."""
     service = Service(**wanted.model_dump())
     session.add(service)
-    await _flush(session, f"There is a service '{wanted.name}' already.")
+    await _flush(session, f"There already is a service '{wanted.name}'.")
     await session.refresh(service)
     return service
 
 
 async def get(session: AsyncSession, service_id: int, *, locked: bool = False) -> Service:
-    """NotFoundError when there is none; `locked` keeps others from changing it until the transaction ends."""
+    """One service; NotFoundError when there is none. With `locked` nobody else can change it in this transaction."""
     service = await session.get(Service, service_id, with_for_update=locked)
     if service is None:
         raise NotFoundError(f"There is no service {service_id}.")
@@ -36,28 +36,28 @@ async def page(session: AsyncSession, after: int, limit: int) -> tuple[list[Serv
 
 
 async def update(session: AsyncSession, service_id: int, change: ServiceUpdate) -> Service:
-    """NotFoundError when there is none; ConflictError when the new name is taken."""
+    """Change a service; NotFoundError when there is none, ConflictError when the new name is taken."""
     service = await get(session, service_id, locked=True)
     for field, value in change.model_dump(exclude_none=True).items():
         setattr(service, field, value)
-    await _flush(session, f"There is a service '{service.name}' already.")
+    await _flush(session, f"There already is a service '{service.name}'.")
     return service
 
 
 async def delete(session: AsyncSession, service_id: int) -> None:
-    """NotFoundError when there is none; ConflictError when deployments of it are recorded."""
+    """Delete a service; NotFoundError when there is none, ConflictError when it has deployments."""
     service = await get(session, service_id, locked=True)
     await session.delete(service)
-    await _flush(session, f"Deployments of '{service.name}' are recorded; it stays for them.")
+    await _flush(session, f"The service '{service.name}' has recorded deployments, so it cannot be deleted.")
 
 
 async def names(session: AsyncSession, limit: int = 500) -> list[str]:
-    """The first names, sorted."""
+    """The first `limit` names, sorted."""
     return list(await session.scalars(select(Service.name).order_by(Service.name).limit(limit)))
 
 
 async def _flush(session: AsyncSession, otherwise: str) -> None:
-    """Write what has changed; ConflictError saying `otherwise` when a constraint forbids it."""
+    """Write the changes; ConflictError with the message `otherwise` when a constraint forbids them."""
     try:
         await session.flush()
     except IntegrityError:

@@ -1,4 +1,4 @@
-// Filters when a choice changes, and keeps the page up to date. Without it both take a click.
+// Applies a filter when it is changed, and refreshes the page. Without scripts, both need a click.
 "use strict";
 
 (() => {
@@ -6,19 +6,19 @@
   const main = document.querySelector("main");
   const bar = document.querySelector(".bar");
   const news = document.querySelector(".news");
-  let shown = main.innerHTML; // as the server sent it, before anybody opened anything
+  let shown = main.innerHTML; // as the server sent it, before the visitor opened details
   let wanted = location.href;
-  let search = location.search; // of what is shown
+  let search = location.search; // the filters of the page that is shown
   let offered = null;
 
-  /** The page at `url` as the server has it now; null when there is none to be had. */
+  /** The current page at `url` from the server; null when it cannot be loaded. */
   async function read(url) {
     try {
       const answer = await fetch(url, { redirect: "manual" });
       if (answer.type === "opaqueredirect") location.reload(); // signed out
       return answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
     } catch {
-      return null; // offline, or the server is away; there is a next time
+      return null; // offline, or the server does not answer; the next refresh tries again
     }
   }
 
@@ -27,12 +27,12 @@
     shown = fresh.innerHTML;
     document.title = page.title;
     main.replaceChildren(...fresh.childNodes);
-    // There may be more to choose from; where somebody is choosing, it can wait.
+    // The filters may have new choices. They are not replaced while the visitor is using them.
     if (!bar.contains(document.activeElement)) bar.replaceChildren(...page.querySelector(".bar").childNodes);
     news.replaceChildren();
   }
 
-  /** Whether somebody is at something that must not change under their hands. */
+  /** Whether the visitor is using a part of the page, which must not change then. */
   function isBusy() {
     const focused = document.activeElement;
     const selected = getSelection();
@@ -66,7 +66,7 @@
     const url = `/?${new URLSearchParams(chosen)}`;
     wanted = url;
     const page = await read(url);
-    if (url !== wanted) return; // another choice has been made meanwhile
+    if (url !== wanted) return; // another filter was chosen meanwhile
     if (page === null) {
       location.assign(url);
       return;
@@ -77,7 +77,7 @@
   });
 
   addEventListener("popstate", () => {
-    if (location.search !== search) location.reload(); // else it was a step within the page
+    if (location.search !== search) location.reload(); // otherwise it was a jump within the page
   });
   document.addEventListener("visibilitychange", refresh);
   setInterval(refresh, EVERY);

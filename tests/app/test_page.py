@@ -353,7 +353,7 @@ def test_plots_say_in_words_what_they_show(browser: Browser, busy_site: Site) ->
     with _window(browser, busy_site) as page:
         plot = page.get_by_role("img", name="Deployments per day. 10 succeeded, 3 rolled back, 3 failed.")
         expect(plot).to_be_visible()
-        page.get_by_text("The plots as a table").click()
+        page.get_by_text("Show the charts as a table").click()
         rows = page.locator(".numbers tbody tr")
         assert rows.count() >= 5
         expect(rows.first.get_by_role("cell").first).to_have_text("1")

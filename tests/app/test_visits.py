@@ -251,7 +251,7 @@ async def test_an_unknown_name_is_shown_as_chosen_and_finds_nothing(
     await _deploy(client)
     shown = (await visitor.get("/?service=unheard-of")).text
     assert "<option selected>unheard-of</option>" in shown
-    assert "No deployment is like that" in shown
+    assert "No deployments match the filters" in shown
 
 
 @pytest.mark.usefixtures("service")

@@ -57,7 +57,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deployments")),
         sa.UniqueConstraint("token_id", "idempotency_key", name="uq_deployments_idempotency_key"),
     )
-    # Not CONCURRENTLY: nobody waits for a table that is as new as its index.
+    # Not CONCURRENTLY, as nobody uses the new table yet.
     op.create_index("ix_deployments_started_at", "deployments", ["started_at", "id"])
     op.create_index("ix_deployments_service", "deployments", ["service_id", "started_at", "id"])
     op.create_index("ix_deployments_environment", "deployments", ["environment", "started_at", "id"])

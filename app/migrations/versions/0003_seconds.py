@@ -1,7 +1,7 @@
 """Seconds of deployments.
 
-Expand: what this adds, the code of 0002 neither needs nor minds. It goes on writing rows without `seconds` until its
-last worker has stopped; 0004 fills those.
+Expand: the code of 0002 runs on this schema as well. It writes rows without `seconds` until its last worker has
+stopped; 0004 fills those.
 """
 
 import sqlalchemy as sa
@@ -16,9 +16,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Nullable and without a default that has to be computed: no row is written anew, the table is locked for a moment.
-    # IF NOT EXISTS, as the column stays when an attempt fails later on.
-    again = backfill.is_postgresql()  # SQLite does not know it, and keeps nothing of an attempt that failed
+    # Nullable and without a default: no row is rewritten, and the table is locked only for a moment.
+    # IF NOT EXISTS, as the column stays when a later step fails.
+    again = backfill.is_postgresql()  # SQLite does not support it, and rolls a failed attempt back
     op.add_column("deployments", sa.Column("seconds", sa.Float(), nullable=True), if_not_exists=again)
 
     took = (
@@ -28,8 +28,8 @@ def upgrade() -> None:
     )
     backfill.in_batches("deployments", f"seconds = {took}", "finished_at IS NOT NULL AND seconds IS NULL")
 
-    # CONCURRENTLY lets writers go on, and wants to be outside of a transaction. An attempt that failed has left an
-    # invalid index, which IF NOT EXISTS alone would take for this one.
+    # CONCURRENTLY does not block writers, and must run outside of a transaction. A failed attempt leaves an invalid
+    # index, so that IF NOT EXISTS alone would not build a valid one.
     with backfill.autocommit():
         op.drop_index("ix_deployments_finished_at", if_exists=True, postgresql_concurrently=True)
         op.create_index(

@@ -1,6 +1,6 @@
 """Seconds of every deployment that has ended.
 
-Contract: the code of 0002 writes none, and cannot run from here on.
+Contract: the code of 0002 does not write them, and cannot run on this schema.
 """
 
 from alembic import op
@@ -15,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # What the code of 0002 wrote between the backfill of 0003 and its own end.
+    # Rows that the code of 0002 wrote between the backfill of 0003 and its end.
     took = (
         "extract(epoch FROM finished_at - started_at)"
         if backfill.is_postgresql()
@@ -24,19 +24,19 @@ def upgrade() -> None:
     backfill.in_batches("deployments", f"seconds = {took}", "finished_at IS NOT NULL AND seconds IS NULL")
 
     if backfill.is_postgresql():
-        # NOT VALID looks at no row that is there, so its lock, which stops readers too, is held for a moment. The
-        # constraint makes way first, in the same statement, as it is there already when an attempt failed below.
+        # NOT VALID does not check existing rows, so its lock, which also blocks readers, is held only for a moment. The
+        # constraint is dropped first, in the same statement, as it already exists if an attempt has failed below.
         op.execute(
-            "-- squawk-ignore ban-drop-constraint\n"  # it is back before anybody can miss it
+            "-- squawk-ignore ban-drop-constraint\n"  # the same statement adds it again
             "ALTER TABLE deployments DROP CONSTRAINT IF EXISTS ck_deployments_seconds, "
             "ADD CONSTRAINT ck_deployments_seconds CHECK ((finished_at IS NULL) = (seconds IS NULL)) NOT VALID"
         )
-        # VALIDATE looks at all of them, under a lock that stops no reader and no writer; a transaction of its own, as
-        # in the one above that one's lock would be held to the end.
+        # VALIDATE checks all rows, with a lock that blocks neither readers nor writers. It has its own transaction, as
+        # the first statement's lock would otherwise be held until the check is done.
         with backfill.autocommit():
             op.execute("ALTER TABLE deployments VALIDATE CONSTRAINT ck_deployments_seconds")
     else:
-        with op.batch_alter_table("deployments") as batch:  # SQLite gets a constraint by making the table anew
+        with op.batch_alter_table("deployments") as batch:  # on SQLite the table must be recreated for a constraint
             batch.create_check_constraint(op.f("ck_deployments_seconds"), "(finished_at IS NULL) = (seconds IS NULL)")
 
 
