@@ -48,6 +48,7 @@ fmt: .venv/.installed ## format the Python code, and put right what ruff can
 
 docs: .venv/.installed ## write the pages that are made from the code
 	@$(PYTHON) -m docs.cli
+	@$(PYTHON) -m docs.settings
 
 hooks: .venv/.installed ## have git run the quick checks before each commit
 	@$(BIN)/pre-commit install
@@ -56,12 +57,11 @@ prepare: .venv/.installed ## what the tests want of this machine: packages, a co
 	@$(PYTHON) -m hosts products
 	@$(PYTHON) -m hosts images
 
-lint: .venv/.installed ## style, types, playbooks
-	$(BIN)/ruff check --output-format concise .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/yamllint --strict --format parsable .
-	$(BIN)/ansible-lint --profile production --offline --format pep8
+LINTERS := "ruff check --output-format concise ." "ruff format --check --output-format concise ." mypy \
+	"yamllint --strict --format parsable ." "ansible-lint --profile production --offline --format pep8"
+
+lint: .venv/.installed ## style, types, playbooks: all of it, also after a finding
+	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
 unit: .venv/.installed ## engine, app, templates, contracts; no host
 	@$(PYTHON) -m hosts products

@@ -1,1 +1,1 @@
-"""The command line of the engine: what can be typed, what each command does, what `status` shows."""
+"""The command line of the engine: its commands and options, what each command does, the output of `status`."""

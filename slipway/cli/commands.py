@@ -21,7 +21,7 @@ from slipway.slot import envfile, slots
 
 @dataclass(frozen=True)
 class Output:
-    """What a command prints: a message, the fields of its result, and for people a text in place of the message."""
+    """The output of a command: a message, the fields of its result, and a text for people in place of the message."""
 
     message: str
     changed: bool = False
@@ -54,7 +54,11 @@ def _request(options: argparse.Namespace) -> Request:
 
 
 def plan(options: argparse.Namespace, report: Reporter) -> Output:
-    return _output(_engine(options, report).plan(_request(options)))
+    found = _engine(options, report).plan(_request(options), brief=options.brief)
+    output = _output(found)
+    if options.protocol is None:  # a controller from before there was a protocol reads this in place of `needed`
+        output.values["action"] = "deploy" if found.needed else "nothing"
+    return output
 
 
 def stage(options: argparse.Namespace, report: Reporter) -> Output:
@@ -109,21 +113,23 @@ def report(options: argparse.Namespace, _: Reporter) -> Output:
     delivery = logbook.flush(settings)
     message = f"{delivery.sent} report(s) sent"
     for refused in delivery.refused:
-        message += f"; refused for good: {refused}"
+        message += f"; rejected by the Logbook: {refused}"
     if delivery.waiting:
         raise FailedError(f"{message}; {logbook.count(delivery.waiting)}: {delivery.problem}.")
-    return Output(f"{message}, none waits.", delivery.sent > 0, values={"sent": delivery.sent})
+    return Output(f"{message}, none is waiting.", delivery.sent > 0, values={"sent": delivery.sent})
 
 
 def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
-    """Does not return: this process becomes the command."""
+    """Replace this process by the command; does not return."""
     settings = config.load(options.app)
     command = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
     slot = slots.live_slot(settings)
     if not command:
-        raise RefusedError(f"Say what to run: slipway run {settings.app} -- python -m app.tokens list")
+        raise RefusedError(
+            f"The command to run is missing. Type for example: slipway run {settings.app} -- python -m app.tokens list"
+        )
     if slot is None:
-        raise RefusedError(f"Nothing of {settings.app} is live yet. Run deploy.yml.")
+        raise RefusedError(f"No release of {settings.app} is live yet. Run deploy.yml.")
     release = (settings.slot(slot) / "release").resolve()
     environment = envfile.read(settings.slot(slot) / "env")
     environment["PATH"] = f"{release / '.venv/bin'}:{process.PATH}"

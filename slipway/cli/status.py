@@ -1,4 +1,4 @@
-"""What is live, how it fares and what happened last: for people and for `--json`. Reads only."""
+"""`slipway status` and `slipway releases`: what is live, its state, and the last deployments. Only reads."""
 
 from __future__ import annotations
 
@@ -21,32 +21,22 @@ from slipway.schema import migrate
 from slipway.slot import slots, standby, systemd
 
 LAST = 5
-OWN_AUTHORITY = "Slipway on "  # how the name of the authority begins that each host has for itself
+OWN_AUTHORITY = "Slipway on "  # the name of each host's own certificate authority begins with this
 
 
 def gather(settings: Settings) -> dict[str, Any]:
-    """One object for one app; a part that cannot be had says why under its `error`."""
+    """The status of one app. A part that could not be read has the reason in its field `error`."""
     entries = journal.read(settings.journal)
     slot = slots.live_slot(settings)
     name = slots.live_release(settings)
     release = manifest.read(settings.release(name)) if name else None
-    opened = deployment.load(settings.deployment)
-    lease = lock.read(settings.lock)
     reports, why = logbook.waiting(settings)
     return {
         "host": socket.gethostname(),
         "app": settings.app,
         "environment": settings.environment,
         "live": _live(settings, entries, slot, release),
-        "deployment": {
-            "action": opened.action,
-            "version": opened.version,
-            "owner": opened.owner,
-            "state": opened.state,
-            "phase": lease.phase if lease else None,
-        }
-        if opened
-        else None,
+        "deployment": _deployment(settings),
         "standby": standby.describe(settings),
         "database": _database(settings, release),
         "certificate": _certificate(settings),
@@ -87,6 +77,23 @@ def _live(
     }
 
 
+def _deployment(settings: Settings) -> dict[str, Any] | None:
+    """The deployment that is open."""
+    try:
+        opened, lease = deployment.load(settings.deployment), lock.read(settings.lock)
+    except SlipwayError as error:
+        return {"error": str(error)}
+    if opened is None:
+        return None
+    return {
+        "action": opened.action,
+        "version": opened.version,
+        "owner": opened.owner,
+        "state": opened.state,
+        "phase": lease.phase if lease else None,
+    }
+
+
 def _database(settings: Settings, release: manifest.Manifest | None) -> dict[str, Any]:
     if release is None:
         return {"revision": None, "pending": []}
@@ -118,7 +125,7 @@ def _certificate(settings: Settings) -> dict[str, Any] | None:
 
 
 def _failure(path: Path) -> str | None:
-    """Why the last renewal failed, as whoever renews has left it beside the certificate."""
+    """Why the last renewal failed: the program that renews writes it to a file beside the certificate."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -134,7 +141,10 @@ def parse_end_date(output: str) -> datetime:
 
 
 def parse_issuer(output: str) -> str:
-    """Read `openssl x509 -issuer -nameopt RFC2253`: issuer=CN=R11,O=Let's Encrypt,C=US; its name, or all of it."""
+    """The issuer's name from `openssl x509 -issuer -nameopt RFC2253`: issuer=CN=R11,O=Let's Encrypt,C=US.
+
+    Without a CN it is the whole issuer.
+    """
     issuer = re.search(r"^issuer=(.*)$", output, re.MULTILINE)
     name = re.search(r"(?:^|,)CN=((?:\\.|[^,\\])+)", issuer[1]) if issuer else None
     return name[1] if name else issuer[1] if issuer else ""
@@ -146,7 +156,7 @@ def _disk(path: Path) -> dict[str, Any]:
 
 
 def render(found: dict[str, Any]) -> str:
-    """The same for people: a short paragraph an app."""
+    """The result of `gather` as text for people."""
     live, database, certificate, disk = (found[key] for key in ("live", "database", "certificate", "disk"))
     rows = [("app", f"{found['app']} ({found['environment']}) on {found['host']}")]
     if live:
@@ -154,15 +164,14 @@ def render(found: dict[str, Any]) -> str:
         rows.append(("live", f"{live['tag'] or 'commit'} {live['sha'][:12]} in {live['slot']}{since}"))
         health = live["unit"] + (f", restarted {live['restarts']} times" if live["restarts"] else "")
         if live["settings_changed"]:
-            health += "; its settings have changed since: deploy again to apply them"
+            health += "; its settings were changed since it was started: deploy again to apply them"
         rows.append(("unit", health))
     else:
         rows.append(("live", "nothing yet: run deploy.yml"))
     if found["standby"]:
         rows.append(("standby", standby.sentence(found["standby"])))
-    if opened := found["deployment"]:
-        who = deployment.display_owner(opened["owner"])
-        rows.append(("open", f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"))
+    if open_deployment := found["deployment"]:
+        rows.append(("open", open_deployment.get("error") or _progress(open_deployment)))
     waiting = f", pending: {'; '.join(database['pending'])}" if database["pending"] else ", nothing pending"
     if database.get("ahead"):
         waiting = ", ahead of this release"
@@ -170,8 +179,8 @@ def render(found: dict[str, Any]) -> str:
     if certificate:
         rows.append(("tls", certificate.get("error") or _validity(certificate)))
     rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
-    if (told := found["logbook"]) and told["waiting"]:
-        text = f"{logbook.count(told['waiting'])} ({told['problem']}): slipway report {found['app']}"
+    if (reports := found["logbook"]) and reports["waiting"]:
+        text = f"{logbook.count(reports['waiting'])} ({reports['problem']}): slipway report {found['app']}"
         rows.append(("logbook", text))
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]
@@ -180,8 +189,14 @@ def render(found: dict[str, Any]) -> str:
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
 
 
+def _progress(opened: dict[str, Any]) -> str:
+    """Which deployment is open, whose it is, and how far it has come."""
+    who = deployment.display_owner(opened["owner"])
+    return f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"
+
+
 def _validity(certificate: dict[str, Any]) -> str:
-    """Until when a certificate is good, whose it is, and why it was not renewed."""
+    """When a certificate expires, who issued it, and why it was not renewed."""
     day, left = certificate["expires"][:10], certificate["days_left"]
     text = f"expired on {day}" if left < 0 else f"expires {day} ({left} days left)"
     text += ", self-signed" if certificate["self_signed"] else f", issued by {certificate['issuer']}"
@@ -189,17 +204,17 @@ def _validity(certificate: dict[str, Any]) -> str:
 
 
 def _when(time: str) -> str:
-    """A time of the journal as people read it."""
+    """A time of the journal, for people."""
     return f"{time[:10]} {time[11:19]} UTC"
 
 
 def _count(summary: dict[str, Any] | None) -> str:
-    """What a receipt counts, to go on a line; "" where there is none, or nothing was sent."""
+    """The counts of a receipt, to be added to a line; "" if there is no receipt, or nothing was sent."""
     return f", {receipt.count(summary)}" if summary and summary["sent"] else ""
 
 
 def list_releases(settings: Settings) -> list[dict[str, Any]]:
-    """Complete releases on this host, the newest deploy first; those never live come last."""
+    """The complete releases on this host, the newest deploy first; releases that were never live come last."""
     order = {entry.release: entry for entry in journal.deployed(journal.read(settings.journal))}
     position = {name: index for index, name in enumerate(order)}
     live = slots.live_release(settings)

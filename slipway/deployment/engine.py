@@ -32,11 +32,14 @@ class Engine:
 
     # Deploy
 
-    def plan(self, request: Request) -> Plan:
-        """What `stage` would do, without doing it. Refuses what `stage` would refuse, as far as that can be checked."""
+    def plan(self, request: Request, *, brief: bool = False) -> Plan:
+        """What `stage` would do, without doing it. Refuses what `stage` would refuse, as far as that can be checked.
+
+        With `brief` only that which is needed to send it: `stage` comes next, and does the checks of the host.
+        """
         preflight.check_request(self.settings, request)
         reason = preflight.nothing_to_do(self.settings, request)
-        revision = None if reason else preflight.check_host(self.settings)
+        revision = None if reason or brief else preflight.check_host(self.settings)
         name = slots.live_release(self.settings)
         live = manifest.read(self.settings.release(name)) if name else None
         known = journal.deployed(journal.read(self.settings.journal))

@@ -26,8 +26,6 @@ from slipway.records.manifest import Manifest
 from slipway.schema import migrate
 from slipway.slot import cutover, slots, standby, watch
 
-_CLIENT_SECONDS = 1.0  # it takes so long at most until a disconnected client is noticed
-
 
 class Observer(Protocol):
     """An object that is notified of deployments. Each method returns a note for the operator, or "".
@@ -44,7 +42,7 @@ class Observer(Protocol):
         ...
 
     def wait(self) -> str:
-        """Called when the command ends, after the app's lock is free: end what is under way, within seconds."""
+        """Called when the command ends, after the app's lock is free: finish pending work within a few seconds."""
         ...
 
 
@@ -91,8 +89,8 @@ class Run:
             with lock.hold(settings.lock, settings.app, wait) as held:
                 for directory in (settings.root, settings.backups, *map(settings.slot, slots.NAMES)):
                     files.sweep(directory)
-                if held.waited and not report.has_client_after("The lock is free.", _CLIENT_SECONDS):
-                    raise FailedError("The client disconnected while this command waited. Nothing was changed.")
+                if held.waited and not report.has_client_after("The lock is free.", lock.CLIENT_SECONDS):
+                    raise FailedError(lock.DISCONNECTED)
                 run = cls(settings, report, observers, held)
                 yield run
         finally:
@@ -247,7 +245,7 @@ class Run:
         """Write the result line with the receipt and end the lease; returns `message`, or the receipt as a sentence."""
         closed = self.current
         written = journal.read(self.settings.journal)
-        # Observers may write lines of their own; they are no phases.
+        # Observers may write lines of their own, which are not phases.
         lines = [item for item in written if item.deployment == closed.id and item.phase in phases.NAMES]
         seconds: dict[str, float] = {}
         for item in lines:

@@ -20,7 +20,7 @@ _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
 # The phase of the line that closes a deployment; its outcome is "succeeded", "failed" or "reverted".
 RESULT = "result"
-# The phase of a line about a hook that was run. It is no part of the deployment: no receipt counts its seconds.
+# The phase of a line about a hook. A hook is not part of the deployment, so receipts do not count its seconds.
 HOOK = "hook"
 
 

@@ -37,14 +37,14 @@ TABLE = (
     Phase("stage", "stage", (OPENED,), STAGED, False, "Build the release beside the live one."),
     Phase(
         "migrate", "migrate", (STAGED,), MIGRATED, True,
-        "Bring the database to the head of the release, or, in a rollback that may lose data, back to it.",
+        "Migrate the database to the head of the release. In a rollback that may lose data: downgrade it to that head.",
     ),
     Phase(
         "start", "start", (STAGED, MIGRATED), STARTED, True,
         "Start the release in the idle slot and wait until every worker is ready.",
     ),
     Phase("switch", "switch", (STARTED,), SWITCHED, True, "Send traffic to the new release."),
-    Phase("watch", "watch", (SWITCHED,), WATCHED, True, "Watch the new release under traffic."),
+    Phase("watch", "watch", (SWITCHED,), WATCHED, True, "Watch errors and probes of the new release under traffic."),
     Phase(
         "drain", "finish", (WATCHED, FINISHING), FINISHING, True,
         "Wait until the old slot has no connection left, then put it on standby or stop it.",
@@ -52,7 +52,7 @@ TABLE = (
     Phase("prune", "finish", (FINISHING,), FINISHING, True, "Delete releases beyond the number to keep."),
 )  # fmt: skip
 
-# What older versions called a phase, a state or a command; their journals and commands are still read.
+# Names that older versions gave to phases, states and commands. They are still accepted.
 RENAMED_PHASES = {"warm": "start"}
 RENAMED_STATES = {"warm": STARTED}
 RENAMED_COMMANDS = {"warm": "start", "settle": "finish", "tell": "report"}
@@ -61,7 +61,7 @@ NAMES = tuple(row.name for row in TABLE)
 BEFORE_LIVE = tuple(row.name for row in TABLE if row.is_before_live)
 # On several hosts each of these commands ends on all hosts before the next one begins on any host.
 ON_SEVERAL_HOSTS = tuple(dict.fromkeys(row.command for row in TABLE if row.command != "stage"))
-# Commands that belong to the owner of a deployment: each takes what a controller says of the owner.
+# Commands that belong to the owner of a deployment. Each takes --owner and --supersede.
 OWNED = ("stage", "deploy", *ON_SEVERAL_HOSTS, "cut-over", "revert", "rollback")
 
 

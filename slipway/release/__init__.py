@@ -1,1 +1,1 @@
-"""Releases on disk: git, building, which are there and which may go."""
+"""Releases on disk: git, building, listing and pruning."""

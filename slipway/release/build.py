@@ -1,4 +1,4 @@
-"""Stage: a commit becomes a release directory with source, virtualenv and manifest."""
+"""Building a release: a directory with the source of a commit, its virtualenv and a manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
 
-# Asks the release's own alembic for its revisions; runs inside of its virtualenv, without its env.py.
+# Lists the revisions with the release's own alembic. Runs in the release's virtualenv, without its env.py.
 _LIST_REVISIONS = """
 import json
 from alembic.config import Config
@@ -41,39 +41,39 @@ print(json.dumps({"heads": list(script.get_heads()), "revisions": revisions[::-1
 
 
 def repository(settings: Settings) -> git.Repository:
-    """The host's own mirror, worked on as the build user."""
+    """The host's mirror of the app's repository, used as the build user."""
     return git.Repository(settings.repository, settings.build_user, settings.uv_cache)
 
 
 def check_space(settings: Settings) -> None:
     """RefusedError when the file system of the releases has too little space or too few inodes left."""
-    place = settings.releases  # they may have a file system of their own
+    place = settings.releases  # may be a file system of its own
     usage = os.statvfs(place)
     free_mb = usage.f_bavail * usage.f_frsize // 2**20
     if free_mb < settings.min_free_mb:
         raise RefusedError(
-            f"{place} has {free_mb} MB free, but a release wants {settings.min_free_mb} MB "
-            f"('min_free_mb'). Free some, or lower keep_releases and run `slipway prune {settings.app}`."
+            f"{place} has {free_mb} MB free, but a release needs {settings.min_free_mb} MB ('min_free_mb'). "
+            f"Free some space, or lower keep_releases and run `slipway prune {settings.app}`."
         )
     # Some file systems (btrfs) have no fixed number of inodes and say 0.
     if usage.f_files and usage.f_favail < settings.min_free_inodes:
         raise RefusedError(
-            f"{place} has {usage.f_favail} inodes free, but a release wants {settings.min_free_inodes} "
+            f"{place} has {usage.f_favail} inodes free, but a release needs {settings.min_free_inodes} "
             f"('min_free_inodes'). Lower keep_releases and run `slipway prune {settings.app}`."
         )
 
 
 @contextlib.contextmanager
 def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
-    """A copy of a bundle (`-` is standard input) that the build user can read; it is gone afterwards.
+    """A temporary copy of a bundle (`-` is standard input) that the build user can read.
 
-    All of it is read before anything else: whoever sends it must not be left with a pipe that nobody reads.
+    The bundle is read completely before anything else, as the sender would block on a pipe that is not read.
     """
     if bundle != STANDARD_INPUT and not bundle.is_file():
         raise RefusedError(f"There is no bundle at {bundle}.")
     settings.root.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=settings.root, prefix="incoming-", suffix=".bundle") as copy:
-        fcntl.flock(copy, fcntl.LOCK_EX)  # for as long as we live: prune leaves it alone meanwhile
+        fcntl.flock(copy, fcntl.LOCK_EX)  # held until this process ends: prune does not delete a locked bundle
         if bundle == STANDARD_INPUT:
             shutil.copyfileobj(sys.stdin.buffer, copy)
         else:
@@ -85,15 +85,15 @@ def incoming(settings: Settings, bundle: Path) -> Iterator[Path]:
 
 
 def has_commit(settings: Settings, sha: str, tag: str | None) -> bool:
-    """Whether the host's mirror has a commit, and the tag on it."""
+    """Whether the host's mirror has a commit, and the tag names that commit there."""
     mirror = repository(settings)
     return mirror.has(sha) and (tag is None or mirror.commit(f"refs/tags/{tag}") == sha)
 
 
 def obtain(settings: Settings, sha: str, tag: str | None, bundle: Path | None) -> None:
-    """Have a commit and its tag in the mirror, from the bundle where one was sent.
+    """Make sure that the mirror has a commit and its tag, and take them from the bundle if one was sent.
 
-    RefusedError when they are neither here nor in the bundle.
+    RefusedError when they are neither in the mirror nor in the bundle.
     """
     if bundle is not None:
         receive(settings, bundle, sha)
@@ -102,23 +102,24 @@ def obtain(settings: Settings, sha: str, tag: str | None, bundle: Path | None) -
 
 
 def receive(settings: Settings, bundle: Path, sha: str) -> None:
-    """Take a commit from a bundle into the mirror; FailedError when the bundle is torn or lacks the commit."""
+    """Fetch a commit from a bundle into the mirror; FailedError when the bundle is damaged or lacks the commit."""
     mirror = repository(settings)
     mirror.fetch(bundle)
     if not mirror.has(sha):
-        raise FailedError(f"The bundle does not hold commit {sha[:12]}.")
+        raise FailedError(f"The bundle does not contain commit {sha[:12]}.")
 
 
 def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
-    """Make the release directory `name`, or find it complete; its manifest.
+    """Build the release directory `name` unless it is complete already; its manifest.
 
-    It is built beside its place and renamed when it is whole; `.complete` comes last. What fails is removed.
+    It is built under another name and renamed when it is finished; `.complete` is written last. A failed build is
+    removed.
     """
     final = settings.release(name)
     if (present := manifest.read(final)) is not None:
         return present
     if name == slots.live_release(settings):
-        raise FailedError(f"The manifest of {final} cannot be read, and it is live; deploy another version.")
+        raise FailedError(f"The manifest of {final} cannot be read, and this release is live. Deploy another version.")
     partial = final.with_name(f"{name}{store.PARTIAL}")
     for leftover in (partial, final):
         if leftover.exists():
@@ -149,13 +150,15 @@ def _export(settings: Settings, sha: str, target: Path) -> None:
     archive.unlink()
     for needed in ("pyproject.toml", "uv.lock"):
         if not (target / needed).is_file():
-            raise FailedError(f"Commit {sha[:12]} has no {needed}; Slipway installs what `uv lock` has pinned.")
+            raise FailedError(
+                f"Commit {sha[:12]} has no {needed}. Run `uv lock` and commit it: Slipway installs what it pins."
+            )
 
 
 def _install(settings: Settings, release: Path) -> str:
-    """Install exactly what the lock file pins, hashes checked, into a virtualenv that may be renamed.
+    """Install exactly what the lock file pins, with hashes checked, into a virtualenv that can be renamed.
 
-    The version of its Python; "" when that does not run.
+    Returns the version of its Python; "" if that does not run.
     """
     environment = {
         "HOME": str(settings.uv_cache),
@@ -169,7 +172,7 @@ def _install(settings: Settings, release: Path) -> str:
     sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
     donor = _same_packages(settings, release)
     if donor is not None:
-        # By hard links, as uv itself takes them from its cache; uv then finds everything in place, bytecode and all.
+        # Copied as hard links, as uv does from its cache. Then uv sync has nothing left to install or to compile.
         begin = ["cp", "--archive", "--link", str(donor / ".venv"), ".venv"]
     else:
         begin = [*uv, "venv", "--relocatable", ".venv"]
@@ -179,8 +182,8 @@ def _install(settings: Settings, release: Path) -> str:
         if result.returncode != 0:
             what = "uv sync" if command is sync else "The virtualenv"
             raise FailedError(f"{what} failed.", process.tail(result.stderr))
-    # The service cannot write below its release, so its own modules are compiled here as well, and nothing that uv
-    # or an archive left open to everybody (such as .venv/.lock) stays so.
+    # The service cannot write below its release, so its own modules are compiled here. Files that uv or the archive
+    # left writable for others (such as .venv/.lock) are made read-only for them.
     python = bytecode.make(release, donor, settings.build_user)
     close = ["find", ".", "-perm", "/022", "-not", "-type", "l", "-exec", "chmod", "go-w", "{}", "+"]
     process.run(close, user=settings.build_user, directory=release)
@@ -188,7 +191,7 @@ def _install(settings: Settings, release: Path) -> str:
 
 
 def _same_packages(settings: Settings, release: Path) -> Path | None:
-    """A release on this host with the very same lock file, and so with the same packages."""
+    """A release on this host with the same lock file, and so with the same packages; None if there is none."""
     digest = _digest(release)
     for name, other in store.complete(settings).items():
         if other.lock_sha256 == digest and (settings.release(name) / ".venv").is_dir():
@@ -219,7 +222,7 @@ def _describe(
         if wrong := [item for item in revisions if item.oldest_compatible and item.oldest_compatible not in names]:
             raise FailedError(
                 f"Migration {wrong[0].revision} declares oldest_compatible = {wrong[0].oldest_compatible!r}, "
-                "which is no revision of this release."
+                "which is not a revision of this release."
             )
     return manifest.Manifest(
         release=name,
@@ -235,7 +238,7 @@ def _describe(
 
 
 def _ask_alembic(settings: Settings, release: Path) -> tuple[list[str], list[manifest.Revision]]:
-    """The heads and the revisions of a release, oldest first, in alembic's own words."""
+    """The heads and the revisions of a release, oldest first, listed by alembic."""
     command = [".venv/bin/python", "-c", _LIST_REVISIONS]
     result = process.run(command, user=settings.build_user, directory=release)
     if result.returncode != 0:

@@ -18,16 +18,16 @@ from slipway.release import revisions
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
-# Without its housekeeping in the background, which goes on writing when the command has ended.
+# Without git's background maintenance, which would go on writing after the command has ended.
 _ALONE = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
 
-# Commits live under refs of ours as well, so that a bundle can carry one without a tag and `gc` keeps it.
+# Each commit also has a ref of the engine's own, so that a bundle can have a commit without a tag, and `gc` keeps it.
 KEEP = "refs/slipway/"
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A version that became a commit."""
+    """The commit of a version."""
 
     sha: str
     tag: str | None
@@ -36,14 +36,14 @@ class Commit:
 
 @dataclass(frozen=True)
 class Repository:
-    """A git repository on this machine, worked on as `user` (None: the current one)."""
+    """A git repository on this machine, used as `user` (None: the current user)."""
 
     path: Path
     user: str | None = None
     home: Path | None = None
 
     def git(self, *arguments: str, check: bool = True, inherited: Sequence[int] = ()) -> str:
-        """Standard output of `git <arguments>`; FailedError with git's own words when it fails."""
+        """Standard output of `git <arguments>`; FailedError with git's error message when it fails."""
         environment = None
         if self.user is not None:
             environment = {"HOME": str(self.home or self.path), "GIT_TERMINAL_PROMPT": "0"}
@@ -58,11 +58,11 @@ class Repository:
         return result.stdout.strip() if result.returncode == 0 else ""
 
     def fetch(self, source: str | Path, *options: str, inherited: Sequence[int] = ()) -> None:
-        """Take all refs of another repository or a bundle; nobody else may be writing here.
+        """Fetch all refs of another repository or a bundle. No other process may be writing to this repository.
 
-        A git that was killed here has left its locks, and the next one would wait for somebody to remove them.
+        A git process that was killed may have left lock files, with which the next one would fail. They are removed.
         """
-        process.run(["find", self.path, "-name", "*.lock", "-delete"], user=self.user)  # no ref may be called so
+        process.run(["find", self.path, "-name", "*.lock", "-delete"], user=self.user)  # no ref can have such a name
         arguments = ("fetch", "--quiet", "--no-write-fetch-head", *options, str(source), "+refs/*:refs/*")
         self.git(*arguments, inherited=inherited)
 
@@ -70,7 +70,7 @@ class Repository:
         return self.git("tag", "--list").splitlines()
 
     def commit(self, revision: str) -> str | None:
-        """Full sha of the commit that `revision` names; None when there is none."""
+        """The full hash of the commit that `revision` names; None when there is none."""
         if revision.startswith("-"):
             return None
         return self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False) or None
@@ -87,15 +87,15 @@ class Repository:
 
 
 def is_sha(text: str) -> bool:
-    """Whether `text` is a full object name."""
+    """Whether `text` is a full hash."""
     return bool(_SHA.fullmatch(text))
 
 
 def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
-    """Turn a version into a commit, once.
+    """Find the commit of a version.
 
-    Without `version` it is the newest tag. RefusedError when there is no such tag (near ones are listed), or
-    when it names a bare commit where `accept` is not "commits".
+    Without `version` it is the newest tag. RefusedError when there is no such tag (similar ones are listed), or when it
+    is a commit without a tag and `accept` is not "commits".
     """
     tags = repository.tags()
     if version is None:
@@ -107,7 +107,7 @@ def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
             )
     if version in tags:
         if not versions.is_tag(version):
-            raise RefusedError(f"The tag '{version}' has characters that cannot be part of a directory's name.")
+            raise RefusedError(f"The tag '{version}' has characters that are not allowed in the name of a directory.")
         sha = repository.commit(f"refs/tags/{version}")
         if sha is None:
             raise RefusedError(f"The tag '{version}' does not name a commit.")
@@ -116,25 +116,25 @@ def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
     sha = repository.commit(version) if accept == "commits" or named_by_sha else None
     if sha is None:
         similar = versions.near(version, tags)
-        hint = f" Near: {', '.join(similar)}." if similar else _newest_hint(tags)
+        hint = f" Similar tags: {', '.join(similar)}." if similar else _newest_hint(tags)
         raise RefusedError(f"No tag '{version}' in {repository.path}.{hint}")
     if accept != "commits":
         raise RefusedError(
             f"'{version}' is a commit without a tag, and this environment deploys {accept.replace('-', ' ')} only "
-            f"(accept: {accept}). Tag it and deploy the tag."
+            f"(accept: {accept}). Create a tag for it and deploy the tag."
         )
     return Commit(sha, None, repository.subject(sha))
 
 
 def _newest_hint(tags: Sequence[str]) -> str:
     newest = versions.newest(tags)
-    return f" The newest is {newest}." if newest else " It has no version tags at all."
+    return f" The newest tag is {newest}." if newest else " It has no version tags."
 
 
 def open_source(location: str, cache: Path) -> Repository:
-    """The repository at `location`, a directory or a URL; a URL is mirrored below `cache` and brought up to date.
+    """The repository at `location`, a directory or a URL; a URL is mirrored below `cache`, and the mirror updated.
 
-    RefusedError when the directory is no repository; FailedError when the remote does not answer.
+    RefusedError when the directory is not a repository; FailedError when the remote cannot be fetched.
     """
     if "://" not in location and not re.match(r"[\w.-]+@[\w.-]+:", location):
         path = Path(location).expanduser()
@@ -144,19 +144,19 @@ def open_source(location: str, cache: Path) -> Repository:
     mirror = cache / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
     cache.mkdir(parents=True, exist_ok=True)
     with mirror.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # git has it too, and so holds it on when we are killed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # git inherits it, and so still holds it if this process is killed
         try:
             process.run(["git", "init", "--quiet", "--bare", mirror])
             Repository(mirror).fetch(location, "--prune", inherited=[lock.fileno()])
         except FailedError as error:
-            raise FailedError(f"The repository {location} does not answer.", error.detail) from error
+            raise FailedError(f"The repository {location} could not be fetched.", error.detail) from error
     return Repository(mirror)
 
 
 def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], output: Path) -> None:
-    """Write a git bundle with `sha` (and its tag object) to `output`, without what follows from `have`.
+    """Write a git bundle with `sha` (and its tag) to `output`, without the commits in `have` and their ancestors.
 
-    The source repository is only read: the bundle's references are made in an empty one that borrows its objects.
+    The source repository is only read: the refs for the bundle are made in an empty repository that uses its objects.
     """
     objects = source.git("rev-parse", "--path-format=absolute", "--git-path", "objects")
     with tempfile.TemporaryDirectory(prefix="slipway-bundle-") as scratch:
@@ -168,16 +168,28 @@ def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], o
         if tag is not None:
             borrowed.git("update-ref", f"refs/tags/{tag}", source.git("rev-parse", f"refs/tags/{tag}"))
             references.append(f"refs/tags/{tag}")
-        # What holds the commit itself cannot be left out, or the bundle would be empty.
-        excluded = [f"^{commit}" for commit in have if borrowed.has(commit) and not borrowed.holds(commit, sha)]
+        excluded = [f"^{commit}" for commit in _without(borrowed, sha, have)]
         output.parent.mkdir(parents=True, exist_ok=True)
         borrowed.git("bundle", "create", "--quiet", str(output.resolve()), *references, *excluded)
+
+
+def _without(repository: Repository, sha: str, have: Iterable[str]) -> list[str]:
+    """Those of the commits `have` that the repository has and that do not contain `sha`.
+
+    A host may have had hundreds, so git is not asked about each of them alone.
+    """
+    named = [commit for commit in have if is_sha(commit)]
+    found = repository.git("rev-list", "--no-walk", "--ignore-missing", *named, check=False).splitlines()
+    if not found:
+        return []
+    ahead = set(repository.git("rev-list", *found, f"^{sha}").splitlines())
+    return [commit for commit in found if commit != sha and (commit not in ahead or not repository.holds(commit, sha))]
 
 
 def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, str]]:
     """The commits between two: [(sha, subject)], newest first, at most 50.
 
-    With `old` unknown to the repository, or None, all of `new`'s history counts.
+    If `old` is None or not in the repository, this is the history of `new`.
     """
     span = f"{old}..{new}" if old is not None and source.has(old) else new
     log = source.git("log", "--max-count=50", "--format=%H %s", span).split("\n")
@@ -185,8 +197,8 @@ def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, st
 
 
 def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:
-    """The alembic migrations that a commit carries, by revision."""
-    # One line a declaration, "<sha>:<path>NUL<line>"; nothing is found where an app has no alembic.
+    """The alembic migrations of a commit, by revision."""
+    # One line per declaration: "<sha>:<path>NUL<line>". Empty if the app has no alembic.
     found = source.git(
         "grep", "-z", "-E", r"^((down_)?revision|oldest_compatible)\b", sha, "--", "*versions/*.py", check=False
     )
@@ -195,11 +207,11 @@ def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:
 
 
 def signature_problem(repository: Repository, tag: str, allowed_signers: Path) -> str:
-    """Why a tag does not count as signed by a key of the allowed-signers file (SSH signatures); "" when it does."""
+    """Why a tag is not validly signed by a key of the allowed-signers file (SSH signatures); "" if it is."""
     reference = f"refs/tags/{tag}"
-    # A signed tag says its own name inside; under another one it is somebody's old signature used again.
+    # A signed tag has its name inside. With another name it is an old signature that was used again.
     if f"tag {tag}" not in repository.git("cat-file", "tag", reference, check=False).split("\n\n")[0].splitlines():
-        return f"{tag} is no annotated tag of that name"
+        return f"{tag} is not an annotated tag of that name"
     command = [
         *("git", "-C", str(repository.path)),
         *("-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen"),

@@ -1,4 +1,4 @@
-"""Alembic revisions as a commit's files declare them: read on the controller, where no code of the app may run."""
+"""Alembic revisions, read from the files of a commit on the controller, which must not run the app's code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DECLARATION = re.compile(r"(down_revision|revision|oldest_compatible)\b[^=]*=(.
 
 @dataclass(frozen=True)
 class Script:
-    """One migration: its file's name, the revisions that it follows on, and the oldest whose code bears it."""
+    """One migration: its file's name, the revisions before it, and the oldest revision whose code can run on it."""
 
     revision: str
     name: str
@@ -22,7 +22,7 @@ class Script:
 
 
 def parse(lines: Iterable[tuple[str, str]]) -> dict[str, Script]:
-    """Scripts by revision, from (path, line) pairs of the lines that declare something about one."""
+    """Scripts by revision, from the (path, line) pairs of their declarations."""
     declared: dict[str, dict[str, object]] = {}
     for path, line in lines:
         if match := _DECLARATION.match(line):
@@ -42,13 +42,13 @@ def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text.strip())
     except (ValueError, SyntaxError):
-        return None  # computed, or it goes on in the next line
+        return None  # a computed value, or one of several lines
 
 
 def pending(scripts: Mapping[str, Script], current: str | None) -> list[Script]:
-    """What a database at `current` has not seen, each after those that it follows on.
+    """The migrations that were not run on a database at `current`, each after those that it follows.
 
-    All of them when it was never migrated (None), nothing when `current` is not one of them: it is ahead then.
+    All if it was never migrated (None). None of them if `current` is not in `scripts`: then the database is ahead.
     """
     if current is not None and current not in scripts:
         return []
@@ -57,7 +57,7 @@ def pending(scripts: Mapping[str, Script], current: str | None) -> list[Script]:
 
 
 def _in_order(scripts: Mapping[str, Script], wanted: Iterable[str]) -> list[str]:
-    """`wanted` and all that they follow on, depth first; without recursion, as histories are long."""
+    """`wanted` and all revisions before them, depth first; without recursion, as a history may be long."""
     order: dict[str, None] = {}
     stack = [(name, False) for name in reversed(list(wanted))]
     while stack:

@@ -1,4 +1,4 @@
-"""The release directories of an app: which are there, which may go."""
+"""The release directories of an app: listing and pruning."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from slipway.records import journal, manifest
 from slipway.slot import slots
 
 PARTIAL = ".partial"
-BUNDLES = "incoming-*.bundle"  # what was sent; gone with the command that reads it, unless that was killed
+BUNDLES = "incoming-*.bundle"  # received bundles; a command that was killed leaves one behind
 
 
 def complete(settings: Settings) -> dict[str, manifest.Manifest]:
-    """Manifests of the complete releases on this host, by name."""
+    """The manifests of the complete releases on this host, by name."""
     found = {}
     for path in sorted(settings.releases.iterdir()) if settings.releases.is_dir() else []:
         if (item := manifest.read(path)) is not None:
@@ -26,10 +26,10 @@ def complete(settings: Settings) -> dict[str, manifest.Manifest]:
 
 
 def to_prune(present: Collection[str], order: Sequence[str], keep: int, protected: Collection[str]) -> list[str]:
-    """Which of the `present` releases to delete so that `keep` stay: the longest undeployed first.
+    """Which of the `present` releases to delete so that `keep` stay, those with the oldest deploy first.
 
-    `order` is oldest deploy first; a release that was never deployed successfully counts as older than all.
-    `protected` ones (live, previous, target) are never deleted, and count towards `keep`.
+    `order` has the oldest deploy first. A release that was never deployed successfully counts as the oldest.
+    `protected` releases (live, previous, target) are never deleted, but count towards `keep`.
     """
     age = {name: position for position, name in enumerate(order)}
     oldest_first = sorted(present, key=lambda name: (age.get(name, -1), name))
@@ -45,26 +45,26 @@ def incomplete(settings: Settings) -> list[Path]:
 
 
 def _is_read(bundle: Path) -> bool:
-    """Whether a command is still at work on a bundle: it holds a lock on it, as nobody can after it was killed."""
+    """Whether a running command still uses a bundle: it holds a lock on it, which ends with its process."""
     try:
         with bundle.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:
-        pass  # gone by itself
+        pass  # deleted meanwhile by its command
     return False
 
 
 def delete(path: Path) -> None:
-    """Remove a release; it stops being one before its first file goes, so a crash leaves no half release."""
+    """Delete a release. `.complete` is removed first, so that a crash cannot leave a release with missing files."""
     (path / manifest.COMPLETE).unlink(missing_ok=True)
     files.sync_directory(path)
     shutil.rmtree(path)
 
 
 def prune(settings: Settings, target: str | None = None) -> list[str]:
-    """Delete what `keep_releases` does not cover, and what was left incomplete; names of what went."""
+    """Delete releases beyond `keep_releases`, and incomplete ones; the names of what was deleted."""
     entries = journal.read(settings.journal)
     in_slots = {slots.release_in(settings, name) for name in slots.NAMES}
     live = slots.live_release(settings)

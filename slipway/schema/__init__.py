@@ -1,1 +1,1 @@
-"""The schema of an app's database: where it stands, and how it moves."""
+"""The schema of an app's database: its revision, migrations and downgrades."""

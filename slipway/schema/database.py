@@ -1,4 +1,4 @@
-"""At which revision a database stands and what is in it, asked through psql: quicker than a start of alembic."""
+"""The revision of a database and the objects in it, read with psql, which is faster than starting alembic."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ PROGRAMS = Path("/usr/lib/postgresql")
 def libpq_environment(url: str) -> dict[str, str]:
     """libpq's environment variables for a SQLAlchemy URL such as `postgresql+asyncpg://me@/db?host=/run/postgresql`.
 
-    By environment, not by argument: a password must not stand in the process list. Empty when it is no PostgreSQL.
+    Passed in the environment and not as arguments, as the process list would show a password. Empty if the URL is not
+    one of PostgreSQL.
     """
     parts = urlsplit(url)
     if parts.scheme.partition("+")[0] not in ("postgresql", "postgres"):
@@ -51,7 +52,7 @@ def libpq_environment(url: str) -> dict[str, str]:
 
 
 def migration_environment(settings: Settings) -> dict[str, str]:
-    """What alembic sees: the app's environment, with the migration role's values on top."""
+    """The environment of alembic: that of the app, overridden by the values for the migration role."""
     values = envfile.read(settings.env_file)
     if settings.migrate_env_file.exists():
         values |= envfile.read(settings.migrate_env_file)
@@ -60,10 +61,10 @@ def migration_environment(settings: Settings) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing in the schema; `name` is quoted as SQL wants it. An invalid index is one whose building failed."""
+    """One object in the schema. `name` is quoted for SQL. An index is invalid when building it has failed."""
 
     kind: str
-    table: str  # what it belongs to; its own name for a table
+    table: str  # the table that it belongs to; for a table its own name
     name: str
     is_invalid: bool = False
 
@@ -71,7 +72,7 @@ class Item:
         return f"{self.kind} {self.name}{' (INVALID)' if self.is_invalid else ''}"
 
 
-# An index that is being built right now is invalid as well, and somebody else's business.
+# An index that is being built right now is invalid as well, and must be left alone.
 _CATALOG = """
 WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')
 SELECT CASE c.relkind WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'v' THEN 'view'
@@ -97,13 +98,13 @@ SELECT 'type', t.oid::regtype::text, t.oid::regtype::text, false
 
 
 def catalog(settings: Settings, environment: Mapping[str, str]) -> frozenset[Item]:
-    """What the database's schemas hold: tables, columns, indexes, constraints, views and types."""
+    """The objects in the database's schemas: tables, columns, indexes, constraints, views and types."""
     rows = (line.split("\t") for line in _query(settings, environment, _CATALOG).splitlines())
     return frozenset(Item(kind, table, name, invalid == "t") for kind, table, name, invalid in rows)
 
 
 def difference(before: Iterable[Item], after: Iterable[Item]) -> list[str]:
-    """What came and what went between two catalogs, in words; of a table that came or went not also its parts."""
+    """The objects that are new or gone between two catalogs, as text; a new or gone table without its parts."""
     old, new = frozenset(before), frozenset(after)
     whole = {item.name for item in old ^ new if item.kind == "table"}
     changed = [item for item in old ^ new if item.kind == "table" or item.table not in whole]
@@ -112,22 +113,22 @@ def difference(before: Iterable[Item], after: Iterable[Item]) -> list[str]:
 
 
 def drop_index(settings: Settings, environment: Mapping[str, str], name: str) -> None:
-    """Drop an index, named as SQL wants it, without keeping its table from anybody."""
+    """Drop an index without locking its table for others. `name` is quoted for SQL."""
     _query(settings, environment, f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def size(settings: Settings, environment: Mapping[str, str]) -> int:
-    """Bytes that the database takes on disk."""
+    """The size of the database on disk, in bytes."""
     return int(_query(settings, environment, "SELECT pg_database_size(current_database())"))
 
 
 def dump(settings: Settings, environment: Mapping[str, str], target: Path) -> None:
-    """Write a dump for pg_restore to `target`; it is there whole or not at all. FailedError in pg_dump's words."""
+    """Write a dump for pg_restore to `target`, complete or not at all. FailedError with the output of pg_dump."""
     partial = files.unfinished(target)
     try:
         for command in (
             ["pg_dump", "--no-password", "--format=custom", f"--file={partial}"],
-            ["pg_restore", "--list", f"{partial}"],  # that it can be read
+            ["pg_restore", "--list", f"{partial}"],  # checks that the dump can be read
         ):
             result = _run(settings, environment, command, timeout=settings.migrate_timeout)
             if result.returncode != 0:
@@ -139,9 +140,9 @@ def dump(settings: Settings, environment: Mapping[str, str], target: Path) -> No
 
 
 def current_revision(settings: Settings, environment: Mapping[str, str]) -> str | None:
-    """The revision in `alembic_version`; None when nothing was ever migrated.
+    """The revision in `alembic_version`; None when no migration was ever run.
 
-    FailedError when PostgreSQL does not answer within 10 s, in its own words.
+    FailedError, with the output of psql, when PostgreSQL cannot be connected to within 10 s.
     """
     try:
         found = _query(settings, environment, "SELECT version_num FROM alembic_version ORDER BY 1")
@@ -152,8 +153,8 @@ def current_revision(settings: Settings, environment: Mapping[str, str]) -> str 
     return ",".join(found.split()) or None
 
 
-# Locks of others may be seen by anybody, what they are doing only by their own role. A transaction has a lock at least
-# on its own number.
+# Every role can see the locks of other sessions, but only the session's own role can see its state. Each transaction
+# has at least a lock on its own number.
 _SESSIONS = """
 SELECT pg_postmaster_start_time(), a.pid, a.client_port, a.pid IN (SELECT l.pid FROM pg_locks l)
   FROM pg_stat_activity a
@@ -161,7 +162,7 @@ SELECT pg_postmaster_start_time(), a.pid, a.client_port, a.pid IN (SELECT l.pid 
 
 
 def port(environment: Mapping[str, str]) -> str:
-    """The port of PostgreSQL when it is reached over TCP."""
+    """The TCP port of PostgreSQL."""
     return libpq_environment(environment.get("DATABASE_URL", "")).get("PGPORT", standby.DATABASE_PORT)
 
 
@@ -177,7 +178,7 @@ def server(settings: Settings, environment: Mapping[str, str]) -> standby.Server
 
 
 def _query(settings: Settings, environment: Mapping[str, str], query: str) -> str:
-    """What psql prints of a query, a row a line, columns apart by tabs. FailedError in PostgreSQL's words."""
+    """The output of psql for a query: a row per line, with tabs between columns. FailedError with its message."""
     command = [_psql(), "--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--field-separator=\t"]
     result = _run(settings, environment, [*command, "--set=VERBOSITY=verbose", f"--command={query}"], timeout=30)
     if result.returncode != 0:
@@ -194,7 +195,7 @@ def _psql() -> str:
 def _run(
     settings: Settings, environment: Mapping[str, str], command: list[str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """One of PostgreSQL's own programs, as the migration role."""
+    """Run one of PostgreSQL's programs as the migration role."""
     connection = libpq_environment(environment.get("DATABASE_URL", ""))
     if not connection:
         raise FailedError("DATABASE_URL is not a PostgreSQL URL; production runs on PostgreSQL only.")

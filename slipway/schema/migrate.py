@@ -1,6 +1,6 @@
-"""Migrate: bring the database to the release's head, as the migration role, before new code takes traffic.
+"""Migrations: bring the database to the release's head, as the migration role, before the new code takes traffic.
 
-And the way back, where it is asked for in so many words: a downgrade loses data, so a dump is made first.
+And downgrades, only if they are explicitly allowed: a downgrade can delete data, so a dump is made first.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from slipway.slot import slots
 
 
 def pending(settings: Settings, release: Manifest) -> tuple[str | None, list[Revision]]:
-    """The database's revision, and what this release would still run on it."""
+    """The database's revision, and the migrations of this release that were not run on it yet."""
     current = database.current_revision(settings, database.migration_environment(settings))
     return current, release.pending(current)
 
 
 def nothing_to_run(settings: Settings, release: Manifest) -> str:
-    """Why the release has no migration to run; "" when it has.
+    """Why the release has no migration to run; "" if it has one.
 
-    FailedError when the database is at a revision that the release does not know, unless its own head was reached
-    before that and nothing says that its code cannot run there.
+    FailedError when the database is at a revision that the release does not know, unless the release's head was reached
+    before that, and no newer migration declares that the release's code cannot run on it.
     """
     if release.revisions is None:
         return "the app has no alembic"
@@ -45,11 +45,11 @@ def nothing_to_run(settings: Settings, release: Manifest) -> str:
 
 
 def upgrade(settings: Settings, release: Manifest) -> str:
-    """Run the pending migrations; a sentence of what was done.
+    """Run the pending migrations; a sentence that says what was done.
 
-    Indexes that an earlier run failed to build are dropped first: they serve no query, and stand in the way of the next
-    attempt. FailedError with alembic's last lines when a migration fails; it says where the database stands then, and
-    what is in it that was not before.
+    Invalid indexes, which an earlier run failed to build, are dropped first: no query uses them, and the next attempt
+    would fail because of them. When a migration fails: FailedError with alembic's last lines, the revision of the
+    database after that, and the changes in its schema.
     """
     environment = database.migration_environment(settings)
     before, waiting = pending(settings, release)
@@ -62,28 +62,29 @@ def upgrade(settings: Settings, release: Manifest) -> str:
         raise FailedError(_whereabouts(settings, environment, before, schema), problem)
     after = database.current_revision(settings, environment)
     if after not in release.heads:
-        raise FailedError(f"alembic ended well, but the database is at {after or 'no revision'}, not at head.")
-    dropped = f"; dropped before, as invalid: index {', '.join(invalid)}" if invalid else ""
+        raise FailedError(f"alembic succeeded, but the database is at {after or 'no revision'}, not at the head.")
+    dropped = f"; invalid indexes dropped before: {', '.join(invalid)}" if invalid else ""
     return f"{len(waiting)} migration(s): {before or 'empty'} to {after}{dropped}"
 
 
 def obstacle(settings: Settings, release: Manifest, current: str | None) -> str:
-    """Why the code of a release cannot run on a database at `current`, as newer migrations declare; "" if it can."""
+    """Why the code of a release cannot run on a database at `current`, as newer migrations declare; else ""."""
     newer = _went_through(settings, current)
     found = newer.breaking(release, current) if newer is not None else None
     return breaks(found, release) if found is not None else ""
 
 
 def breaks(migration: Revision, release: Manifest) -> str:
-    """The sentence for a migration that the code of an older release cannot run on."""
+    """The message for a migration on whose schema the code of an older release cannot run."""
     return (
-        f"{release.version} cannot run on the schema from migration {migration} on: that wants code which has "
-        f"{migration.oldest_compatible}, and {release.version} ends at {', '.join(release.heads) or 'none'}."
+        f"{release.version} cannot run on the schema after migration {migration}: that needs code which has migration "
+        f"{migration.oldest_compatible}, and the last migration of {release.version} is "
+        f"{', '.join(release.heads) or 'none'}."
     )
 
 
 def check_downgrade(settings: Settings, release: Manifest) -> None:
-    """RefusedError when the schema cannot be taken back to the head of `release`, or there is no room for a dump."""
+    """RefusedError when the schema cannot be downgraded to the head of `release`, or a dump may not fit the disk."""
     environment = database.migration_environment(settings)
     current = database.current_revision(settings, environment)
     newer = _went_through(settings, current)
@@ -92,12 +93,12 @@ def check_downgrade(settings: Settings, release: Manifest) -> None:
     size, free = database.size(settings, environment), shutil.disk_usage(settings.root).free
     if free < size:
         raise RefusedError(
-            f"{settings.root} has {free // 2**20} MB free, too little for a dump of {size // 2**20} MB. Free some."
+            f"{settings.root} has {free // 2**20} MB free, and a dump may need {size // 2**20} MB. Free some space."
         )
 
 
 def downgrade(settings: Settings, release: Manifest) -> str:
-    """Dump the database, then take its schema back to the head of `release`; a sentence that says where the dump is."""
+    """Dump the database, then downgrade its schema to the head of `release`; a sentence with the path of the dump."""
     environment = database.migration_environment(settings)
     current = database.current_revision(settings, environment)
     newer = _went_through(settings, current)
@@ -106,24 +107,24 @@ def downgrade(settings: Settings, release: Manifest) -> str:
     target = _dump(settings, environment, current)
     problem = _alembic(settings, newer, environment, "downgrade", release.heads[0])
     if problem is not None:
-        raise FailedError(f"A downgrade failed; the dump from before it is {target}.", problem)
-    return f"the schema went back from {current} to {release.heads[0]}; what it held before is in {target}"
+        raise FailedError(f"A downgrade failed. The dump from before it is {target}.", problem)
+    return f"schema downgraded from {current} to {release.heads[0]}; the dump from before it is {target}"
 
 
 def restore(settings: Settings, revision: str) -> str:
-    """Bring the schema forward again to where it was before a downgrade; data that went with that does not return."""
+    """Upgrade the schema again to where it was before a downgrade. Data that the downgrade deleted does not return."""
     environment = database.migration_environment(settings)
     newer = _went_through(settings, revision)
     if newer is None or database.current_revision(settings, environment) == revision:
         return ""
     problem = _alembic(settings, newer, environment, "upgrade", revision)
     if problem is not None:
-        raise FailedError(f"The schema could not be brought back to {revision}.", problem)
-    return f"The schema is at {revision} again; its old data is in the newest dump in {settings.backups}."
+        raise FailedError(f"The schema could not be upgraded to {revision} again.", problem)
+    return f"The schema is at {revision} again. The deleted data is in the newest dump in {settings.backups}."
 
 
 def _went_through(settings: Settings, revision: str | None) -> Manifest | None:
-    """A release on this host, the live one if it will do, that carries the migrations which lead to `revision`."""
+    """A release on this host that has the migration `revision`, the live one if possible; None if there is none."""
     live = slots.live_release(settings)
     present = store.complete(settings)
     for _, item in sorted(present.items(), key=lambda pair: pair[0] != live):
@@ -133,9 +134,9 @@ def _went_through(settings: Settings, revision: str | None) -> Manifest | None:
 
 
 def _check_ahead(settings: Settings, release: Manifest, current: str) -> None:
-    """FailedError unless the database went through this release's head on its way to `current`.
+    """FailedError unless the database was at this release's head before it came to `current`.
 
-    Otherwise the two have branched, and a migration of this release was never run.
+    Otherwise the two histories have branched, and a migration of this release was never run.
     """
     reached = journal.migrated_heads(journal.read(settings.journal))
     for other in store.complete(settings).values():
@@ -143,13 +144,13 @@ def _check_ahead(settings: Settings, release: Manifest, current: str) -> None:
             reached.update(item.revision for item in other.revisions)
     if not reached.issuperset(release.heads):
         raise FailedError(
-            f"The database is at {current}, which {release.version} does not know, and its own head "
-            f"{', '.join(release.heads)} was never reached. Rebase its migrations on {current}."
+            f"The database is at {current}, which {release.version} does not have, and it never was at the head of "
+            f"{release.version}, {', '.join(release.heads)}. Rebase the migrations of {release.version} on {current}."
         )
 
 
 def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, str], *arguments: str) -> str | None:
-    """Run alembic as a release has it; its last lines when it fails, else None."""
+    """Run the alembic of a release; its last lines when it fails, else None."""
     directory = settings.release(release.release)
     try:
         result = process.run(
@@ -159,30 +160,32 @@ def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, st
             directory=directory,
             timeout=settings.migrate_timeout,
         )
-    except FailedError as error:  # out of time; what it had done by then is for the caller to find out
+    except FailedError as error:  # a timeout; the caller checks what was done until then
         return str(error)
     said = process.tail(result.stdout + result.stderr)
     if result.returncode < 0:
-        return f"{said}\nalembic was ended by signal {-result.returncode}".strip()
+        return f"{said}\nalembic was killed by signal {-result.returncode}".strip()
     return None if result.returncode == 0 else said
 
 
 def _whereabouts(
     settings: Settings, environment: Mapping[str, str], before: str | None, schema: frozenset[database.Item]
 ) -> str:
-    """After a failed migration: at which revision the database stands, and what is different in its schema."""
+    """The message after a failed migration: the database's revision, and what is different in its schema."""
     try:
         after = database.current_revision(settings, environment)
         changed = database.difference(schema, database.catalog(settings, environment))
     except FailedError as error:
-        return f"A migration failed, and where the database stands is unknown: {error} {error.detail}".strip()
-    where = "where it was" if after == before else f"at {after} (it was at {before or 'none'})"
-    stays = f" What it has changed stays, a second run must bear it: {'; '.join(changed)}." if changed else ""
-    return f"A migration failed; the database's revision is {where}.{stays} The live release was not touched."
+        return f"A migration failed, and the database's revision is unknown: {error} {error.detail}".strip()
+    where = f"still {before or 'none'}" if after == before else f"{after} now (it was {before or 'none'})"
+    stays = ""
+    if changed:
+        stays = f" These changes were not rolled back, and the next run must expect them: {'; '.join(changed)}."
+    return f"A migration failed. The database's revision is {where}.{stays} The live release was not changed."
 
 
 def _dump(settings: Settings, environment: Mapping[str, str], current: str) -> Path:
-    """A fresh dump in the app's directory of backups, which only root and the migration role can read."""
+    """Write a new dump to the app's directory of backups, which only root and the migration role can read."""
     settings.backups.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         shutil.chown(settings.backups, settings.migrate_user)

@@ -1,1 +1,1 @@
-"""The two slots of an app: systemd units, sockets, health, and the link that says which takes traffic."""
+"""The two slots of an app: systemd units, sockets, health, and the link to the slot that takes traffic."""

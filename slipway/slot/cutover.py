@@ -13,12 +13,12 @@ from slipway.slot import connections, envfile, health, slots, standby, systemd
 from slipway.slot.connections import Connections
 
 _DRAIN_INTERVAL = 0.1
-_PATIENCE = 5  # seconds that a release which serves has to give its ready answers
-_WAKE_DEADLINE = 10.0  # seconds for a slot that is woken; it answers within a tenth of one, or something is wrong
+_PATIENCE = 5  # seconds in which a live release must give its ready answers
+_WAKE_DEADLINE = 10.0  # seconds in which a woken slot must be ready; normally it is within 0.1 s
 
 
 def check_environment(settings: Settings) -> None:
-    """RefusedError naming the first variable that the app requires and its environment file lacks."""
+    """RefusedError that names the first variable which the app requires and its environment file does not set."""
     if absent := envfile.missing(envfile.read(settings.env_file), settings.required_env):
         raise RefusedError(
             f"{absent[0]} is required by {settings.app} and not set in {settings.env_file}. "
@@ -27,9 +27,9 @@ def check_environment(settings: Settings) -> None:
 
 
 def start(settings: Settings, slot: str, release: Manifest) -> str:
-    """Start a release in an idle slot and wait until every worker is ready; a sentence of what answered.
+    """Start a release in an idle slot and wait until every worker is ready; a sentence about the result.
 
-    FailedError, with what the service has logged of it, when it crashes or is not ready in `start_deadline` seconds.
+    FailedError, with the service's log, when it crashes or is not ready within `start_deadline` seconds.
     """
     check_environment(settings)
     standby.end(settings, slot)
@@ -40,9 +40,9 @@ def start(settings: Settings, slot: str, release: Manifest) -> str:
 
 
 def wake_or_start(settings: Settings, slot: str, release: Manifest, database: standby.Database | None) -> str:
-    """As `start`, but a release that is on standby in the slot is woken, if it can be; else the sentence says why not.
+    """Like `start`, but a release on standby in the slot is woken if possible; if not, the sentence says why.
 
-    What is woken needs `standby.wake_main` after the switch.
+    After the switch a woken slot needs `standby.wake_main`.
     """
     check_environment(settings)
     reason = standby.why_not(settings, slot, release, database)
@@ -51,33 +51,33 @@ def wake_or_start(settings: Settings, slot: str, release: Manifest, database: st
             standby.wake_workers(settings, slot)
             seconds = pass_gate(settings, slot, release.sha, min(_WAKE_DEADLINE, settings.start_deadline))
         except FailedError as error:
-            reason = f"it was woken, but {error}".rstrip(".")
+            reason = f"it was woken, but then {error}".rstrip(".")
         else:
             return f"{slot} woken from standby, ready after {seconds:.1f} s, {settings.workers} workers"
-    return f"{start(settings, slot, release)}; started anew: {reason}"
+    return f"{start(settings, slot, release)}; not woken from standby: {reason}"
 
 
 def check_authentication(settings: Settings, slot: str, release: Manifest) -> str:
-    """Send the request `auth_check` to a slot without credentials; how it was refused, to be added to a sentence.
+    """Send the request `auth_check` to a slot without credentials; the status, as the end of a sentence.
 
-    FailedError when it was not refused.
+    FailedError when the request was not refused.
     """
     if not settings.auth_check:
         return ""
     answer = health.ask_without_credentials(slots.socket(settings, slot), settings.auth_check)
     if answer.status in (401, 403):
         return f"; {settings.auth_check} without credentials: {answer.status}"
-    found = str(answer.status) if answer.status else f"nothing ({answer.problem})"
+    found = f"was answered with {answer.status}" if answer.status else f"was not answered ({answer.problem})"
     raise FailedError(
-        f"{release.version} answered {settings.auth_check} without credentials with {found}; "
-        f"only 401 or 403 will do (apps.{settings.app}.auth_check)."
+        f"{settings.auth_check} without credentials {found} by {release.version}, "
+        f"but must be answered with 401 or 403 (apps.{settings.app}.auth_check)."
     )
 
 
 def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = None) -> float:
-    """Ask the slot's own socket until the gate opens; seconds that it took. FailedError as for `start`.
+    """Send health requests to the slot's own socket until the gate opens; the seconds it took.
 
-    `deadline` are seconds, `start_deadline` when it is None.
+    `deadline` is in seconds; None: `start_deadline`. FailedError as for `start`.
     """
     deadline = settings.start_deadline if deadline is None else deadline
     gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.start_answers)
@@ -89,7 +89,7 @@ def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = 
         if state.crashed:
             reason = f"{settings.app}@{slot} crashed after {waited:.1f} s"
         elif gate.lost_worker:
-            reason = f"a worker of {settings.app}@{slot} died after it was ready"
+            reason = f"a worker of {settings.app}@{slot} crashed after it was ready"
         elif waited > deadline:
             reason = f"{settings.app}@{slot} was not ready within {deadline:g} s ({gate.problem})"
         else:
@@ -102,23 +102,23 @@ def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = 
 
 
 def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
-    """Why a slot that takes traffic is not ready, each of its workers asked several times; "" when it is."""
+    """Why a slot that takes traffic is not ready, after several health requests to each worker; "" when it is."""
     started = time.monotonic()
-    # Its own number of workers: the settings may have changed since it was started.
+    # The slot's actual number of workers, as the settings may have changed since it was started.
     gate = health.Gate(sha=sha, workers=len(systemd.workers(settings.app, slot)) or 1, answers=settings.start_answers)
     while True:
         ask_in_turn(gate, settings, slots.socket(settings, slot))
         if gate.is_open:
             return ""
         if gate.lost_worker:
-            return "a worker died meanwhile"
+            return "a worker has crashed meanwhile"
         if time.monotonic() - started > _PATIENCE:
             return gate.problem
         health.wait_briefly(started)
 
 
 def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
-    """A handful of questions between two looks at the unit; workers are picked by the kernel, so ask often."""
+    """A few health requests between two checks of the unit. The kernel picks the worker, so several are needed."""
     for _ in range(settings.workers * settings.start_answers):
         answer = health.ask_slot(socket, settings.health_path, timeout=2)
         gate.observe(answer)
@@ -127,7 +127,7 @@ def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
 
 
 def drain(settings: Settings, slot: str) -> tuple[float, Connections]:
-    """Wait until nobody talks to a slot any more; seconds waited, and what was left at the deadline."""
+    """Wait until a slot has no connection left; the seconds waited, and the connections left at the deadline."""
     started = time.monotonic()
     socket = slots.socket(settings, slot)
     while True:
@@ -141,11 +141,11 @@ def drain(settings: Settings, slot: str) -> tuple[float, Connections]:
 def pause_or_stop(
     settings: Settings, slot: str, release: Manifest | None, patience: float, database: standby.Database | None
 ) -> str:
-    """Put a drained slot on standby; stop it where that cannot be, which the sentence then says.
+    """Put a drained slot on standby, or stop it if that is not possible; a sentence that says which, and why.
 
-    `patience` are the seconds that its last requests have to end.
+    `patience` is how many seconds its last requests may take to finish.
     """
-    reason = "its release is not complete any more"
+    reason = "its release is no longer complete"
     if release is not None:
         reason = standby.pause(settings, slot, release, patience, database)
         if not reason:
@@ -163,7 +163,7 @@ def _is_awake(settings: Settings, slot: str, sha: str) -> bool:
 
 
 def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:
-    """Send traffic to the slot that had it before (None: to none), making sure that it serves."""
+    """Send traffic back to the slot that had it before (None: to no slot), after making sure that it is ready."""
     if slot is None:
         settings.live.unlink(missing_ok=True)
         return "nothing is live: there was no release before"

@@ -1,4 +1,4 @@
-"""Environment files as systemd reads them: what the app sees, and what alembic sees."""
+"""Environment files, read in the same way as systemd reads them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 def parse(text: str, source: str = "environment file") -> dict[str, str]:
     r"""Read `KEY=value` lines: `#` and `;` comments, bare, 'single' or "double" quoted values.
 
-    Inside double quotes a backslash stands before `"`, `\`, `$` or a backtick. Multi-line values are not
-    supported: Ansible writes none. RefusedError names the line (never its value, which may be a secret).
+    Inside double quotes `"`, `\`, `$` and a backtick are escaped with a backslash. Values of several lines are not
+    supported, as Ansible does not write any. RefusedError names the line, but never its value: that may be a secret.
     """
     values: dict[str, str] = {}
-    for number, raw in enumerate(text.split("\n"), start=1):  # a carriage return, say, is part of a value
+    for number, raw in enumerate(text.split("\n"), start=1):  # not splitlines(): a carriage return is part of a value
         line = raw.strip()
         if not line or line[0] in "#;":
             continue
@@ -43,18 +43,18 @@ def _unquote(value: str, where: str) -> str:
 
 
 def render(values: dict[str, str]) -> str:
-    r"""The inverse of `parse`: one double-quoted line a variable, in the given order."""
+    r"""The inverse of `parse`: one double-quoted line per variable, in the given order."""
     return "".join(f'{name}="{_quote(value)}"\n' for name, value in values.items())
 
 
 def _quote(value: str) -> str:
     if "\n" in value:
-        raise RefusedError("an environment variable has a line break in its value; encode it, for example as base64.")
+        raise RefusedError("An environment variable has a line break in its value. Encode it, for example as base64.")
     return re.sub(r'(["\\$`])', r"\\\1", value)
 
 
 def read(path: Path) -> dict[str, str]:
-    """The variables of the file `path`; RefusedError when it is absent or malformed."""
+    """The variables of the file `path`; RefusedError when it is missing or malformed."""
     try:
         return parse(path.read_bytes().decode(), str(path))
     except FileNotFoundError:
@@ -62,5 +62,5 @@ def read(path: Path) -> dict[str, str]:
 
 
 def missing(values: dict[str, str], required: list[str]) -> list[str]:
-    """Required names that are absent or empty, in the order required."""
+    """The required names that are not set or empty, in the order of `required`."""
     return [name for name in required if not values.get(name)]

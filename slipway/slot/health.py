@@ -1,4 +1,4 @@
-"""Asking a release whether it is ready: over its slot's own socket, and through nginx."""
+"""Health requests to a release: over its slot's own socket, and through Nginx."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Answer:
-    """What a health request came to, and after how many seconds.
+    """The answer to a health request, and how many seconds it took.
 
-    `status` is 0 when there was no HTTP answer; `pid` is the worker's.
+    `status` is 0 when there was no HTTP answer. `pid` is the process number of the worker.
     """
 
     status: int
@@ -44,9 +44,9 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _LoopbackTLSConnection(http.client.HTTPSConnection):
-    """TLS to this host's own nginx, by the site's name but without a lookup of it.
+    """TLS to the Nginx of this host, with the site's name as server name, but without resolving it.
 
-    The certificate is not verified: an expired one must not stop a deploy, and status reports it.
+    The certificate is not verified: an expired one must not stop a deploy. `slipway status` shows it.
     """
 
     def __init__(self, host: str, port: int, timeout: float) -> None:
@@ -68,19 +68,19 @@ def _unverified() -> ssl.SSLContext:
 
 
 def ask_slot(path: Path, url_path: str, timeout: float = 5) -> Answer:
-    """One request on a new connection to a slot's socket."""
+    """Send one request on a new connection to a slot's socket."""
     return _ask(_UnixConnection(path, timeout), url_path, "localhost")
 
 
 def ask_without_credentials(path: Path, request: str, timeout: float = 5) -> Answer:
-    """What a slot answers to a request such as `POST /api/v1/deployments` that does not say who asks."""
+    """Send a request such as `POST /api/v1/deployments` to a slot, without credentials."""
     method, _, url_path = request.partition(" ")
     body = None if method in ("GET", "DELETE") else b"{}"
     return _ask(_UnixConnection(path, timeout), url_path, "localhost", method, body)
 
 
 def ask_site(url: str, port: int, timeout: float = 5) -> Answer:
-    """One request through nginx at 127.0.0.1, with the URL's host as server name and Host."""
+    """Send one request through Nginx at 127.0.0.1, with the URL's host as server name and as header Host."""
     parts = urlsplit(url)
     connection = _LoopbackTLSConnection(parts.hostname or "localhost", port, timeout)
     return _ask(connection, parts.path or "/", parts.netloc)
@@ -105,7 +105,7 @@ def _ask(
 
 
 def read_answer(status: int, body: bytes) -> Answer:
-    """Read a health answer; a body that is no JSON object still counts by its status."""
+    """Parse a health answer. Of a body that is not a JSON object only the status counts."""
     try:
         value: Any = json.loads(body)
     except ValueError:
@@ -123,11 +123,10 @@ def read_answer(status: int, body: bytes) -> Answer:
 
 @dataclass
 class Gate:
-    """Decides, answer by answer, whether a release may take traffic.
+    """Decides from health answers whether a release may take traffic.
 
-    It opens after `answers` ready answers from each of `workers` workers, none of them failing in between and
-    all of them from the commit `sha`. An app that does not name its worker (no `pid`) must give
-    `answers` x `workers` of them in a row.
+    It opens after `answers` ready answers from each of `workers` workers, all from the commit `sha`, and with no failed
+    answer in between. An app whose answers have no `pid` must give `answers` x `workers` ready answers in a row.
     """
 
     sha: str
@@ -137,7 +136,7 @@ class Gate:
     problem: str = "no answer yet"
 
     def observe(self, answer: Answer) -> None:
-        """Count one answer; any that is not ready begins the count again."""
+        """Count one answer. An answer that is not ready resets the count."""
         if not answer.ok:
             self.problem = f"HTTP {answer.status}: {answer.problem}" if answer.status else answer.problem
             self.by_worker.clear()
@@ -156,10 +155,10 @@ class Gate:
 
     @property
     def lost_worker(self) -> bool:
-        """More workers answered than there are: one died after it was ready, and was replaced."""
+        """Whether more workers answered than there are: then one crashed after it was ready, and was replaced."""
         return len(self.by_worker) > self.workers
 
 
 def wait_briefly(started: float) -> None:
-    """Pause between two questions: 20 ms at first, so that a fast app is seen at once, up to 250 ms later."""
+    """Pause between two requests: 20 ms at first, so that a fast app is noticed at once, later up to 250 ms."""
     time.sleep(min(0.25, max(0.02, (time.monotonic() - started) / 20)))

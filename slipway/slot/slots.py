@@ -1,4 +1,4 @@
-"""The two slots of an app and the link that says which of them takes traffic."""
+"""The two slots of an app and the `live` link to the one that takes traffic."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ NAMES = ("blue", "green")
 
 
 def other(slot: str | None) -> str:
-    """The slot that is not `slot`; blue when none is live yet."""
+    """The other slot; blue if `slot` is None."""
     return "green" if slot == "blue" else "blue"
 
 
 def live_slot(settings: Settings) -> str | None:
-    """The slot that `live` points at: the only truth about what is live. None before the first deploy."""
+    """The slot that the link `live` points at. Only this link decides what is live. None before the first deploy."""
     try:
         name = settings.live.readlink().name
     except (FileNotFoundError, OSError):
@@ -29,7 +29,7 @@ def live_slot(settings: Settings) -> str | None:
 
 
 def release_in(settings: Settings, slot: str) -> str | None:
-    """Name of the release that a slot is set up for; None when it was never used."""
+    """The name of the release that a slot is set up for; None if the slot was never used."""
     try:
         return (settings.slot(slot) / "release").readlink().name
     except OSError:
@@ -46,12 +46,12 @@ def socket(settings: Settings, slot: str) -> Path:
 
 
 def switch(settings: Settings, slot: str) -> None:
-    """Send traffic to `slot`, by one rename. Connections made before stay where they are."""
+    """Send traffic to `slot` with one rename. Connections that are open stay with the old slot."""
     files.link_atomically(settings.live, f"slots/{slot}")
 
 
 def environment(settings: Settings, manifest: Manifest) -> dict[str, str]:
-    """What the app will see: its environment file, and which release it is."""
+    """The environment of the app: its environment file, plus tag and commit of the release."""
     return {
         **envfile.read(settings.env_file),
         "RELEASE_TAG": manifest.tag or "",
@@ -60,7 +60,7 @@ def environment(settings: Settings, manifest: Manifest) -> dict[str, str]:
 
 
 def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:
-    """Point an idle slot at a release and give it its own snapshot of the environment."""
+    """Point an idle slot at a release, and give the slot its own copy of the environment."""
     directory = settings.slot(slot)
     content = envfile.render(environment(settings, manifest))
     files.write_atomically(directory / "env", content, 0o640, grp.getgrnam(settings.user).gr_gid)
@@ -69,7 +69,7 @@ def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:
 
 
 def prepared_at(settings: Settings, slot: str) -> float:
-    """When a slot was last set up, in seconds of the clock: for finding what it has logged since, no decision."""
+    """When a slot was last set up (seconds since 1970). Only used to find its log lines, not for decisions."""
     try:
         return (settings.slot(slot) / "env").stat().st_mtime
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def prepared_at(settings: Settings, slot: str) -> float:
 
 
 def inputs_digest(settings: Settings) -> str:
-    """A digest of the files outside of the release that shape a slot (environment, gunicorn, unit)."""
+    """A digest of the files outside of the release that affect a slot (environment, Gunicorn, unit)."""
     digest = hashlib.sha256()
     for path in settings.slot_inputs:
         content = path.read_bytes() if path.exists() else b""
@@ -86,7 +86,7 @@ def inputs_digest(settings: Settings) -> str:
 
 
 def inputs_changed(settings: Settings, slot: str) -> bool:
-    """Whether those files are different now from when the slot was prepared."""
+    """Whether these files were changed since the slot was prepared."""
     try:
         return (settings.slot(slot) / ".inputs").read_text() != inputs_digest(settings)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""systemd, through its own tools: the slots of an app, and the transient unit in which phases run."""
+"""systemd, through its command line tools: the slots of an app, and the transient unit in which phases run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from slipway.base import process
 from slipway.base.errors import FailedError
 
-# Set inside of the transient unit, so that a phase knows that it is already there.
+# Set inside of the transient unit, so that a command knows that it already runs there.
 INSIDE = "SLIPWAY_INSIDE_UNIT"
 
-KILLED = 255  # what systemd-run ends with when a signal has ended what it ran
-_RELEASE_SECONDS = 10.0  # that systemd may take to end what a killed phase has left running
+KILLED = 255  # the exit code of systemd-run when its command was killed by a signal
+_RELEASE_SECONDS = 10.0  # systemd may take so long to end the remaining processes of a killed phase
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """What systemd says of a service. `restarts` counts since it was last started by hand."""
+    """The state of a service. `restarts` counts automatic restarts since it was last started by a command."""
 
     active: str  # active, activating, deactivating, inactive, failed
     sub: str
@@ -39,7 +39,7 @@ class UnitState:
 
 
 def parse_show(output: str) -> UnitState:
-    """Read the output of `systemctl show` for the properties asked for."""
+    """Read the output of `systemctl show`."""
     values = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
     return UnitState(
         active=values.get("ActiveState", "inactive"),
@@ -58,7 +58,7 @@ def _show(properties: str, *units: str) -> str:
 
 
 def workers(app: str, slot: str) -> set[int]:
-    """Process numbers of a slot's workers: the children of its main process, as they are now."""
+    """The process numbers of a slot's workers: the current children of its main process."""
     main = _show("MainPID", f"{app}@{slot}.service").strip().removeprefix("MainPID=")
     try:
         return {int(number) for number in Path(f"/proc/{main}/task/{main}/children").read_text().split()}
@@ -67,18 +67,18 @@ def workers(app: str, slot: str) -> set[int]:
 
 
 def start(app: str, slot: str) -> None:
-    """Queue the start of a slot, its socket first; whether the app comes up is for the gate to find out."""
+    """Queue the start of a slot, its socket first, and do not wait: the gate checks whether the app comes up."""
     units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
     if "yes" in _show("NeedDaemonReload", *units):
-        process.run(["systemctl", "daemon-reload"])  # a run of site.yml that was killed did not come to it
+        process.run(["systemctl", "daemon-reload"])  # a run of site.yml may have been killed before it did this
     process.run(["systemctl", "reset-failed", *units])
     result = process.run(["systemctl", "start", "--no-block", *units])
     if result.returncode != 0:
-        raise FailedError(f"systemd does not start {app}@{slot}.", process.tail(result.stderr))
+        raise FailedError(f"systemd could not start {app}@{slot}.", process.tail(result.stderr))
 
 
 def stop(app: str, slot: str) -> None:
-    """Stop a slot and wait for its end. The socket is named first, or a late connection would start it again."""
+    """Stop a slot and wait for its end. The socket comes first: otherwise a late connection would start it again."""
     units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
     # Of a start that still waits (for PostgreSQL, at boot) there is a job, and it has to be cancelled.
     shown = [line for line in _show("ActiveState,Job", *units).split() if line not in ("Job=", "Job=0")]
@@ -86,14 +86,14 @@ def stop(app: str, slot: str) -> None:
         return
     result = process.run(["systemctl", "stop", *units])
     if result.returncode != 0:
-        raise FailedError(f"systemd does not stop {app}@{slot}.", process.tail(result.stderr))
+        raise FailedError(f"systemd could not stop {app}@{slot}.", process.tail(result.stderr))
     process.run(["systemctl", "reset-failed", *units])
 
 
 def failure(app: str, slot: str, since: float) -> str:
-    """What a slot's service, or systemd about it, wrote of its first failure after `since` (seconds of the clock).
+    """The first failure in the log of a slot's service after `since` (seconds since 1970), with systemd's lines.
 
-    Of all its runs since then: it may have crashed and started again before anybody looked.
+    All its runs since then count, as it may have crashed and been started again several times.
     """
     process.run(["journalctl", "--sync"])
     selection = [f"--unit={app}@{slot}.service", f"--since=@{int(since)}"]
@@ -102,7 +102,7 @@ def failure(app: str, slot: str, since: float) -> str:
 
 
 def readable(line: str) -> str:
-    """A line of a log as people read it: of a JSON object its level, its message and its traceback."""
+    """A log line for people: if it is a JSON object, its level, message and traceback."""
     try:
         value = json.loads(line) if line.startswith("{") else None
     except (ValueError, RecursionError):
@@ -115,10 +115,10 @@ def readable(line: str) -> str:
 
 
 def is_detached(app: str, patience: float = 0) -> bool:
-    """Whether a phase is at work in the app's transient unit, and still is after `patience` seconds.
+    """Whether a command is running in the app's transient unit, and still is after `patience` seconds.
 
-    One that was killed is waited for: systemd holds on to its name until the last of its processes has gone, and
-    whoever comes to undo what it left open must not be refused over that.
+    If it was killed, this waits until systemd has released the unit, which takes until the last of its processes has
+    ended: the command that undoes the interrupted deployment must not be refused because of that.
     """
     unit = f"slipway-{app}.service"
     started = time.monotonic()
@@ -135,14 +135,14 @@ def is_detached(app: str, patience: float = 0) -> bool:
 
 
 def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
-    """Run a phase in the transient unit `slipway-<app>` and follow it; its exit code.
+    """Run a command in the transient unit `slipway-<app>` and wait for it; its exit code.
 
-    The unit outlives this process, the connection and Ansible. Its fixed name lets only one exist.
+    The unit goes on when this process, the connection or Ansible ends. Its fixed name allows only one at a time.
     """
     command = [
         *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"),
-        *(f"--unit=slipway-{app}", f"--description=Slipway moves a release of {app}"),
-        "--property=OOMPolicy=continue",  # a migration that runs out of memory must not take its judge along
+        *(f"--unit=slipway-{app}", f"--description=Slipway deployment of {app}"),
+        "--property=OOMPolicy=continue",  # a migration that runs out of memory must not stop the engine as well
         *(f"--setenv={INSIDE}=1", "--", program, *arguments),
     ]
     sys.stdout.flush()

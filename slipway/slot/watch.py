@@ -1,4 +1,4 @@
-"""Watch: whether a release that has just taken traffic keeps its promise, seen through nginx."""
+"""Watching a release that has just got traffic: probes through Nginx, and errors in the access log."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from slipway.records.receipt import Receipt
 from slipway.slot import health
 
 _PROBE_INTERVAL = 0.05
-_LOST_SECONDS = 1.0  # without a good answer to a probe; less may be a hiccup of the database
+_LOST_SECONDS = 1.0  # seconds without a good answer to a probe; less may be a short delay of the database
 
 
 @dataclass
 class Tally:
-    """Answers since it was begun: the clients', and those to our own probes (not counted among the clients')."""
+    """Counts of answers: to the clients, and to the engine's own probes, which are not counted as clients."""
 
     requests: int = 0
     errors: int = 0
     probes: int = 0
     failed_probes: int = 0
-    milliseconds: list[float] = field(default_factory=list)  # that each probe took
-    lost_for: float = 0.0  # seconds since the last good answer to a probe, or since the first one was sent
+    milliseconds: list[float] = field(default_factory=list)  # how long each probe took
+    lost_for: float = 0.0  # seconds since the last good answer to a probe, or since the first probe was sent
     problem: str = ""
-    log: tuple[int, int] | None = None  # how far the access log was read, once the counting has ended
+    log: tuple[int, int] | None = None  # how far the access log was read; set when the counting has ended
 
     def probe(self, answer: health.Answer, shas: Collection[str]) -> None:
-        """Count the answer to a probe; it is good when it is ready and from one of the commits `shas`."""
+        """Count the answer to a probe. It is good when it is ready and from one of the commits `shas`."""
         self.probes += 1
         self.milliseconds.append(round(answer.seconds * 1000, 1))
         if answer.ok and (answer.sha is None or answer.sha in shas):
@@ -42,18 +42,18 @@ class Tally:
         self.lost_for += answer.seconds + _PROBE_INTERVAL
         self.problem = answer.problem or f"HTTP {answer.status}"
         if answer.ok:
-            self.problem = f"it was answered by commit {str(answer.sha)[:12]}"
+            self.problem = f"the answer came from commit {str(answer.sha)[:12]}"
 
     def over_budget(self, max_error_ratio: float, min_requests: int) -> str:
-        """Why the release must go; "" while it may stay."""
+        """Why the release has used up its error budget; "" if it has not."""
         if self.lost_for >= _LOST_SECONDS:
-            return f"health requests through nginx failed for {self.lost_for:.1f} s ({self.problem})"
+            return f"health requests through Nginx failed for {self.lost_for:.1f} s ({self.problem})"
         if self.requests >= min_requests and self.errors > self.requests * max_error_ratio:
             return f"{self.errors} of {self.requests} requests were answered with a server error"
         return ""
 
     def added_to(self, receipt: Receipt) -> Receipt:
-        """The receipt with what was counted here."""
+        """The receipt plus this tally."""
         return replace(
             receipt,
             requests=receipt.requests + self.requests,
@@ -66,14 +66,14 @@ class Tally:
 
 
 def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
-    """(requests, server errors) in lines of the JSON access log; our health probes' path is left out."""
+    """(requests, server errors) in lines of the JSON access log, without requests to the health path."""
     requests = errors = 0
     for line in lines:
         try:
             entry = json.loads(line)
             status, path = int(entry["status"]), entry.get("path") or entry.get("uri")
         except (ValueError, KeyError, TypeError):
-            continue  # torn, or not ours
+            continue  # incomplete, or of another format
         if path == health_path:
             continue
         requests += 1
@@ -82,7 +82,7 @@ def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
 
 
 class Tail:
-    """The lines that are added to a file from now on, or from `mark`; a rotated file is followed from its start."""
+    """Reads the lines that are added to a file from now on, or from `mark`. A rotated file is read from its start."""
 
     def __init__(self, path: Path, mark: tuple[int, int] | None = None) -> None:
         self._path = path
@@ -91,7 +91,7 @@ class Tail:
 
     @property
     def mark(self) -> tuple[int, int]:
-        """Where the last whole line ended: inode and offset, for another Tail to go on from."""
+        """Where the last whole line ended (inode and offset), so that another Tail can continue there."""
         return self._inode, self._offset - len(self._rest.encode())
 
     def _stat(self) -> tuple[int, int]:
@@ -117,9 +117,9 @@ class Tail:
 
 
 def watch(settings: Settings, sha: str, log: tuple[int, int] | None) -> tuple[Tally, str]:
-    """Watch for `watch_seconds`; the tally, and why the release is over its budget ("" when it is not).
+    """Watch for `watch_seconds`; the tally, and why the release is over its error budget ("" if it is not).
 
-    `log` is how far the access log was counted before; None counts from now on.
+    `log` is how far the access log was counted before; with None it is counted from now on.
     """
     tally = Tally()
     deadline = time.monotonic() + settings.watch_seconds
@@ -136,7 +136,7 @@ def watch(settings: Settings, sha: str, log: tuple[int, int] | None) -> tuple[Ta
 
 @contextlib.contextmanager
 def probing(settings: Settings, shas: Collection[str], log: tuple[int, int] | None) -> Iterator[Tally]:
-    """Probe the site while something else goes on, and count its clients' requests; the tally is whole afterwards.
+    """Probe the site and count the clients' requests while the block runs. The tally is complete afterwards.
 
     `shas` are the commits that may answer, `log` is as for `watch`.
     """
@@ -160,7 +160,7 @@ def probing(settings: Settings, shas: Collection[str], log: tuple[int, int] | No
 
 
 def _clients(settings: Settings, log: tuple[int, int] | None) -> Tail | None:
-    """The access log, from where it was counted before."""
+    """The access log, from where it was last read."""
     return Tail(Path(settings.access_log), log) if settings.access_log else None
 
 

@@ -123,7 +123,8 @@ def test_a_release_that_lets_strangers_write_takes_no_traffic(logbook: Logbook) 
     source = (scratch.PROJECT / "app/auth.py").read_text()
     controller.variant("v5.0.0", {"app/auth.py": source + OPEN})
     output = logbook.play("deploy.yml", "-e", "version=v5.0.0", check=False)
-    assert "v5.0.0 answered POST /api/v1/deployments without credentials with 422; only 401 or 403" in flat(output)
+    sentence = "POST /api/v1/deployments without credentials was answered with 422 by v5.0.0, but must be answered with "
+    assert f"{sentence}401 or 403" in flat(output)
     assert controller.ready()["sha"] == live["sha"]
     assert (controller.status()["deployment"], controller.status()["live"]["tag"]) == (None, live["release"])
     refused = logbook.deployments()[0]
@@ -142,7 +143,7 @@ def test_a_logbook_that_is_down_fails_no_deploy_and_is_told_later(logbook: Logbo
     finally:
         host.exec("sh", "-c", f"cat > {SETTINGS}", stdin=before + "\n")
     assert len(logbook.deployments()) == known
-    assert host.exec("slipway", "report", "logbook") == "1 report(s) sent, none waits."
+    assert host.exec("slipway", "report", "logbook") == "1 report(s) sent, none is waiting."
     assert "waits" not in logbook.status()
     newest = logbook.deployments()[0]
     assert (newest["version"], newest["status"]) == ("v2.0.0", "succeeded")

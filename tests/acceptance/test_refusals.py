@@ -95,7 +95,7 @@ def test_no_space_is_said_before_anything_is_built(controller: Controller) -> No
         output = controller.play("deploy.yml", "-e", "version=v1.0.0", "-e", "force=true", check=False)
     finally:
         controller.host.exec("sed", "-i", "s/^min_free_mb = .*/min_free_mb = 500/", toml)
-    assert "MB free, but a release wants 100000000 MB" in flat(output), output
+    assert "MB free, but a release needs 100000000 MB" in flat(output), output
 
 
 def test_a_tag_that_moved_is_refused_unless_forced(controller: Controller) -> None:

@@ -218,7 +218,7 @@ def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Cont
         (("old.pem", "old.pem"), "refused: it expired on 2020-02-01. The one in place stays."),
         (
             ("none.pem", "other.key"),
-            "apps.logbook.tls.certificate is '{state}/none.pem', and no file of the controller",
+            "apps.logbook.tls.certificate is '{state}/none.pem', which is not a readable file on the controller.",
         ),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
+from docs import settings as settings_page
 from hosts.scratch import PROJECT
 from playbooks.plugins.filter import apps
 from roles.app.filter_plugins import app_settings
@@ -139,6 +140,10 @@ def test_complete_settings_are_complete_again() -> None:
     found = app_settings.complete(declared)
     assert app_settings.complete(found) == found
     assert found["hooks"][0]["on"] == ["opened"]
+
+
+def test_the_page_of_settings_is_what_the_specifications_say() -> None:
+    assert settings_page.PAGE.read_text() == settings_page.page(), "run `make docs`"
 
 
 def test_connections_are_slots_times_workers_times_pool_and_a_few() -> None:

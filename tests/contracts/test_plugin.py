@@ -256,7 +256,7 @@ def test_every_command_of_the_role_is_one_that_the_engine_takes(where: str, give
     assert options - _flags(given["command"]) == set(), where
     if "source" in given:
         assert {"--sha", "--tag", "--force", "--bundle"} - _flags(given["command"]) == set()
-        assert {"--sha", "--tag", "--force"} - _flags("plan") == set()
+        assert {"--sha", "--tag", "--force", "--brief"} - _flags("plan") == set()
 
 
 def test_the_role_gives_enough_commands_for_that_to_mean_something() -> None:

@@ -6,14 +6,13 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ansible
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import filter_loader
-from ansible.template import Templar, trust_as_template
 from pydantic import AnyUrl
 
 from app.main import create_app
@@ -24,40 +23,14 @@ from roles.app.filter_plugins import app_settings
 from roles.release.action_plugins import slipway as plugin
 from slipway.base import settings as config
 from slipway.slot import envfile
+from tests.templates import render
 
 PROJECT = scratch.PROJECT
 ROLE = PROJECT / "roles/app"
-filter_loader.add_directory(str(ROLE / "filter_plugins"))
 
 
-def _variables(**settings: Any) -> dict[str, Any]:
-    """What the templates of role `app` see, from its real defaults and variables."""
-    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
-    internal = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-    declared = {"domains": ["logbook.example.com"], "env": {"SECRET_KEY": 'q"u\\o$t`e'}, **settings}
-    return {
-        **defaults,
-        **{name: _trusted(value) for name, value in internal.items()},
-        "app_name": "logbook",
-        "app_environment": "prod",
-        "app_settings": declared,
-        **{f"app_{name}": path for name, path in apps.paths("logbook").items()},
-        "ansible_facts": {"processor_vcpus": 4, "architecture": "x86_64"},
-        "ansible_managed": "Ansible managed",
-    }
-
-
-def _trusted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _trusted(item) for key, item in value.items()}
-    return trust_as_template(value) if isinstance(value, str) else value
-
-
-def _render(template: str, **extra: Any) -> str:
-    variables = _variables(**extra.pop("settings", {})) | extra
-    source = trust_as_template((ROLE / "templates" / template).read_text())
-    rendered: str = Templar(loader=DataLoader(), variables=variables).template(source, escape_backslashes=False)
-    return rendered
+def _render(template: str, settings: Mapping[str, Any] | None = None, **changes: Any) -> str:
+    return render.render("app", template, settings, **changes)
 
 
 def test_the_engine_reads_the_settings_that_the_role_writes() -> None:
@@ -174,9 +147,7 @@ def test_the_engine_reads_the_environment_that_the_role_writes() -> None:
 
 def test_the_app_starts_with_the_environment_that_the_role_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"env": {"SECRET_KEY": "0123456789abcdef" * 4}}
-    variables = Templar(loader=DataLoader(), variables=_variables(**settings)).template(
-        trust_as_template("{{ __app_env }}")
-    )
+    variables = render.evaluate("{{ __app_env }}", **render.variables("app", settings))
     for name in list(os.environ):
         if name in {field.upper() for field in Settings.model_fields}:
             monkeypatch.delenv(name)
@@ -218,10 +189,7 @@ def test_nothing_in_production_reloads_or_creates_tables() -> None:
 
 
 def test_requirements_are_what_the_ansible_package_bundles() -> None:
-    import ansible_collections
-
-    # Ansible adds a path of its own to the package when it loads plugins.
-    root = next(Path(place) for place in ansible_collections.__path__ if (Path(place) / "community").is_dir())
+    root = Path(ansible.__file__).parents[1] / "ansible_collections"
     for item in yaml.safe_load((PROJECT / "requirements.yml").read_text())["collections"]:
         bundled = yaml.safe_load((root / item["name"].replace(".", "/") / "MANIFEST.json").read_text())
         assert bundled["collection_info"]["version"] == item["version"], item["name"]

@@ -94,7 +94,7 @@ def hang(_: socket.socket) -> None:
 
 def drip(caller: socket.socket) -> None:
     """Answer one byte at a time: no pause is as long as a timeout."""
-    for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000:
+    for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 10_000:
         caller.sendall(bytes([byte]))
         time.sleep(0.05)
 

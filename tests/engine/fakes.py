@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from slipway.records import journal, manifest
 from slipway.records.deployment import Request
 from slipway.release import build
 from slipway.schema import database, migrate
-from slipway.slot import cutover, slots, systemd, watch
+from slipway.slot import connections, cutover, memory, processes, slots, standby, systemd, watch
 from slipway.slot.connections import Connections
 
+SESSIONS = frozenset({"process 100", "process 101"})
+PIDS = {"blue": (10, 11, 12), "green": (20, 21, 22)}  # of each slot the main process and its workers
 V1, V2, V3 = ("v1", "1" * 40), ("v2", "2" * 40), ("v3", "3" * 40)
 
 
@@ -39,12 +41,33 @@ class Host:
         self.history = [manifest.Revision("0001", "")]
         self.has_commit = True
         self.calls: list[str] = []
+        # A slot on standby is in `running` too. By default no slot can be paused, and each is stopped after its drain.
+        self.can_pause = False
+        self.started = 0  # how often a slot was, which tells its processes from earlier ones
+        self.stopped: set[int] = set()  # process numbers
+        self.gone: set[int] = set()
+        self.at_work = 0
+        self.memory = ""  # why it is short
+        self.server = standby.Server("09:00", SESSIONS, frozenset())
+        self.sessions = SESSIONS  # of a slot's processes to PostgreSQL
+        self.timers: list[str] = []
         self.stream = io.StringIO()
         self.engine = Engine(settings, Reporter(as_json=True, stream=self.stream))
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("state", "start", "stop"):
             monkeypatch.setattr(systemd, name, getattr(self, name))
+        for name in ("of_service", "stop", "resume", "is_stopped", "is_there"):
+            monkeypatch.setattr(processes, name, getattr(self, "stop_processes" if name == "stop" else name))
+        monkeypatch.setattr(processes, "heartbeat_ages", lambda _: [0.1, 0.1])
+        monkeypatch.setattr(processes, "at_work", lambda *_: self.at_work)
+        monkeypatch.setattr(processes, "set_oom_score", lambda *_: None)
+        monkeypatch.setattr(connections, "sessions", lambda *_: self.sessions)
+        monkeypatch.setattr(connections, "count", lambda _: self.left)
+        monkeypatch.setattr(memory, "shortage", lambda: self.memory)
+        monkeypatch.setattr(database, "server", lambda *_: self.server)
+        monkeypatch.setattr(systemd, "run_later", lambda unit, *_: self.timers.append(unit))
+        monkeypatch.setattr(systemd, "cancel", lambda unit: self.timers.append(f"no {unit}"))
         monkeypatch.setattr(cutover, "pass_gate", self.pass_gate)
         monkeypatch.setattr(cutover, "drain", self.drain)
         monkeypatch.setattr(cutover, "why_not_ready", self.why_not_ready)
@@ -65,13 +88,37 @@ class Host:
     def start(self, _: str, slot: str) -> None:
         self.calls.append(f"start {slot}")
         self.running.add(slot)
+        self.started += 1
+        self.gone -= set(PIDS[slot])
 
     def stop(self, _: str, slot: str) -> None:
         if slot in self.running:
             self.calls.append(f"stop {slot}")
             self.running.discard(slot)
+        self.stopped -= set(PIDS[slot])
 
-    def pass_gate(self, _: config.Settings, slot: str, sha: str) -> float:
+    def of_service(self, _: str, slot: str) -> processes.Slot | None:
+        if slot not in self.running or not self.can_pause:
+            return None
+        main, *workers = [processes.Process(pid, self.started) for pid in PIDS[slot] if pid not in self.gone]
+        return processes.Slot(main, tuple(workers))
+
+    def stop_processes(self, found: Iterable[processes.Process]) -> bool:
+        self.calls.append(f"SIGSTOP {_numbers(found)}")
+        self.stopped |= {item.pid for item in found}
+        return True
+
+    def resume(self, found: Iterable[processes.Process]) -> None:
+        self.calls.append(f"SIGCONT {_numbers(found)}")
+        self.stopped -= {item.pid for item in found}
+
+    def is_stopped(self, found: processes.Process) -> bool:
+        return found.pid in self.stopped and self.is_there(found)
+
+    def is_there(self, found: processes.Process) -> bool:
+        return found.pid not in self.gone
+
+    def pass_gate(self, _: config.Settings, slot: str, sha: str, __: float | None = None) -> float:
         if sha in self.bad_gate:
             raise FailedError(f"logbook@{slot} crashed.", "Traceback: boom")
         self.calls.append(f"gate {slot}")
@@ -116,6 +163,10 @@ class Host:
 
     def live(self) -> str | None:
         return slots.live_release(self.settings)
+
+
+def _numbers(found: Iterable[processes.Process]) -> str:
+    return " ".join(str(item.pid) for item in found)
 
 
 def write_release(settings: config.Settings, made: manifest.Manifest) -> Path:

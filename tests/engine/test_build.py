@@ -23,7 +23,7 @@ def test_the_live_release_is_never_deleted_to_be_built_again(settings: config.Se
     (release / manifest.NAME).write_text("{torn")
     files.link_atomically(settings.slot("blue") / "release", "../../releases/v1-a")
     files.link_atomically(settings.live, "slots/blue")
-    with pytest.raises(FailedError, match=r"manifest of .*/v1-a cannot be read, and it is live"):
+    with pytest.raises(FailedError, match=r"manifest of .*/v1-a cannot be read, and this release is live"):
         build.build(settings, "v1-a", "v1", "a" * 40)
     assert (release / manifest.COMPLETE).exists()
 
@@ -37,7 +37,7 @@ def test_what_cannot_be_built_leaves_no_directory(settings: config.Settings) -> 
 
 @pytest.mark.parametrize(
     ("megabytes", "inodes", "sentence"),
-    [(99, 5000, "99 MB free, but a release wants 100 MB"), (100, 999, "999 inodes free, but a release wants 1000")],
+    [(99, 5000, "99 MB free, but a release needs 100 MB"), (100, 999, "999 inodes free, but a release needs 1000")],
 )
 def test_too_little_space_is_refused_with_both_numbers(
     settings: config.Settings, monkeypatch: pytest.MonkeyPatch, megabytes: int, inodes: int, sentence: str
@@ -68,7 +68,7 @@ def test_a_bundle_fills_the_mirror_and_must_hold_the_commit(
 ) -> None:
     sha = repository.commit({"a": "1"}, tag="v1")
     git.bundle(source, sha, "v1", [], tmp_path / "bundle")
-    with pytest.raises(FailedError, match="does not hold commit ffffffffffff"):
+    with pytest.raises(FailedError, match="does not contain commit ffffffffffff"):
         build.receive(settings, tmp_path / "bundle", "f" * 40)
     assert build.repository(settings).commit("refs/tags/v1") == sha
 

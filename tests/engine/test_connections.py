@@ -50,3 +50,25 @@ def test_agrees_with_real_connections(tmp_path: Path) -> None:
         accepted.close()
         clients[0].close()
         assert connections.count(path) == connections.Connections(established=0, queued=2)
+
+
+SESSIONS = """\
+u_str ESTAB 0 0 /var/run/postgresql/.s.PGSQL.5432 58159 * 58158 users:(("postgres",pid=6157,fd=8))
+u_str ESTAB 0 0                                 * 58158 * 58159 users:(("python",pid=11,fd=20))
+u_str ESTAB 0 0 /var/run/postgresql/.s.PGSQL.5432 58172 * 56924 users:(("postgres",pid=6161,fd=8))
+u_str ESTAB 0 0                                 * 56924 * 58172 users:(("python",pid=12,fd=21))
+u_str ESTAB 0 0 /var/run/postgresql/.s.PGSQL.5432 58200 * 58201 users:(("postgres",pid=6170,fd=8))
+u_str ESTAB 0 0                                 * 58201 * 58200 users:(("python",pid=99,fd=21))
+u_str ESTAB 0 0       /run/systemd/journal/stdout 56826 * 56825 users:(("systemd-journal",pid=5356,fd=22))
+u_str ESTAB 0 0                                 * 56825 * 56826 users:(("python",pid=11,fd=2))
+tcp ESTAB      0 0 10.0.0.5:40000 10.0.0.9:5432 users:(("python",pid=12,fd=22))
+tcp CLOSE-WAIT 0 0 10.0.0.5:40001 10.0.0.9:5432 users:(("python",pid=12,fd=23))
+tcp ESTAB      0 0 10.0.0.5:40002 10.0.0.9:6379 users:(("python",pid=12,fd=24))
+tcp ESTAB      0 0 [::1]:40003 [::1]:5432 users:(("python",pid=11,fd=25))
+"""
+
+
+def test_connections_to_postgresql_are_named_by_the_process_or_the_port_at_their_end() -> None:
+    found = connections.parse_sessions(SESSIONS, {11, 12}, "5432")
+    assert found == {"process 6157", "process 6161", "port 40000", "port 40003"}
+    assert connections.parse_sessions(SESSIONS, {13}, "5432") == frozenset()

@@ -97,7 +97,7 @@ def test_a_crash_ends_the_waiting_with_the_services_own_words(
 
 def test_one_of_two_workers_that_crashes_and_is_replaced_fails_the_gate(settings: config.Settings, slot: Slot) -> None:
     slot.answers = (Answer(200, SHA, pid) for pid in (1, 2, 1, 3, 1, 3))
-    with pytest.raises(FailedError, match="a worker of logbook@blue died after it was ready"):
+    with pytest.raises(FailedError, match="a worker of logbook@blue crashed after it was ready"):
         cutover.pass_gate(settings, "blue", SHA)
 
 
@@ -141,12 +141,12 @@ def test_a_release_that_turns_strangers_away_is_as_it_should_be(
 @pytest.mark.parametrize(
     ("answer", "found"),
     [
-        (Answer(201), "201"),
-        (Answer(307), "307"),
-        (Answer(404), "404"),
-        (Answer(422, problem="a field is missing"), "422"),
-        (Answer(500), "500"),
-        (Answer(0, problem="TimeoutError: timed out"), "nothing (TimeoutError: timed out)"),
+        (Answer(201), "answered with 201"),
+        (Answer(307), "answered with 307"),
+        (Answer(404), "answered with 404"),
+        (Answer(422, problem="a field is missing"), "answered with 422"),
+        (Answer(500), "answered with 500"),
+        (Answer(0, problem="TimeoutError: timed out"), "not answered (TimeoutError: timed out)"),
     ],
 )
 def test_a_release_that_does_not_is_named_with_what_it_answered(
@@ -156,8 +156,8 @@ def test_a_release_that_does_not_is_named_with_what_it_answered(
     with pytest.raises(FailedError) as caught:
         cutover.check_authentication(replace(hasty, auth_check=WRITE), "blue", RELEASE)
     assert str(caught.value) == (
-        f"v1 answered POST /api/v1/deployments without credentials with {found}; "
-        "only 401 or 403 will do (apps.logbook.auth_check)."
+        f"POST /api/v1/deployments without credentials was {found} by v1, "
+        "but must be answered with 401 or 403 (apps.logbook.auth_check)."
     )
 
 

@@ -84,6 +84,20 @@ def test_deploying_what_is_live_but_not_running_starts_it_again(host: Host) -> N
     assert slots.live_slot(host.settings) == "green"
 
 
+def test_a_brief_plan_leaves_the_checks_of_the_host_to_the_deploy_that_follows(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> str:
+        raise RefusedError("the host cannot take a release")
+
+    deployed(host, V1)
+    monkeypatch.setattr("slipway.deployment.preflight.check_host", refuse)
+    plan = host.engine.plan(request(V2), brief=True)
+    assert (plan.needed, plan.needs_bundle, plan.known) == (True, False, [V1[1]])
+    with pytest.raises(RefusedError, match="cannot take a release"):
+        host.engine.plan(request(V2))
+
+
 def test_a_release_that_fails_its_gate_leaves_the_old_one_and_the_evidence(host: Host) -> None:
     deployed(host, V1)
     host.bad_gate.add(V2[1])
@@ -273,7 +287,9 @@ def test_a_branched_history_is_refused_and_an_older_release_is_not(host: Host) -
     deployed(host, V1)  # its head, 0001, was reached before
     assert host.live() == "v1-111111111111"
     host.heads = ["0002b"]
-    with pytest.raises(FailedError, match=r"at 0002, which v3 does not know, and its own head 0002b was never reached"):
+    with pytest.raises(
+        FailedError, match=r"at 0002, which v3 does not have, and it never was at the head of v3, 0002b\."
+    ):
         deployed(host, V3)
 
 

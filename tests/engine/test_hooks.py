@@ -28,6 +28,7 @@ from .fake_webhook import Receiver, drip, hang, receiver, stutter, talker
 from .fakes import V1, V2, Host, deployed, request
 
 ALL = list(events.EVENTS)
+LONG = 20  # seconds: what hangs here does so for 30
 
 
 @pytest.fixture
@@ -300,7 +301,7 @@ def test_a_command_runs_in_a_unit_that_may_do_little(
     [
         ("echo first; echo 'no such\033[2J channel' >&2; exit 3", "ended with code 3: no such [2J channel"),
         ("exit 1", "ended with code 1"),
-        ("head -c 3000000 /dev/zero | tr '\\0' x; exit 4", f"ended with code 4: {'x' * 200}"),
+        ("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last; exit 4", "ended with code 4: last"),
     ],
 )
 def test_a_command_that_fails_is_written_down_and_said(
@@ -334,7 +335,7 @@ def test_a_command_that_hangs_is_killed_at_the_end_of_its_time(
     declare({"command": [command], "on": ["closed"], "timeout": 0.3})
     started = time.monotonic()
     deployed(host, V1)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < LONG
     assert lines(host) == [("failed", f"closed: command {command} did not end within 0.3 s")]
     unit = f"slipway-hook-logbook-{journal.read(host.settings.journal)[0].deployment}-closed-1.service"
     assert (tmp_path / "killed").read_text() == f"--no-ask-password kill --signal=SIGKILL {unit}\n"
@@ -361,7 +362,7 @@ def test_without_systemd_a_command_fails_and_the_deployment_does_not(
         ({"status": 500}, ("failed", "answered 500")),
         ({"status": 307, "location": "/elsewhere"}, ("failed", "answered 307, and a redirect is not followed")),
         ({"endless": True}, ("ok", "answered 200")),
-        ({"delay": 5}, ("failed", "did not end within 0.5 s")),
+        ({"delay": 30}, ("failed", "did not end within 0.5 s")),
     ],
 )
 def test_what_a_webhook_answers_is_written_down_and_changes_nothing(
@@ -369,10 +370,10 @@ def test_what_a_webhook_answers_is_written_down_and_changes_nothing(
 ) -> None:
     for name, value in answer.items():
         setattr(webhook, name, value)
-    declare({"url": webhook.url, "on": ["closed"], "timeout": 0.5})
+    declare({"url": webhook.url, "on": ["closed"], "timeout": 0.5 if "delay" in answer else 10})
     started = time.monotonic()
     deployed(host, V1)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < LONG
     assert host.results() == [("deploy", "v1", "succeeded")]
     assert lines(host) == [(said[0], f"closed: webhook to 127.0.0.1 {said[1]}")]
     assert len(webhook.got) == 1, "sent once, and to nowhere else"
@@ -391,10 +392,10 @@ def test_a_webhook_that_does_not_answer_is_given_up_and_never_shown(
     host: Host, declare: Callable[..., None], talk: Callable[[socket.socket], None], said: str
 ) -> None:
     with talker(talk) as url:
-        declare({"url": url, "timeout": 0.5})
+        declare({"url": url, "timeout": 10 if talk is stutter else 0.5})
         started = time.monotonic()
         deployed(host, V1)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < LONG
     assert host.results() == [("deploy", "v1", "succeeded")]
     assert lines(host) == [("failed", f"{event}: webhook to 127.0.0.1 {said}") for event in ALL]
     assert "S3CRET" not in host.stream.getvalue() + host.settings.journal.read_text()
@@ -403,11 +404,11 @@ def test_a_webhook_that_does_not_answer_is_given_up_and_never_shown(
 def test_a_name_that_takes_long_to_look_up_counts_against_the_time(
     host: Host, declare: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(5))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(30))
     declare({"url": "https://hooks.example.com/S3CRET", "on": ["closed"], "timeout": 0.3})
     started = time.monotonic()
     deployed(host, V1)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < LONG
     assert lines(host) == [("failed", "closed: webhook to hooks.example.com did not end within 0.3 s")]
 
 
@@ -460,17 +461,19 @@ def test_a_webhook_whose_certificate_nobody_vouches_for_is_sent_nothing(
 
 
 def test_a_hook_that_hangs_holds_up_no_phase(host: Host, declare: Callable[..., None]) -> None:
-    """The release is live while the hook of `opened` still hangs; only the end waits."""
-    with talker(hang) as url:
-        declare({"url": url, "on": ["opened"], "timeout": 1.5})
-        started = time.monotonic()
+    """The hook of `opened` ends only when it finds the result of the deployment in the journal."""
+
+    def answer(caller: socket.socket) -> None:
+        while not host.results():
+            time.sleep(0.01)
+        caller.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with talker(answer) as url:
+        declare({"url": url, "on": ["opened"]})
         deployed(host, V1)
-        took = time.monotonic() - started
-    entries = journal.read(host.settings.journal)
-    order = [entry.phase for entry in entries]
+    order = [entry.phase for entry in journal.read(host.settings.journal)]
     assert order.index(journal.RESULT) < order.index(journal.HOOK)
-    assert sum(entry.seconds for entry in entries if entry.phase not in (journal.HOOK, journal.RESULT)) < 1
-    assert 1.5 <= took < 4
+    assert lines(host) == [("ok", "opened: webhook to 127.0.0.1 answered 200")]
 
 
 def test_hooks_run_one_after_another_in_their_order(
@@ -494,7 +497,7 @@ def test_all_hooks_together_are_waited_for_no_longer_than_they_may(
         declare({"url": url, "timeout": 60}, {"url": webhook.url})
         started = time.monotonic()
         deployed(host, V1)
-        assert 0.4 < time.monotonic() - started < 3
+        assert time.monotonic() - started < LONG
     assert host.results() == [("deploy", "v1", "succeeded")]
     given_up = "127.0.0.1 was given up: a run waits 1.5 s for its hooks"
     assert lines(host) == [("failed", f"{event}: webhook to {given_up}") for event in ALL for _ in range(2)]
@@ -512,7 +515,7 @@ def test_what_does_not_even_end_when_it_is_given_up_is_left_behind(
     declare({"url": webhook.url, "on": ["opened", "closed"]})
     started = time.monotonic()
     deployed(host, V1)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < LONG
     assert host.results() == [("deploy", "v1", "succeeded")]
     given_up = "; ".join(f"{event}: webhook to 127.0.0.1 was given up" for event in ("opened", "closed"))
     assert notes(host) == [f"Hooks that failed: {given_up}."]

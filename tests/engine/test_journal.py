@@ -77,7 +77,7 @@ def test_a_tag_that_looks_like_a_commit_is_a_tag() -> None:
 
 def test_digits_that_begin_several_commits_name_none() -> None:
     entries = [entry("a", sha="1234567a" + "0" * 32), entry("b", sha="1234567b" + "0" * 32)]
-    with pytest.raises(RefusedError, match=r"Several commits begin with .*; pass more digits"):
+    with pytest.raises(RefusedError, match=r"^Several commits begin with 1234567; pass more digits\.$"):
         journal.find(entries, "1234567")
 
 

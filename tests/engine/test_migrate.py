@@ -79,16 +79,16 @@ def test_a_database_at_head_has_nothing_to_run(settings: config.Settings, at: At
 @pytest.mark.usefixtures("programs")
 def test_alembic_that_ends_well_short_of_the_head_is_a_failure(settings: config.Settings, at: At) -> None:
     at("0001", "0002")
-    with pytest.raises(FailedError, match="ended well, but the database is at 0002, not at head"):
+    with pytest.raises(FailedError, match="alembic succeeded, but the database is at 0002, not at the head"):
         migrate.upgrade(settings, _release("v1", "0001", "0002", "0003"))
 
 
 @pytest.mark.parametrize(
     ("after", "sentence"),
     [
-        ("0001", "the database's revision is where it was"),
-        ("0002", r"the database's revision is at 0002 \(it was at 0001\)"),
-        (FailedError("PostgreSQL does not answer."), "where the database stands is unknown: PostgreSQL does not"),
+        ("0001", r"The database's revision is still 0001\."),
+        ("0002", r"The database's revision is 0002 now \(it was 0001\)"),
+        (FailedError("PostgreSQL does not answer."), "the database's revision is unknown: PostgreSQL does not"),
     ],
 )
 def test_a_migration_that_fails_shows_alembics_words_and_where_the_database_stands(
@@ -119,7 +119,7 @@ def test_a_failed_migration_names_what_it_left_behind(
     with pytest.raises(FailedError) as caught:
         migrate.upgrade(settings, _release("v1", "0001", "0002"))
     parts = "index ix_slug (INVALID) is new; column notes.old text is gone; column notes.slug text is new"
-    left = f"What it has changed stays, a second run must bear it: {parts}; table tags is new."
+    left = f"These changes were not rolled back, and the next run must expect them: {parts}; table tags is new."
     assert left in str(caught.value)
 
 
@@ -129,7 +129,7 @@ def test_invalid_indexes_are_dropped_and_named_before_the_next_attempt(
     at("0001", "0002")
     catalogs.hold({TABLE, Item("index", "notes", "ix_slug", is_invalid=True), Item("index", "notes", "ix_good")})
     done = migrate.upgrade(settings, _release("v1", "0001", "0002"))
-    assert done == "1 migration(s): 0001 to 0002; dropped before, as invalid: index ix_slug"
+    assert done == "1 migration(s): 0001 to 0002; invalid indexes dropped before: ix_slug"
     drop, upgrade = programs.ran
     assert drop.endswith("DROP INDEX CONCURRENTLY IF EXISTS ix_slug")
     assert upgrade.endswith("alembic upgrade head")
@@ -140,7 +140,7 @@ def test_a_runner_that_was_killed_is_said_to_have_been(settings: config.Settings
     at("0001")
     with pytest.raises(FailedError) as caught:
         migrate.upgrade(settings, _release("v1", "0001", "0002"))
-    assert caught.value.detail.endswith("alembic was ended by signal 9")
+    assert caught.value.detail.endswith("alembic was killed by signal 9")
 
 
 def test_a_release_on_the_host_tells_that_the_schema_went_through_an_older_ones_head(
@@ -149,7 +149,7 @@ def test_a_release_on_the_host_tells_that_the_schema_went_through_an_older_ones_
     older = _release("v1", "0001", "0002")
     write_release(settings, older)
     at("0003")
-    with pytest.raises(FailedError, match=r"at 0003, which v1 does not know.*Rebase its migrations on 0003"):
+    with pytest.raises(FailedError, match=r"at 0003, which v1 does not have.*Rebase the migrations of v1 on 0003"):
         migrate.nothing_to_run(settings, older)
     write_release(settings, _release("v2", "0001", "0002", "0003"))
     assert migrate.nothing_to_run(settings, older) == "the database is at 0003, ahead of this release"
@@ -176,8 +176,8 @@ def test_a_migration_says_which_code_still_runs_on_the_schema(
     assert bool(reason) is stops
     if stops:
         assert reason == (
-            "v1 cannot run on the schema from migration 0003 step 0003 on: that wants code which has 0002, "
-            "and v1 ends at 0001."
+            "v1 cannot run on the schema after migration 0003 step 0003: that needs code which has migration 0002, "
+            "and the last migration of v1 is 0001."
         )
 
 
@@ -205,7 +205,7 @@ def test_a_downgrade_dumps_first_and_runs_with_the_release_that_has_the_migratio
     dump, alembic = programs.ran
     assert dump.startswith("dump logbook-0003-")
     assert alembic == f"{settings.releases}/v3/.venv/bin/python -m alembic downgrade 0001"
-    assert done.startswith(f"the schema went back from 0003 to 0001; what it held before is in {settings.backups}/")
+    assert done.startswith(f"schema downgraded from 0003 to 0001; the dump from before it is {settings.backups}/")
     assert settings.backups.stat().st_mode & 0o777 == 0o700
 
 
@@ -225,7 +225,7 @@ def test_a_downgrade_without_room_for_its_dump_is_refused(
 ) -> None:
     monkeypatch.setattr(database, "size", lambda *_: 2**60)
     at("0003")
-    with pytest.raises(RefusedError, match="too little for a dump"):
+    with pytest.raises(RefusedError, match="MB free, and a dump may need"):
         migrate.check_downgrade(settings, contracted)
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from slipway import PROTOCOL
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
+from slipway.base.output import Reporter
 from slipway.cli import commands
 from slipway.cli import parser as cli
 from slipway.deployment import lock
 from slipway.deployment.engine import Engine
+from slipway.deployment.results import Plan
 from slipway.observers import logbook
 from slipway.observers.logbook import Delivery
 from slipway.slot import systemd
@@ -123,6 +126,19 @@ def test_what_is_done_ends_with_0_and_its_fields(capsys: pytest.CaptureFixture[s
     assert _result(capsys) == {**expected, "deleted": []}
 
 
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(("needed", "action"), [(True, "deploy"), (False, "nothing")])
+def test_a_controller_from_before_there_was_a_protocol_reads_the_action_of_a_plan(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], needed: bool, action: str
+) -> None:
+    monkeypatch.setattr(Engine, "plan", lambda *_: Plan("v1 would be deployed.", needed=needed))
+    line = ["plan", "logbook", "--sha", SHA, "--json"]
+    assert cli.main(line) == 0
+    assert _result(capsys)["action"] == action
+    assert cli.main([*line, "--protocol", str(PROTOCOL)]) == 0
+    assert "action" not in _result(capsys)
+
+
 @pytest.fixture
 def live(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release is live whose `python` says where and as what it runs; its directory."""
@@ -170,7 +186,7 @@ def test_a_command_becomes_the_live_release_and_its_exit_code_is_ours(
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        ([], "Say what to run: slipway run logbook -- "),
+        ([], "The command to run is missing. Type for example: slipway run logbook -- "),
         (["--", "no-such-program"], "has a program 'no-such-program'"),
         (["--", "./no-such-program"], "has a program './no-such-program'"),
         (["--", ".venv/no-program"], "has a program '.venv/no-program'"),
@@ -184,7 +200,7 @@ def test_what_cannot_be_run_is_refused(capsys: pytest.CaptureFixture[str], comma
 @pytest.mark.usefixtures("installed")
 def test_nothing_is_run_where_nothing_is_live(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "logbook", "--", "python"]) == 3
-    assert "Nothing of logbook is live yet. Run deploy.yml." in capsys.readouterr().out
+    assert "No release of logbook is live yet. Run deploy.yml." in capsys.readouterr().out
 
 
 def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,12 +212,12 @@ def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys
 @pytest.mark.parametrize(
     ("delivery", "code", "message"),
     [
-        (Delivery(sent=2), 0, "2 report(s) sent, none waits."),
-        (Delivery(), 0, "0 report(s) sent, none waits."),
+        (Delivery(sent=2), 0, "2 report(s) sent, none is waiting."),
+        (Delivery(), 0, "0 report(s) sent, none is waiting."),
         (
             Delivery(sent=1, refused=["v1: answered 409"]),
             0,
-            "1 report(s) sent; refused for good: v1: answered 409, none",
+            "1 report(s) sent; rejected by the Logbook: v1: answered 409, none",
         ),
         (Delivery(sent=1, waiting=2, problem="it is down"), 1, "1 report(s) sent; 2 reports wait: it is down."),
     ],
@@ -275,8 +291,27 @@ def test_what_a_dead_run_has_left_at_work_is_waited_for(
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
         held.renew("bob", "d1", "start", "v1", 60)
+    unit.active = [False, False]
     assert cli.main(["rollback", "logbook", "--supersede", dead]) == 0
     assert (unit.patience > 60) is waits
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_command_that_waited_for_the_unit_runs_only_when_its_client_is_still_there(
+    installed: config.Settings,
+    unit: Unit,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_there: bool,
+) -> None:
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "start", "v1", 60)
+    monkeypatch.setattr(Reporter, "has_client_after", lambda *_: is_there)
+    unit.active = [True, False]
+    assert cli.main([*DEPLOY, "--supersede", "bob", "--json"]) == (0 if is_there else 1)
+    assert len(unit.ran) == (1 if is_there else 0)
+    if not is_there:
+        assert "The client disconnected while this command waited" in _result(capsys)["message"]
 
 
 @pytest.mark.usefixtures("installed")
@@ -286,7 +321,7 @@ def test_a_phase_that_was_killed_is_a_failure_and_no_lost_connection(
     unit.code = 255  # of systemd-run, for whatever a signal has ended; ssh means something else by it
     assert cli.main(["migrate", "logbook", "--json"]) == 1
     result = _result(capsys)
-    assert result["message"] == "migrate was killed. `journalctl --unit=slipway-logbook.service` may say by whom."
+    assert result["message"] == "migrate was killed. `journalctl --unit=slipway-logbook.service` may show why."
     assert result["outcome"] == "failed"
 
 

@@ -171,10 +171,10 @@ def test_boot_starts_the_live_slot_also_when_the_undoing_fails(host: Host, monke
     host.running.clear()
 
     def refuse(*_: object) -> None:
-        raise FailedError("systemd does not stop logbook@green.service.")
+        raise FailedError("systemd could not stop logbook@green.service.")
 
     monkeypatch.setattr(systemd, "stop", refuse)
-    with pytest.raises(FailedError, match="does not stop"):
+    with pytest.raises(FailedError, match="could not stop"):
         host.engine.recover()
     assert host.running == {"blue"}
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from slipway.base.errors import FailedError, LockedError, RefusedError
-from slipway.deployment import lock, run
+from slipway.deployment import lock
 from slipway.records import deployment, journal, manifest, phases
 from slipway.release import build
 from slipway.slot import cutover
@@ -149,7 +149,7 @@ def test_a_prune_by_hand_keeps_the_release_that_is_being_deployed(host: Host) ->
 def test_a_run_that_waited_opens_nothing_when_its_client_has_disconnected(
     host: Host, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
-    monkeypatch.setattr(run, "_CLIENT_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "CLIENT_SECONDS", 0.01)
     deployed(host, V1)
     host.engine.report = host.engine.report if is_there else gone()
     held, waits = threading.Event(), threading.Event()

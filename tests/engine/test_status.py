@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ import pytest
 
 from slipway.base.errors import FailedError
 from slipway.cli import status
+from slipway.records import deployment
 from slipway.schema import database
 
 from .fakes import V1, V2, Host, Programs, deployed, request
@@ -45,10 +47,18 @@ def test_an_open_deployment_is_shown_with_its_owner_and_how_far_it_came(host: Ho
     assert status.gather(host.settings)["deployment"]["phase"] == "stage"
 
 
+def test_a_record_of_a_later_version_hides_nothing_else(host: Host) -> None:
+    deployed(host, V1)
+    host.settings.deployment.write_text(json.dumps({"format": deployment.FORMAT + 1}))
+    shown = "\n".join(_shown(host))
+    assert f"open {host.settings.deployment} was written by a newer version of Slipway" in shown
+    assert "unit active\n" in shown
+
+
 def test_settings_that_wait_for_a_deploy_are_said(host: Host) -> None:
     deployed(host, V1)
     host.settings.env_file.write_text('SECRET_KEY="rotated"\n')
-    assert "unit active; its settings have changed since: deploy again to apply them" in _shown(host)
+    assert "unit active; its settings were changed since it was started: deploy again to apply them" in _shown(host)
 
 
 @pytest.mark.parametrize(

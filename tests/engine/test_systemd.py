@@ -73,10 +73,10 @@ def test_what_systemd_refuses_is_a_failure_in_its_own_words(programs: Programs) 
         "start --no-block": (1, "", "Unit is masked.\n"),
         "stop logbook@blue.socket": (1, "", "Busy."),
     }
-    with pytest.raises(FailedError, match="systemd does not start logbook@blue") as caught:
+    with pytest.raises(FailedError, match="systemd could not start logbook@blue") as caught:
         systemd.start("logbook", "blue")
     assert caught.value.detail == "Unit is masked."
-    with pytest.raises(FailedError, match=r"systemd does not stop logbook@blue\."):
+    with pytest.raises(FailedError, match=r"systemd could not stop logbook@blue\."):
         systemd.stop("logbook", "blue")
 
 

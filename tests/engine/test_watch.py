@@ -132,7 +132,7 @@ def test_a_watch_ends_at_once_when_its_probes_are_lost(
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(0, problem="timed out", seconds=0.5), 200)
     _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, None)
-    assert reason == "health requests through nginx failed for 1.0 s (timed out)"
+    assert reason == "health requests through Nginx failed for 1.0 s (timed out)"
 
 
 def test_what_a_cutover_is_accompanied_by_goes_on_one_receipt_without_a_gap(

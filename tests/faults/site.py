@@ -32,6 +32,7 @@ JOURNAL = "/srv/logbook/journal.jsonl"
 UNIT = "slipway-logbook.service"
 LOCK = "/run/slipway/logbook.lock"
 HOLDER = f"""$(grep -o '"pid": [0-9]*' {LOCK} | cut -d' ' -f2)"""  # in a shell: the process that holds the lock
+STANDBY = "/run/slipway/logbook.standby.json"
 NEVER_SUCCEED = {"raises_half_way"}
 WORKERS = 2
 
@@ -161,11 +162,33 @@ class Site(Controller):
             ls -d releases/*.partial incoming-* .*.new slots/*/.*.new backups/.*.new deployment.json 2>/dev/null
             for release in releases/*/; do test -e "$release/.complete" || echo "$release"; done
             idle=$(test "$(readlink live)" = slots/blue && echo green || echo blue)
-            systemctl list-units --all --plain --no-legend "logbook@$idle.*" "slipway-logbook.service" \
-                | grep -v ' inactive '
+            units="logbook@$idle.* slipway-logbook.service"
+            if systemctl -q is-active "logbook@$idle.service" && grep -q '"state": "paused"' """
+            + STANDBY
+            + """; then units=slipway-logbook.service; fi
+            systemctl list-units --all --plain --no-legend $units | grep -v ' inactive '
             pgrep -a -u logbook_migrate; pgrep -a -u logbook_build; true"""
         )
-        return [*found.splitlines(), *self.unended()]
+        return [*found.splitlines(), *self.half_paused(), *self.unended()]
+
+    def processes(self, slot: str) -> dict[int, str]:
+        """The processes of a slot's service, the main one first, each with the letter of its state: T is stopped."""
+        found = self.sh(
+            f"""group=$(systemctl show --property=ControlGroup --value logbook@{slot}.service)
+            test -n "$group" && cd "/sys/fs/cgroup$group" || exit 0
+            for pid in $(cat cgroup.procs); do sed -E 's/^([0-9]+) .*\\) (.) .*/\\1 \\2/' /proc/$pid/stat; done"""
+        )
+        return {int(pid): state for pid, state in map(str.split, found.splitlines()) if state not in "ZX"}
+
+    def half_paused(self) -> list[str]:
+        """A process of the live slot that is stopped, or one of a slot on standby that is not."""
+        live = self.sh("readlink /srv/logbook/live || true").removeprefix("slots/")
+        if not live:
+            return []
+        idle = "green" if live == "blue" else "blue"
+        wrong = [f"live slot: process {pid} is stopped" for pid, state in self.processes(live).items() if state == "T"]
+        others = self.processes(idle).items()
+        return wrong + [f"slot on standby: process {pid} is not stopped" for pid, state in others if state != "T"]
 
     def unended(self) -> list[str]:
         """Deployments of the journal, but for those of `forgiven`, that no line says the end of."""
@@ -288,7 +311,7 @@ class Site(Controller):
             finally:
                 tail.terminate()
 
-    def wait_there(self, condition: str, seconds: int = 60, then: str = "true") -> None:
+    def wait_there(self, condition: str, seconds: int = 120, then: str = "true") -> None:
         """Until the shell on the host finds `condition`, and do what is to be done `then`.
 
         For what may be over before it could be asked for from here: a look takes milliseconds there.

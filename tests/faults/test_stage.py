@@ -139,8 +139,8 @@ def small_disk(site: Site, options: Callable[[int, int], str]) -> Iterator[None]
 
 
 SMALL = {
-    "disk": (lambda used, _: f"size={used * 5 // 4 + 20_000}k", "MB free, but a release wants 500 MB"),
-    "inodes": (lambda _, inodes: f"size=4g,nr_inodes={inodes + 1000}", "inodes free, but a release wants 20000"),
+    "disk": (lambda used, _: f"size={used * 5 // 4 + 20_000}k", "MB free, but a release needs 500 MB"),
+    "inodes": (lambda _, inodes: f"size=4g,nr_inodes={inodes + 1000}", "inodes free, but a release needs 20000"),
 }
 
 

@@ -25,13 +25,15 @@ HOSTS = [
     Host("slipway-fleet-2", "12", {39022: 22, 39080: 80, 39443: 443}),
 ]
 ROWS = {49, 50, 51, 55}
+# Two hosts at once on a small machine: no test waits for this deadline.
+SETTINGS = {**APP, "start_deadline": 90}
 
 
 @pytest.fixture(scope="session")
 def provisioned() -> Iterator[Fleet]:
     """Two fresh hosts with both good versions on them. SLIPWAY_KEEP_HOST=1 keeps them for the next run."""
     keep = os.environ.get("SLIPWAY_KEEP_HOST") == "1"
-    first = Site(HOSTS[0], CACHE / "state", APP, VARIABLES, HOSTS)
+    first = Site(HOSTS[0], CACHE / "state", SETTINGS, VARIABLES, HOSTS)
     fleet = Fleet([first, first.at(HOSTS[1])])
     if not (keep and all(host.exists() for host in HOSTS) and first.repository.exists()):
         _remove()

@@ -14,10 +14,10 @@ from .fleet import Fleet, back, state
 
 Record = Callable[[str, object], None]
 
-# The slot that does not take traffic stops, and stays stopped: the gate is asked again right before the switch.
-STOP_IDLE = (
+# The slot that does not take traffic yet crashes; the gate is asked again right before the switch.
+CRASH_IDLE = (
     "cd /srv/logbook && idle=$(test $(readlink live) = slots/blue && echo green || echo blue) && "
-    "systemctl stop logbook@$idle.socket logbook@$idle.service"
+    "systemctl kill --signal=KILL logbook@$idle.service"
 )
 
 
@@ -96,7 +96,7 @@ def test_a_release_that_is_bad_on_one_host_takes_traffic_on_none(fleet: Fleet, v
 def test_a_host_that_fails_at_the_switch_takes_the_other_back(fleet: Fleet, playbook: str) -> None:
     old, new = fleet.live(), fleet.other()
     with fleet.clients() as (first, second):
-        with fleet.second.settings(start_deadline=3), fleet.meanwhile(state("started"), STOP_IDLE):
+        with fleet.meanwhile(state("started"), CRASH_IDLE):
             output = fleet.first.play(playbook, *new.chosen, check=False)
         assert fleet.second.phase(new, "switch")["outcome"] == "failed", output
         assert fleet.live() == old

@@ -15,7 +15,6 @@ MOST = 50  # of one part: a file full of mistakes is not a list that anybody rea
 
 # "path:line: message" of mypy, "path:line:column: message" of the others (see `lint` in the Makefile).
 _FINDING = re.compile(r"^(?P<where>[^\s:]+:\d+(?::\d+)?):? (?P<reason>.+)$")
-_UNFORMATTED = re.compile(r"^Would reformat: (?P<where>.+)$")
 
 _TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(?P<task>.*?)\] ?\**$")
 _FATAL = re.compile(r"^(?:fatal|failed): \[(?P<host>[^\]]+)\].*?=>(?P<values>.*)$")
@@ -45,9 +44,7 @@ def last_line(lines: list[str]) -> str:
 
 def _lint(lines: list[str]) -> Iterator[Failure]:
     for line in lines:
-        if found := _UNFORMATTED.match(line):
-            yield Failure(found["where"], "not formatted; `make fmt` does it")
-        elif (found := _FINDING.match(line)) and " note: " not in line:
+        if (found := _FINDING.match(line)) and " note: " not in line:
             yield Failure(found["where"], one_line(found["reason"]))
 
 

@@ -11,7 +11,7 @@ LINT = """\
 .venv/bin/ruff check --output-format concise .
 slipway/cli/parser.py:3:8: F401 [*] `os` imported but unused
 Found 1 error.
-Would reformat: slipway/base/files.py
+slipway/base/files.py:3:1: unformatted: File would be reformatted
 app/main.py:12: error: Incompatible return value type (got "int", expected "str")  [return-value]
 app/main.py:12: note: See the manual
 ./site.yml:3:121: [error] line too long (130 > 120 characters) (line-length)
@@ -23,7 +23,7 @@ make: *** [Makefile:40: lint] Error 1
 def test_every_finding_of_the_linters_is_named() -> None:
     assert [failure.test for failure in reasons.failures("lint", LINT)] == [
         "slipway/cli/parser.py:3:8",
-        "slipway/base/files.py",
+        "slipway/base/files.py:3:1",
         "app/main.py:12",
         "./site.yml:3:121",
         "roles/app/tasks/main.yml:1",

@@ -30,6 +30,9 @@ FACTS: dict[str, Any] = {
 }
 
 
+WEBROOT = "/var/lib/slipway/acme"
+
+
 def templates() -> list[str]:
     """Every template of every role, as `role/file`."""
     return sorted(f"{path.parts[-3]}/{path.name}" for path in ROLES.glob("*/templates/*.j2"))
@@ -82,37 +85,34 @@ def _templar(known: dict[str, Any]) -> Templar:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Make lookups, and the filters of the roles and the playbooks, known, once."""
+    """Make lookups and filters known, those of collections and of our roles, once."""
     init_plugin_loader()
-    for directory in [*ROLES.glob("*/filter_plugins"), ROLES.parent / "playbooks/plugins/filter"]:
+    for directory in ROLES.glob("*/filter_plugins"):
         filter_loader.add_directory(str(directory))
 
 
 def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What the playbooks give to each role, and what a role has asked of a host before it renders."""
     app, paths = whole["logbook"], apps.paths("logbook")
-    webroot = "/var/lib/slipway/acme"
     return {
         "app": {
             "app_name": "logbook",
             "app_environment": "prod",
             "app_settings": app,
-            "app_root": paths["root"],
-            "app_certificate": paths["certificate"],
-            "app_access_log": paths["access_log"],
+            **{f"app_{name}": path for name, path in paths.items()},
             "item": {"variables": {"ENV": "production", **app["env"]}},  # of the task that writes the env files
         },
         "certificate": {
             "certificate_name": "logbook",
             "certificate_directory": str(Path(paths["certificate"]).parent),
-            "certificate_webroot": webroot,
+            "certificate_webroot": WEBROOT,
             "certificate_domains": app["domains"],
             "certificate_source": {"provider": "acme", "email": "ops@example.com"},
         },
         "host": {},
         "nginx": {
             "nginx_sites": apps.sites(whole),
-            "nginx_acme_directory": webroot,
+            "nginx_acme_directory": WEBROOT,
             "__nginx_found": {"stdout": "nginx version: nginx/1.26.3"},
         },
         "postgresql": {"postgresql_databases": apps.databases(whole, FACTS["processor_vcpus"])},

@@ -7,23 +7,15 @@ from typing import Any
 
 import pytest
 
-from playbooks.plugins.filter import apps
 from tests.templates import render as renderer
 
-SITE = apps.sites(apps.settings({"logbook": {"domains": ["logbook.example.com"]}}))[0]
+SITE = renderer.sites()[0]
 
 
 def render(version: str = "1.26.3", sites: list[dict[str, Any]] | None = None, **changes: Any) -> str:
     served = [SITE] if sites is None else sites
     found = {"stdout": f"nginx version: nginx/{version}"}
-    return renderer.render(
-        "nginx",
-        "nginx.conf.j2",
-        nginx_sites=served,
-        nginx_acme_directory="/var/lib/slipway/acme",
-        __nginx_found=found,
-        **changes,
-    )
+    return renderer.render("nginx", "nginx.conf.j2", nginx_sites=served, __nginx_found=found, **changes)
 
 
 def test_blocks_are_closed() -> None:
@@ -76,7 +68,7 @@ def test_without_sites_everything_is_refused() -> None:
 
 
 def test_a_site_has_the_settings_of_its_app() -> None:
-    text = render(sites=[{**SITE, "request_timeout": 7, "client_max_body_size": "3m"}])
+    text = render(sites=renderer.sites(request_timeout=7, client_max_body_size="3m"))
     assert re.findall(r"proxy_(?:send|read)_timeout (\w+);", text) == ["7s", "7s"]
     assert "client_max_body_size 3m;" in text
 

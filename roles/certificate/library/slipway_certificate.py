@@ -1,4 +1,4 @@
-"""Has a certificate and its key in place on the host; how is in module_utils/slipway_certificates.py."""
+"""Install a certificate and its key on the host; module_utils/slipway_certificates.py does the work."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: slipway_certificate
-short_description: Have a certificate and its key in place
+short_description: Install a certificate and its key
 description:
-  - Puts C(fullchain.pem) and C(privkey.pem) into a directory, as a pair, when what is there will not do.
-  - One call finds out all that a run has to know, so that a run with nothing to do is one round trip.
+  - Puts C(fullchain.pem) and C(privkey.pem) into a directory, as a pair, if the pair in place cannot stay.
+  - One call returns all that a run has to know, so that a run with nothing to do is one round trip.
 options:
   directory:
     description: Where the pair belongs; its name is that of the certificate.
@@ -125,7 +125,7 @@ def present(module: AnsibleModule) -> dict[str, Any]:
 
 
 def _from_files(module: AnsibleModule, before: certificates.Pair | None) -> certificates.Pair | None:
-    """The user's own pair when it has to be installed; fails when it must not be."""
+    """The user's own pair if it has to be installed; CertificateError if it must not be installed."""
     asked = module.params
     pair = certificates.Pair(asked["chain"].strip() + "\n", asked["key"].strip() + "\n", "files")
     in_place = before is not None and (before.chain, before.key) == (pair.chain, pair.key)
@@ -135,13 +135,13 @@ def _from_files(module: AnsibleModule, before: certificates.Pair | None) -> cert
             raise certificates.CertificateError(f"it expired on {found.ends:%Y-%m-%d}")
         module.warn(
             f"The certificate of {Path(asked['directory']).name} has expired on {found.ends:%Y-%m-%d}: "
-            "put a new one into its files and run site.yml again."
+            "replace its files with those of a new one and run site.yml again."
         )
     return None if in_place else pair
 
 
 def _settled(module: AnsibleModule, directory: Path) -> bool:
-    """Whether the files of renewals are as they should be and their timer runs; without ACME, whether there is none."""
+    """With ACME, whether the files and the timer of renewals are in place; otherwise, whether there are none."""
     if module.params["method"] != "acme":
         return not (directory / "acme.json").exists()
     for name, digest in module.params["files"].items():
@@ -161,7 +161,7 @@ def requested(module: AnsibleModule) -> dict[str, Any]:
     if not (directory / "acme.json").exists():
         return {
             "changed": module.check_mode,
-            "msg": f"The certificate of {name} is requested when its settings are there.",
+            "msg": f"The certificate of {name} is requested once its settings are on the host.",
         }
     settings = certificates.acme_settings(directory)
     due = certificates.is_wanted(directory, settings)
@@ -200,9 +200,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     if module.check_mode and module.get_bin_path("openssl") is None:
-        # A fresh host: the run proper installs it before it comes here.
+        # A fresh host in check mode: a real run installs openssl before this.
         settled = module.params["method"] != "acme"
-        module.exit_json(changed=True, msg="Without openssl nothing can be judged yet.", settled=settled, authority="")
+        module.exit_json(
+            changed=True,
+            msg="openssl is not installed yet, so the certificate cannot be checked.",
+            settled=settled,
+            authority="",
+        )
     try:
         result = requested(module) if module.params["state"] == "requested" else present(module)
     except certificates.CertificateError as error:

@@ -208,7 +208,7 @@ def _replace(path: Path, content: str, mode: int) -> None:
 
 
 def _workspace(beside: Path) -> tempfile.TemporaryDirectory[str]:
-    """A directory for root alone, on the file system of its result; what killed runs have left of theirs goes."""
+    """A directory for root alone, on the file system of its result; those that killed runs have left are removed."""
     for left in beside.glob(".work-*"):
         if time.time() - left.stat().st_mtime > LONGEST_RUN:
             shutil.rmtree(left, ignore_errors=True)
@@ -231,7 +231,7 @@ def is_settled(directory: Path, authority: Path, domains: Sequence[str], renew_d
 
 
 def can_stay(directory: Path, authority: Path) -> bool:
-    """Whether what is in place is another authority's and can be served until an ACME authority has issued."""
+    """Whether another authority has issued the pair in place, so that it can be served until ACME has issued one."""
     pair = load(directory)
     if pair is None or _issued_by(authority, pair):
         return False
@@ -266,7 +266,7 @@ def self_sign(authority: Path, host: str, domains: Sequence[str], days: int, ren
 
 
 def _authority(authority: Path, renew_days: int) -> Certificate | None:
-    """The host's authority; None when there is none that can issue."""
+    """The host's authority; None if there is none, or it cannot issue any more."""
     try:
         chain, key = ((authority / name).read_text() for name in ("ca.crt", "ca.key"))
         found = judge(Pair(chain, key, ""), [])
@@ -298,7 +298,7 @@ def _make_authority(authority: Path, host: str) -> Certificate:
             "req", "-x509", "-new", "-key", key, "-config", work / "configuration",
             "-set_serial", f"0x{_serial()}", "-days", AUTHORITY_DAYS,
         )  # fmt: skip
-        # A run that is killed between the two leaves a pair that does not match: the next one makes it anew.
+        # A run that is killed between the two leaves a pair that does not match; the next run makes a new one.
         _replace(authority / "ca.key", key.read_text(), 0o600)
         _replace(authority / "ca.crt", pem, 0o644)
     return read_certificate(pem)
@@ -373,7 +373,7 @@ def renew(directory: Path) -> str:
 
 
 def request(name: str, settings: Acme) -> Pair:
-    """What the ACME authority issues for a new key; CertificateError with its reason when it does not."""
+    """The certificate that the ACME authority issues for a new key; CertificateError with the authority's reason."""
     state = STATE / name
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _workspace(state) as scratch:
@@ -381,7 +381,7 @@ def request(name: str, settings: Acme) -> Pair:
         asked = _request(work, settings.domains)
         done = _certbot(settings, state, work, asked)
         if done.returncode != 0 and "error:accountDoesNotExist" in _log(state):
-            shutil.rmtree(state / "certbot")  # the authority has forgotten us: an account is nothing but a key
+            shutil.rmtree(state / "certbot")  # the authority does not know the account any more: make a new one
             done = _certbot(settings, state, work, asked)
         if done.returncode != 0:
             raise CertificateError(f"{settings.directory} did not issue: {reason(done.stderr)}.")

@@ -92,7 +92,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         commits = Commits(source["repository"], PROJECT)
         commit = source.get("commit") or asdict(commits.resolve(source.get("version", ""), source["accept"]))
         wanted = {"sha": commit["sha"], "tag": commit["tag"], "force": options.pop("force", False)}
-        plan = self._ask_host("plan", arguments, wanted)
+        # What checks of the host say is only of interest when nothing follows: the command itself does them again.
+        plan = self._ask_host("plan", arguments, {**wanted, "brief": not self._is_check})
         if plan.failed or self._is_check or not plan.final["needed"]:
             return {"live": None, **self._result("plan", plan, reads=True), "commit": commit}
         sent = {}

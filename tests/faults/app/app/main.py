@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import BackgroundTasks, FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -74,6 +74,19 @@ async def read(response: Response) -> dict[str, str]:
 async def write() -> dict[str, str]:
     async with engine.begin() as connection:
         await connection.execute(insert(Entry).values(text=settings.release_tag))
+    return {"release": settings.release_tag}
+
+
+async def _write_later(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    async with engine.begin() as connection:
+        await connection.execute(insert(Entry).values(text="later"))
+
+
+@app.post("/later", status_code=202)
+async def later(seconds: float, tasks: BackgroundTasks) -> dict[str, str]:
+    """What is asked for is done after the answer."""
+    tasks.add_task(_write_later, seconds)
     return {"release": settings.release_tag}
 
 

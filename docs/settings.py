@@ -1,0 +1,94 @@
+"""`python -m docs.settings`: writes docs/settings.md, all settings of an app, from the specifications of the roles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from playbooks.plugins.filter import apps
+from roles.app.filter_plugins import app_settings
+
+PAGE = Path(__file__).with_name("settings.md")
+
+TYPES = {
+    "str": "text",
+    "path": "path",
+    "int": "whole number",
+    "float": "number",
+    "list": "list",
+    "dict": "mapping",
+}
+
+INTRODUCTION = """\
+# Settings of an app
+
+<!-- Made from roles/app/meta/argument_specs.yml and roles/certificate/meta/argument_specs.yml by `make docs`; a test
+compares them. -->
+
+Each app is a key of `apps` in the inventory (`inventories/<environment>/group_vars/<environment>/main.yml`), with the
+settings that differ from their defaults:
+
+    apps:
+      logbook:
+        domains: [logbook.example.com]
+        env:
+          SECRET_KEY: "{{ vault_logbook_secret_key }}"
+
+Settings for all apps of an environment stand beside `apps`, in `app_defaults`; those of an app take precedence.
+`site.yml` checks the settings and writes them to the hosts. Most of them reach the running app with its next deploy.
+"""
+
+EXAMPLES = {
+    "hooks": """\
+    hooks:
+      - {"on": [switched, closed], command: [/usr/local/bin/announce, --quiet]}
+      - {url: "{{ vault_slack_url }}", format: slack}""",
+    "tls": """\
+    tls: {provider: acme, email: ops@example.com}
+    tls: {provider: files, certificate: inventories/prod/tls/fullchain.pem, key: inventories/prod/tls/privkey.pem}""",
+}
+
+
+def page() -> str:
+    """The page, from the specifications as they are now."""
+    options = apps.specification()
+    lines = [INTRODUCTION, *_table(options), "", *_old_names()]
+    for name, option in options.items():
+        if "options" in option:
+            lines += ["", f"## {name}", "", option["description"], "", *_table(option["options"])]
+            lines += ["", "For example:", "", EXAMPLES[name]]
+    return "\n".join(lines) + "\n"
+
+
+def _table(options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield "| setting | type | default | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for name, option in options.items():
+        default = f"`{json.dumps(option['default'])}`" if option.get("default") is not None else ""
+        cells = [f"`{name}`", _type(option), default, option["description"]]
+        yield f"| {' | '.join(cell.strip().replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _type(option: Mapping[str, Any]) -> str:
+    found = TYPES[option["type"]]
+    if "elements" in option:
+        found += f" of {TYPES[option['elements']]}s" if option["elements"] != "str" else " of texts"
+    if "choices" in option:
+        found += f": {', '.join(option['choices'])}"
+    return found
+
+
+def _old_names() -> Iterator[str]:
+    old = ", ".join(f"`{old}` for `{new}`" for old, new in app_settings.OLD_NAMES.items())
+    yield f"Old names of settings are still read: {old}."
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
