@@ -27,6 +27,7 @@ TAKEOVER_WAIT = 180.0
 # A client that has disconnected in the meantime is seen to be gone after so many seconds; then nothing may be opened.
 CLIENT_SECONDS = 1.0
 DISCONNECTED = "The client disconnected while this command waited. Nothing was changed."
+_SHORT_WAIT = 2.0  # seconds for a command that is no deployment to end
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,11 @@ class Lock:
 
 @contextlib.contextmanager
 def hold(path: Path, app: str, wait: float = 0) -> Iterator[Lock]:
-    """Hold the app's kernel lock. LockedError names the holder when the lock is not free within `wait` seconds."""
+    """Hold the app's kernel lock. LockedError names the holder when the lock is not free within `wait` seconds.
+
+    A holder without a lease is no deployment, but a command such as `prune` or the end of a standby: it is waited for a
+    little in any case.
+    """
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with path.open("a+") as file:
         started = time.monotonic()
@@ -89,8 +94,9 @@ def hold(path: Path, app: str, wait: float = 0) -> Iterator[Lock]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= started + wait:
-                    raise busy(app, read(path)) from None
+                waiting = time.monotonic() - started
+                if waiting >= wait and ((lease := read(path)) is not None or waiting >= _SHORT_WAIT):
+                    raise busy(app, lease) from None
                 waited = True
                 time.sleep(0.1)
         yield Lock(file, waited)

@@ -123,7 +123,9 @@ def test_a_release_that_lets_strangers_write_takes_no_traffic(logbook: Logbook) 
     source = (scratch.PROJECT / "app/auth.py").read_text()
     controller.variant("v5.0.0", {"app/auth.py": source + OPEN})
     output = logbook.play("deploy.yml", "-e", "version=v5.0.0", check=False)
-    sentence = "POST /api/v1/deployments without credentials was answered with 422 by v5.0.0, but must be answered with "
+    sentence = (
+        "POST /api/v1/deployments without credentials was answered with 422 by v5.0.0, but must be answered with "
+    )
     assert f"{sentence}401 or 403" in flat(output)
     assert controller.ready()["sha"] == live["sha"]
     assert (controller.status()["deployment"], controller.status()["live"]["tag"]) == (None, live["release"])

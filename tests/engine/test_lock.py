@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -78,3 +79,29 @@ def test_an_ended_lease_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
         assert lock.read(path)
         held.end_lease()
     assert lock.read(path) is None
+
+
+def test_a_command_that_is_no_deployment_is_waited_for_a_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_SHORT_WAIT", 0.3)
+    path = tmp_path / "logbook.lock"
+    with lock.hold(path, "logbook") as held:
+        with pytest.raises(LockedError, match="Another slipway command is running"), lock.hold(path, "logbook"):
+            raise AssertionError("it was not free")
+        ended = threading.Timer(0.1, held._file.close)
+        ended.start()
+        with lock.hold(path, "logbook") as second:
+            assert second.waited
+        ended.join()
+
+
+def test_a_deployment_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "_SHORT_WAIT", 30.0)
+    path = tmp_path / "logbook.lock"
+    with lock.hold(path, "logbook") as held:
+        held.renew("alice", "d", "start", "v1", 300)
+        started = time.monotonic()
+        with pytest.raises(LockedError, match="alice"), lock.hold(path, "logbook"):
+            raise AssertionError("it was not free")
+        assert time.monotonic() - started < 5

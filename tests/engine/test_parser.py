@@ -131,7 +131,7 @@ def test_what_is_done_ends_with_0_and_its_fields(capsys: pytest.CaptureFixture[s
 def test_a_controller_from_before_there_was_a_protocol_reads_the_action_of_a_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], needed: bool, action: str
 ) -> None:
-    monkeypatch.setattr(Engine, "plan", lambda *_: Plan("v1 would be deployed.", needed=needed))
+    monkeypatch.setattr(Engine, "plan", lambda *_, **__: Plan("v1 would be deployed.", needed=needed))
     line = ["plan", "logbook", "--sha", SHA, "--json"]
     assert cli.main(line) == 0
     assert _result(capsys)["action"] == action

@@ -220,7 +220,7 @@ def test_a_standby_that_cannot_be_woken_is_ended_and_the_release_started_anew(pa
     paused.engine.rollback(request(V1))
     assert "stop blue" in paused.calls
     assert paused.calls.index("stop blue") < paused.calls.index("start blue")
-    assert "; started anew: " in message(paused, "start")
+    assert "; not woken from standby: " in message(paused, "start")
     assert paused.live() == "v1-111111111111"
     assert not paused.stopped & set(PIDS["blue"])
 
@@ -245,7 +245,7 @@ def test_a_slot_that_does_not_pass_the_gate_when_woken_is_started_anew(
 
     monkeypatch.setattr("slipway.slot.cutover.pass_gate", pass_gate)
     paused.engine.rollback(request(V1))
-    assert "; started anew: it was woken, but logbook@blue was not ready" in message(paused, "start")
+    assert "; not woken from standby: it was woken, but then logbook@blue was not ready" in message(paused, "start")
     assert paused.live() == "v1-111111111111"
 
 

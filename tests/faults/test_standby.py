@@ -113,7 +113,7 @@ def started(site: Site, version: Version) -> str:
 
 
 def is_cold(text: str, reason: str) -> bool:
-    return "woken" not in text and f"started anew: {reason}" in text
+    return f"not woken from standby: {reason}" in text
 
 
 @pytest.mark.row(56, "standby", "none: a rollback wakes the release before, and the next one the other")

@@ -28,7 +28,6 @@ APP = {
     "watch_seconds": 3,
     "warm_deadline": 30,
     "drain_seconds": 5,
-    "graceful_timeout": 5,
     "keep_releases": 20,
     "workers": 2,
 }
