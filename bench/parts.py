@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import fleet, load
 from bench.figures import Figure, percentile, slope
-from bench.stand import BODY, NAMES, STATE, Stand
+from bench.stand import BODY, NAMES, STATE, Stand, Timed
 from hosts.container_runtime import HostError, run, say
 
 REPEATS = 5
@@ -22,13 +23,13 @@ RATE_REQUESTS = 10_000
 def deploys(stand: Stand) -> list[Figure]:
     """(a) and (c): a deploy with a pending migration and one without, each of a version that was not built before."""
     figures = []
-    for migration, target in ((True, 1.5), (False, 1.3)):
+    for migration, target in ((True, 1.35), (False, 1.25)):
         kind = "with a migration" if migration else "without one"
         whole: dict[str, list[float]] = {app: [] for app in NAMES}
         answered: dict[str, list[float]] = {app: [] for app in NAMES}
         for turn in range(REPEATS):
             tag = stand.version(migration=migration)
-            for app in _in_turns(turn):
+            for app in in_turns(list(NAMES), turn):
                 timed = stand.deploy(app, tag)
                 whole[app].append(timed.seconds)
                 answered[app].append(timed.answered or timed.seconds)
@@ -60,24 +61,47 @@ def _phases(stand: Stand, deployments: int) -> list[Figure]:
 
 
 def rollbacks(stand: Stand) -> list[Figure]:
-    """(b) and (c): rollbacks to the version before and to the newer one, in turns."""
+    """(b): to the version before and back to the newer one, in turns: by the engine over SSH, by the playbook, and by
+    the script. The engine's releases come from standby, or there is no figure. Also (h): the memory of both slots.
+    """
     tags = [stand.version(migration=False) for _ in range(2)]
     for tag in tags:
         for app in NAMES:
             stand.deploy(app, tag)
-    whole: dict[str, list[float]] = {app: [] for app in NAMES}
-    answered: dict[str, list[float]] = {app: [] for app in NAMES}
+    ways: dict[str, Callable[[str], Timed]] = {
+        "slipway rollback over SSH": lambda tag: stand.engine(f"rollback logbook {tag}", expected=tag),
+        "rollback.yml": lambda tag: stand.roll_back("logbook", tag),
+        "script": lambda tag: stand.roll_back("baseline", tag),
+    }
+    live = dict.fromkeys(NAMES, 1)  # which of the tags
+    whole: dict[str, list[float]] = {way: [] for way in ways}
+    answered: dict[str, list[float]] = {way: [] for way in ways}
+    memory: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(REPEATS + 1):
-        for app in _in_turns(turn):
-            timed = stand.roll_back(app, tags[turn % 2])
-            whole[app].append(timed.seconds)
-            answered[app].append(timed.answered or timed.seconds)
-            say(f"  rollback, {app}: {timed.seconds:.2f} s, answers after {answered[app][-1]:.2f} s")
-    return [
-        Figure("rollback", "s", whole["logbook"], whole["baseline"], 1.5),
-        Figure("  until it answers", "s", answered["logbook"], answered["baseline"]),
-        *_phases(stand, REPEATS + 1),
-    ]
+        for way in in_turns(list(ways), turn):
+            app = "baseline" if way == "script" else "logbook"
+            live[app] = 1 - live[app]
+            timed = ways[way](tags[live[app]])
+            if app == "logbook" and "woken from standby" not in (started := _last(stand, "start")):
+                raise HostError(f"The release did not come from standby: {started}")
+            whole[way].append(timed.seconds)
+            answered[way].append(timed.answered or timed.seconds)
+            say(f"  {way}: {timed.seconds:.2f} s, answers after {answered[way][-1]:.2f} s")
+        for slot, serves in stand.slots().items():
+            memory[serves].append(stand.memory(slot))
+    figures = []
+    for way, target in (("slipway rollback over SSH", 0.6), ("rollback.yml", 1.3)):
+        figures += [
+            Figure(f"{way}, from standby", "s", whole[way], whole["script"]),
+            Figure("  until it answers", "s", answered[way], answered["script"], target),
+        ]
+    figures += _phases(stand, 2 * (REPEATS + 1))
+    return [*figures, Figure("memory of a slot on standby, of the live one", "MB", memory[False], memory[True])]
+
+
+def _last(stand: Stand, phase: str) -> str:
+    """What the journal says of the last phase of that name."""
+    return next((str(line["message"]) for line in reversed(stand.journal()) if line["phase"] == phase), "nothing")
 
 
 def site(stand: Stand) -> list[Figure]:
@@ -93,7 +117,7 @@ def site(stand: Stand) -> list[Figure]:
         say(f"  site.yml: {timed.seconds:.2f} s")
     stand.declare()
     stand.play("site.yml")
-    return [Figure("site.yml with nothing to do", "s", seconds, target=20)]
+    return [Figure("site.yml with nothing to do", "s", seconds, target=15)]
 
 
 def cutovers(stand: Stand) -> list[Figure]:
@@ -106,7 +130,7 @@ def cutovers(stand: Stand) -> list[Figure]:
     for tag in tags:
         stand.deploy("logbook", tag)
     newest = f"--sha {stand.sha(tags[1])} --tag {tags[1]}"
-    _engine(stand, "rollback logbook")
+    stand.engine("rollback logbook")
     known = len(stand.journal())
     log = "/var/log/nginx/logbook.access.log"
     stand.host.exec("truncate", "--size=0", log)
@@ -119,8 +143,8 @@ def cutovers(stand: Stand) -> list[Figure]:
         try:
             time.sleep(2)
             for done in range(1, CUTOVERS + 1):
-                _engine(stand, f"deploy logbook {newest}" if done % 2 else "rollback logbook")
-                # Each cutover gets its share of the requests, and there is time without a cutover.
+                stand.engine(f"deploy logbook {newest}" if done % 2 else "rollback logbook")
+                # Each cutover gets its share of the requests, and there is time that no cutover is in.
                 time.sleep(1)
                 while (sent := _requests(stand, log)) < REQUESTS * done / CUTOVERS and running.poll() is None:
                     time.sleep(0.5)
@@ -152,13 +176,6 @@ def cutovers(stand: Stand) -> list[Figure]:
             [percentile(without_deploys, 99)],
         ),
     ]
-
-
-def _engine(stand: Stand, command: str) -> None:
-    words = stand.ssh("sudo", "slipway", *command.split())
-    done = subprocess.run(words, cwd=STATE, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise HostError(f"'slipway {command}' failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
 def _requests(stand: Stand, log: str) -> int:
@@ -219,12 +236,13 @@ def hosts(stand: Stand) -> list[Figure]:
             Figure("  processor time of the controller", "s", [timed.cpu for timed in own]),
         ]
     more = slope([(size, timed.cpu) for size, timed in points])
-    return [*figures, Figure("processor time of the controller for one more host", "s", [more], target=1)]
+    return [*figures, Figure("processor time of the controller for one more host", "s", [more], target=0.8)]
 
 
-def _in_turns(turn: int) -> list[str]:
-    """Both apps, each of them first in every second turn."""
-    return list(NAMES) if turn % 2 == 0 else list(reversed(NAMES))
+def in_turns(ways: Sequence[str], turn: int) -> list[str]:
+    """All of them, in each turn another one first."""
+    first = turn % len(ways)
+    return [*ways[first:], *ways[:first]]
 
 
 PARTS = {

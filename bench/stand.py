@@ -190,6 +190,10 @@ class Stand:
             return self.script("rollback", expected=tag)
         return self.play("rollback.yml", "-e", "app=logbook", "-e", f"version={tag}", expected=tag)
 
+    def engine(self, command: str, expected: str | None = None) -> Timed:
+        """Run a command of the engine over SSH, as somebody would who has no controller at hand."""
+        return self._time(self.ssh("sudo", "slipway", *command.split()), "logbook", expected, directory=STATE)
+
     def play(self, playbook: str, *arguments: str, limit: str = "", expected: str | None = None) -> Timed:
         """Run a playbook as an operator would, from the root of the repository."""
         program = Path(sys.executable).with_name("ansible-playbook")
@@ -262,6 +266,18 @@ class Stand:
         return ssl.create_default_context(cafile=STATE / "ca.crt")
 
     # What the host knows
+
+    def slots(self) -> dict[str, bool]:
+        """The slots of logbook, and which of them is live."""
+        live = Path(self.host.exec("readlink", "/srv/logbook/live")).name
+        return {slot: slot == live for slot in ("blue", "green")}
+
+    def memory(self, slot: str) -> float:
+        """MB of memory that the processes of a slot have: what they share with others counts in part (Pss)."""
+        ask = ("main=$(systemctl show --property=MainPID --value $0); cd /proc; "
+               "for pid in $main $(cat $main/task/*/children); do grep ^Pss: $pid/smaps_rollup; done")  # fmt: skip
+        lines = self.host.exec("sh", "-c", ask, f"logbook@{slot}.service").splitlines()
+        return sum(int(line.split()[1]) for line in lines) / 1024
 
     def journal(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.host.exec("cat", "/srv/logbook/journal.jsonl").splitlines()]

@@ -11,8 +11,6 @@ from slipway.base import process
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.output import Reporter
-from slipway.cli import status
-from slipway.controller import zipapp
 from slipway.deployment.engine import Engine
 from slipway.deployment.results import Result
 from slipway.observers import hooks, logbook
@@ -141,13 +139,20 @@ def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
     process.become(command, settings.user, environment, release)
 
 
+# What only one command needs is imported by it, so that the others start sooner.
+
+
 def show_status(options: argparse.Namespace, _: Reporter) -> Output:
+    from slipway.cli import status
+
     found = [status.gather(settings) for settings in _selected(options.app)]
     text = "\n\n".join(status.render(item) for item in found) or "no app on this host"
     return Output(f"{len(found)} app(s)", text=text, values={"apps": found})
 
 
 def show_releases(options: argparse.Namespace, _: Reporter) -> Output:
+    from slipway.cli import status
+
     found = {settings.app: status.list_releases(settings) for settings in _selected(options.app)}
     text = "\n\n".join(f"{app}:\n{status.render_releases(items)}" for app, items in found.items())
     return Output(f"{len(found)} app(s)", text=text or "no app on this host", values={"apps": found})
@@ -187,5 +192,7 @@ def compare(options: argparse.Namespace, _: Reporter) -> Output:
 
 
 def build(options: argparse.Namespace, _: Reporter) -> Output:
+    from slipway.controller import zipapp
+
     changed = zipapp.write(options.output)
     return Output(str(options.output), changed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -41,6 +40,8 @@ def newest(tags: Iterable[str]) -> str | None:
 
 def near(wanted: str, tags: Iterable[str], limit: int = 3) -> list[str]:
     """Up to `limit` existing tags that are similar to `wanted`, the most similar first."""
+    import difflib  # here, as no successful command needs it
+
     return difflib.get_close_matches(wanted, list(tags), n=limit, cutoff=0.5)
 
 

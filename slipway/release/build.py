@@ -17,7 +17,7 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import bytecode, git, history, store
+from slipway.release import bytecode, git, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
@@ -209,6 +209,8 @@ def _describe(
     heads: list[str] = []
     revisions: list[manifest.Revision] | None = None
     if (release / "alembic.ini").is_file():
+        from slipway.release import history  # here, as a rollback does not need it
+
         revisions = history.read(release, python)
         if revisions is not None:
             heads = [revisions[-1].revision]

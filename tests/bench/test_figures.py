@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from bench import load
+from bench import load, parts
 from bench.figures import Figure, percentile, slope, table
 
 WRK = """Running 20m test @ https://127.0.0.1
@@ -74,3 +74,8 @@ def test_requests_are_told_apart_by_the_seconds_of_the_cutovers() -> None:
     ]
     inside, outside = load.split(load.read_access_log(lines), load.windows(journal, "switch", "drain"))
     assert (inside, outside) == ([10, 12], [9, 13])
+
+
+def test_every_way_is_the_first_one_as_often_as_another() -> None:
+    turns = [parts.in_turns("abc", turn) for turn in range(6)]
+    assert ["".join(turn) for turn in turns] == ["abc", "bca", "cab"] * 2
