@@ -79,12 +79,17 @@ def rollback(site: Site, version: Version, *, check: bool = True) -> str:
     return slipway(site, "rollback", "logbook", version.tag, check=check)
 
 
+def deploy(site: Site, version: Version, *arguments: str) -> str:
+    """Deploy a version whose commit the host has; without Ansible, which these tests are not about."""
+    return slipway(site, "deploy", "logbook", "--sha", version.sha, "--tag", version.tag, *arguments)
+
+
 def on_standby(site: Site) -> tuple[Version, Version]:
     """Two versions, of which the first one is on standby and the second one serves."""
     first, second = site.good
-    if site.live() != first:
-        site.deploy(first)
-    site.deploy(second)
+    if site.live() != first or site.status()["live"]["settings_changed"]:
+        deploy(site, first)
+    deploy(site, second)
     assert standby(site)["release"] == first.release
     return first, second
 
@@ -143,7 +148,7 @@ def test_gunicorn_ends_no_worker_that_was_paused_for_longer_than_its_timeout(sit
         try:
             first, second = site.good
             for version in (first, second):
-                site.deploy(version, "-e", "force=true")
+                deploy(site, version, "--force")
             assert standby(site)["release"] == first.release
             workers = paused_workers(site)
             time.sleep(6)
@@ -155,7 +160,7 @@ def test_gunicorn_ends_no_worker_that_was_paused_for_longer_than_its_timeout(sit
         finally:
             site.declare()
             site.play("site.yml")
-            site.deploy(site.good[1], "-e", "force=true")
+            deploy(site, site.good[1], "--force")
     assert load.failures == []
     assert "was continued after" in site.phase(first, "watch")["message"]
 
@@ -196,7 +201,7 @@ def test_an_engine_that_is_killed_at_any_step_of_waking_and_pausing_leaves_nothi
             assert site.left_behind() == [], call
             target, serving = serving, target
             if not site.status()["standby"]:  # it has to be woken and paused again
-                site.deploy(target)
+                deploy(site, target)
                 target, serving = serving, target
     record_property("note", f"{len(seen)} steps")
     assert load.failures == []
@@ -394,7 +399,7 @@ def test_the_jobs_of_a_scheduler_run_before_the_pause_and_after_it_and_not_meanw
         site.deploy(scheduling)
         slot = site.status()["live"]["slot"]
         assert {"task", "thread"} <= set(jobs(site, slot, 0)), "the scheduler does not work"
-        site.deploy(other)
+        deploy(site, other)
         paused_at = json.loads(site.host.exec("cat", STANDBY))["paused_at"]
         quiet = boot_clock(site)
         time.sleep(5)
@@ -420,7 +425,7 @@ def test_at_the_end_of_its_time_a_timer_ends_the_standby_and_no_job_has_run(
         site.deploy(scheduling)
         slot = site.status()["live"]["slot"]
         with site.settings(standby_minutes=1):
-            site.deploy(other)
+            deploy(site, other)
         assert standby(site)["release"] == scheduling.release
         paused, used = boot_clock(site), ticks(site, slot)
         time.sleep(50)
@@ -443,7 +448,7 @@ def test_a_release_that_holds_a_lock_in_postgresql_is_not_kept_on_standby(site: 
     holding, other = site.version("holds_a_lock"), site.good[1]
     with steady() as load:
         site.deploy(holding)
-        site.deploy(other)
+        deploy(site, other)
         assert site.status()["standby"] is None
         assert site.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == "0"
         assert site.left_behind() == []
@@ -461,7 +466,7 @@ def test_a_slot_is_not_paused_before_its_background_tasks_are_done(site: Site, s
         with site.client() as client, site.settings(watch_seconds=0, drain_seconds=30):
             answer = client.post("/later", params={"seconds": 8})
             assert (answer.status_code, answer.json()["release"]) == (202, old.tag)
-            slipway(site, "deploy", "logbook", "--sha", site.good[0].sha, "--tag", site.good[0].tag)
+            deploy(site, site.good[0])
         assert int(site.sql(count)) == before + 1, "it was paused in the middle"
         assert standby(site)["release"] == old.release
         assert site.left_behind() == []
