@@ -282,7 +282,7 @@ def test_after_a_reboot_a_rollback_starts_anew(
         assert site.live() == first
     assert is_cold(started(site, first), "it was not on standby")
     record_property("note", f"the paused slot alone stopped in {stopped:.1f} s, the host restarted in {took:.1f} s")
-    assert stopped < 5, "it waited for Gunicorn's graceful_timeout of 5 s"
+    assert stopped < 5, "it waited for Gunicorn's graceful_timeout"
     assert load.outside([(away, back)]) == []
 
 
