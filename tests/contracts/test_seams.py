@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import ansible
 import pytest
@@ -39,6 +39,21 @@ def test_the_engine_reads_the_settings_that_the_role_writes() -> None:
     assert settings.workers == 4
     assert settings.required_env == ["DATABASE_URL", "SECRET_KEY"]
     assert settings.watch_url == "https://logbook.example.com/health/ready"
+
+
+def test_the_engine_takes_the_choices_that_can_be_declared() -> None:
+    hints = {name: hint for name, hint in get_type_hints(config.Settings).items() if get_origin(hint) is Literal}
+    declared = {name: option["choices"] for name, option in app_settings.specification().items() if "choices" in option}
+    assert {name: list(get_args(hint)) for name, hint in hints.items()} == declared
+
+
+@pytest.mark.parametrize("name", sorted(app_settings.specification()))
+def test_a_role_a_playbook_or_the_engine_reads_every_setting(name: str) -> None:
+    roles = [path for ending in ("tasks/*.yml", "templates/*.j2") for path in (PROJECT / "roles").glob(f"*/{ending}")]
+    places = [*roles, ROLE / "vars/main.yml", *(PROJECT / "playbooks").rglob("*.yml")]
+    text = "".join(path.read_text() for path in places) + (PROJECT / "playbooks/plugins/filter/apps.py").read_text()
+    forms = rf"""(__app_settings|site|declared_apps\[\w+\])\.{name}\b|app\["{name}"\]|app_{name}_file\b"""
+    assert re.search(forms, text) or name in config.Settings.__dataclass_fields__
 
 
 def test_a_port_that_is_forwarded_is_part_of_the_url() -> None:
