@@ -200,6 +200,7 @@ def test_only_a_locked_app_has_a_holder() -> None:
 
 def test_an_engine_from_before_the_protocol_is_told_from_other_mistakes() -> None:
     assert Answer(2, [], "usage: ...\nslipway plan: error: unrecognized arguments: --protocol 2\n").is_older
+    assert Answer(2, [], "slipway: error: unrecognized arguments: --brief --protocol logbook\n").is_older
     assert not Answer(2, [], "slipway plan: error: unrecognized arguments: --sah\n").is_older
 
 

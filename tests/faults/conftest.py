@@ -30,7 +30,7 @@ ROWS = set(range(1, 59)) - ELSEWHERE
 # What most rows want: little time for what they do not look at, and every release kept.
 APP = {
     "watch_seconds": 1,
-    "start_deadline": 20,
+    "start_deadline": 60,
     "drain_seconds": 5,
     # Row 38 has a request of 25 s, and a slot that is stopped waits as long as Nginx does.
     "request_timeout": 30,

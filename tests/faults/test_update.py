@@ -85,7 +85,7 @@ def test_an_engine_that_is_updated_while_it_is_at_work_ends_its_deploy(site: Sit
         site.deploy(other)
         assert site.live() == other
         assert site.left_behind() == []
-    assert f"The controller speaks protocol {PROTOCOL}, and slipway {LATER}" in flat(refused), refused
+    assert f"The controller uses protocol {PROTOCOL}, but slipway {LATER}" in flat(refused), refused
     assert "changed=0" in refused
     assert load.failures == []
     assert load.releases == [old.sha, new.sha, other.sha]

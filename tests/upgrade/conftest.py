@@ -26,7 +26,7 @@ DEPLOYED = 2  # versions that are on the host when the earlier commit is done wi
 # As the inventory of that time has it: settings by the names that they had then.
 APP = {
     "watch_seconds": 3,
-    "warm_deadline": 30,
+    "warm_deadline": 60,
     "drain_seconds": 5,
     "keep_releases": 20,
     "workers": 2,

@@ -81,7 +81,8 @@ class Answer:
     @property
     def is_older(self) -> bool:
         """Whether the engine is from before there was a protocol."""
-        return self.code == USAGE and "unrecognized arguments: --protocol" in self.errors
+        refused = self.errors.partition("unrecognized arguments:")[2].split()  # all that it does not know
+        return self.code == USAGE and "--protocol" in refused
 
     @property
     def is_refused(self) -> bool:
