@@ -49,6 +49,7 @@ fmt: .venv/.installed ## format the Python code, and put right what ruff can
 docs: .venv/.installed ## write the pages that are made from the code
 	@$(PYTHON) -m docs.cli
 	@$(PYTHON) -m docs.settings
+	@$(PYTHON) -m docs.phases
 
 hooks: .venv/.installed ## have git run the quick checks before each commit
 	@$(BIN)/pre-commit install
