@@ -71,16 +71,16 @@ unit: .venv/.installed ## engine, app, templates, contracts; no host
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
 	@$(PYTHON) -m hosts products chromium
-	$(BIN)/pytest tests/acceptance
+	$(BIN)/pytest --durations=10 tests/acceptance
 
 faults: .venv/.installed ## every fault of docs/faults.md on a real host, under traffic
-	$(BIN)/pytest tests/faults
+	$(BIN)/pytest --durations=10 tests/faults
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
-	$(BIN)/pytest tests/fleet
+	$(BIN)/pytest --durations=10 tests/fleet
 
 upgrade: .venv/.installed ## a host of an earlier version of Slipway, and this version; wants the commits before this one
-	$(BIN)/pytest tests/upgrade
+	$(BIN)/pytest --durations=10 tests/upgrade
 
 molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12
 	@$(PYTHON) -m hosts images
