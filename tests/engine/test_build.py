@@ -28,7 +28,7 @@ def test_the_live_release_is_never_deleted_to_be_built_again(settings: config.Se
     assert (release / manifest.COMPLETE).exists()
 
 
-def test_what_cannot_be_built_leaves_no_directory(settings: config.Settings) -> None:
+def test_a_failed_build_leaves_no_directory(settings: config.Settings) -> None:
     (settings.releases / "v1-a.partial").mkdir()
     with pytest.raises(FailedError, match="git archive failed"):
         build.build(settings, "v1-a", "v1", "a" * 40)
@@ -39,7 +39,7 @@ def test_what_cannot_be_built_leaves_no_directory(settings: config.Settings) -> 
     ("megabytes", "inodes", "sentence"),
     [(99, 5000, "99 MB free, but a release needs 100 MB"), (100, 999, "999 inodes free, but a release needs 1000")],
 )
-def test_too_little_space_is_refused_with_both_numbers(
+def test_too_little_disk_space_is_refused_with_both_numbers(
     settings: config.Settings, monkeypatch: pytest.MonkeyPatch, megabytes: int, inodes: int, sentence: str
 ) -> None:
     usage = SimpleNamespace(f_bavail=megabytes, f_frsize=2**20, f_files=10_000, f_favail=inodes)
@@ -63,7 +63,7 @@ def source(settings: config.Settings, repository: GitRepository) -> git.Reposito
     return git.Repository(repository.path)
 
 
-def test_a_bundle_fills_the_mirror_and_must_hold_the_commit(
+def test_a_bundle_is_fetched_into_the_mirror_and_must_contain_the_commit(
     settings: config.Settings, repository: GitRepository, source: git.Repository, tmp_path: Path
 ) -> None:
     sha = repository.commit({"a": "1"}, tag="v1")
@@ -73,7 +73,7 @@ def test_a_bundle_fills_the_mirror_and_must_hold_the_commit(
     assert build.repository(settings).commit("refs/tags/v1") == sha
 
 
-def test_a_torn_bundle_leaves_the_mirror_as_it_was(
+def test_a_damaged_bundle_does_not_change_the_mirror(
     settings: config.Settings, repository: GitRepository, source: git.Repository, tmp_path: Path
 ) -> None:
     sha = repository.commit({"a": "1"}, tag="v1")
@@ -85,7 +85,7 @@ def test_a_torn_bundle_leaves_the_mirror_as_it_was(
     assert build.repository(settings).tags() == []
 
 
-def test_a_bundle_that_is_not_there_is_named(settings: config.Settings, tmp_path: Path) -> None:
+def test_a_missing_bundle_is_named(settings: config.Settings, tmp_path: Path) -> None:
     with (
         pytest.raises(RefusedError, match=r"There is no bundle at .*/none"),
         build.incoming(settings, tmp_path / "none"),
@@ -93,7 +93,7 @@ def test_a_bundle_that_is_not_there_is_named(settings: config.Settings, tmp_path
         pass
 
 
-def test_the_mirror_takes_a_bundle_after_a_git_that_was_killed_in_it(
+def test_a_bundle_is_fetched_after_a_killed_git_left_its_locks(
     settings: config.Settings, repository: GitRepository, source: git.Repository, tmp_path: Path
 ) -> None:
     sha = repository.commit({"a": "1"}, tag="v1")

@@ -28,14 +28,14 @@ def test_only_the_slots_own_connections_count() -> None:
     assert connections.parse("", Path("/srv/logbook/slots/blue/http.sock")).total == 0
 
 
-def test_a_kernel_that_cannot_be_asked_does_not_read_as_nobody(programs: Programs) -> None:
+def test_failing_to_count_connections_does_not_count_as_none(programs: Programs) -> None:
     programs.answers["ss"] = (1, "", "Cannot open netlink socket")
     with pytest.raises(FailedError, match="ss does not list the sockets") as caught:
         connections.count(Path("/srv/logbook/slots/blue/http.sock"))
     assert caught.value.detail == "Cannot open netlink socket"
 
 
-def test_agrees_with_real_connections(tmp_path: Path) -> None:
+def test_count_agrees_with_real_connections(tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.socket(socket.AF_UNIX))

@@ -69,7 +69,7 @@ def test_the_gate_opens_when_every_worker_has_answered(settings: config.Settings
         (Answer(200, SHA, 1), "1 of 2 workers answered"),
     ],
 )
-def test_at_the_deadline_the_gate_says_what_was_missing_and_shows_the_log(
+def test_start_deadline_error_has_the_reason_and_the_log(
     hasty: config.Settings, slot: Slot, answer: Answer, problem: str
 ) -> None:
     slot.answers = itertools.repeat(answer, 60)
@@ -79,14 +79,14 @@ def test_at_the_deadline_the_gate_says_what_was_missing_and_shows_the_log(
     assert caught.value.detail == "ImportError: no module named app"
 
 
-def test_a_slot_is_not_asked_before_its_unit_is_active(hasty: config.Settings, slot: Slot) -> None:
+def test_no_health_request_before_the_unit_is_active(hasty: config.Settings, slot: Slot) -> None:
     slot.state = ACTIVATING
     with pytest.raises(FailedError, match="no answer yet"):
         cutover.pass_gate(hasty, "blue", SHA)
 
 
 @pytest.mark.parametrize("state", [UnitState("failed", "failed", 0), UnitState("active", "running", 1)])
-def test_a_crash_ends_the_waiting_with_the_services_own_words(
+def test_a_crash_fails_the_gate_at_once_with_the_service_log(
     settings: config.Settings, slot: Slot, state: UnitState
 ) -> None:
     slot.state = state
@@ -95,13 +95,13 @@ def test_a_crash_ends_the_waiting_with_the_services_own_words(
     assert caught.value.detail == "ImportError: no module named app"
 
 
-def test_one_of_two_workers_that_crashes_and_is_replaced_fails_the_gate(settings: config.Settings, slot: Slot) -> None:
+def test_a_worker_that_crashes_and_is_replaced_fails_the_gate(settings: config.Settings, slot: Slot) -> None:
     slot.answers = (Answer(200, SHA, pid) for pid in (1, 2, 1, 3, 1, 3))
     with pytest.raises(FailedError, match="a worker of logbook@blue crashed after it was ready"):
         cutover.pass_gate(settings, "blue", SHA)
 
 
-def test_warm_stops_the_slot_before_it_is_set_up_anew(
+def test_start_stops_the_slot_before_it_is_prepared(
     hasty: config.Settings, slot: Slot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare = slots.prepare
@@ -121,9 +121,7 @@ WRITE = "POST /api/v1/deployments"
 RELEASE = manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", "")
 
 
-def test_a_release_that_turns_strangers_away_is_as_it_should_be(
-    hasty: config.Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auth_check_passes_when_the_request_is_refused(hasty: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Path, str]] = []
 
     def ask(*arguments: Any) -> Answer:
@@ -149,7 +147,7 @@ def test_a_release_that_turns_strangers_away_is_as_it_should_be(
         (Answer(0, problem="TimeoutError: timed out"), "not answered (TimeoutError: timed out)"),
     ],
 )
-def test_a_release_that_does_not_is_named_with_what_it_answered(
+def test_auth_check_fails_with_the_status_of_the_answer(
     hasty: config.Settings, monkeypatch: pytest.MonkeyPatch, answer: Answer, found: str
 ) -> None:
     monkeypatch.setattr(health, "ask_without_credentials", lambda *_: answer)
@@ -161,34 +159,34 @@ def test_a_release_that_does_not_is_named_with_what_it_answered(
     )
 
 
-def test_a_variable_that_went_missing_is_named_before_the_slot_is_touched(hasty: config.Settings, slot: Slot) -> None:
+def test_a_missing_variable_is_named_before_the_slot_is_stopped(hasty: config.Settings, slot: Slot) -> None:
     hasty.env_file.write_text("SECRET_KEY=\n")
     with pytest.raises(RefusedError, match=r"SECRET_KEY is required by logbook.*apps\.logbook\.env"):
         cutover.start(hasty, "blue", manifest.Manifest("v1-a", "v1", SHA, "", "3.13", "", ""))
     assert slot.calls == []
 
 
-def test_a_slot_is_drained_when_its_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
+def test_drain_ends_when_the_last_connection_has_ended(hasty: config.Settings, slot: Slot) -> None:
     slot.traffic = iter([Connections(2, 0), Connections(0, 1), Connections(0, 0)])
     waited, left = cutover.drain(hasty, "blue")
     assert (waited < 1, left.total) == (True, 0)
     assert slot.calls == ["look", "look", "look"]
 
 
-def test_a_drain_ends_at_its_deadline_with_what_is_left(hasty: config.Settings, slot: Slot) -> None:
+def test_drain_ends_at_its_deadline_with_the_connections_left(hasty: config.Settings, slot: Slot) -> None:
     slot.traffic = itertools.repeat(Connections(established=2, queued=1), 100)
     waited, left = cutover.drain(hasty, "blue")
     assert (waited >= hasty.drain_seconds, left.total) == (True, 3)
 
 
-def test_a_slot_that_still_runs_takes_traffic_again_without_a_start(hasty: config.Settings, slot: Slot) -> None:
+def test_go_back_does_not_start_a_slot_that_is_running(hasty: config.Settings, slot: Slot) -> None:
     files.link_atomically(hasty.live, "slots/green")
     cutover.go_back(hasty, "blue", SHA)
     assert slots.live_slot(hasty) == "blue"
     assert slot.calls == []
 
 
-def test_traffic_does_not_go_back_to_what_does_not_pass_its_gate(hasty: config.Settings, slot: Slot) -> None:
+def test_go_back_does_not_switch_to_a_slot_that_fails_its_gate(hasty: config.Settings, slot: Slot) -> None:
     files.link_atomically(hasty.live, "slots/green")
     slot.state = UnitState("failed", "failed", 0)
     with pytest.raises(FailedError, match="blue crashed"):

@@ -37,7 +37,7 @@ def test_the_first_deploy_ends_with_one_live_slot_and_nothing_open(host: Host) -
     assert host.results() == [("deploy", "v1", "succeeded")]
 
 
-def test_the_old_slot_serves_until_the_switch_and_stops_after_it(host: Host) -> None:
+def test_the_old_slot_is_live_until_the_switch_and_stops_after_it(host: Host) -> None:
     deployed(host, V1, V2)
     lines = [item for item in journal.read(host.settings.journal) if item.tag == "v2"]
     live = {item.phase: item.live for item in lines}
@@ -47,9 +47,7 @@ def test_the_old_slot_serves_until_the_switch_and_stops_after_it(host: Host) -> 
     assert host.running == {"green"}
 
 
-def test_a_release_that_lets_strangers_in_takes_no_traffic_but_one_that_served_before_may_again(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auth_check_stops_a_deploy_but_not_a_rollback(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(_: config.Settings, slot: str, release: manifest.Manifest) -> str:
         if release.tag != "v2":
             raise FailedError(f"{release.tag} answered with 404.")
@@ -66,7 +64,7 @@ def test_a_release_that_lets_strangers_in_takes_no_traffic_but_one_that_served_b
     assert host.live() == "v1-111111111111"
 
 
-def test_deploying_what_is_live_changes_nothing_until_its_settings_do(host: Host) -> None:
+def test_deploying_the_live_release_changes_nothing_until_its_settings_change(host: Host) -> None:
     deployed(host, V1)
     again = host.engine.deploy(request(V1), None)
     assert (again.changed, again.open) == (False, False)
@@ -75,7 +73,7 @@ def test_deploying_what_is_live_changes_nothing_until_its_settings_do(host: Host
     assert slots.live_slot(host.settings) == "green"
 
 
-def test_deploying_what_is_live_but_not_running_starts_it_again(host: Host) -> None:
+def test_deploying_the_live_release_starts_it_again_if_it_does_not_run(host: Host) -> None:
     deployed(host, V1)
     host.running.clear()
     assert host.engine.plan(request(V1)).needed
@@ -98,7 +96,7 @@ def test_a_brief_plan_leaves_the_checks_of_the_host_to_the_deploy_that_follows(
         host.engine.plan(request(V2))
 
 
-def test_a_release_that_fails_its_gate_leaves_the_old_one_and_the_evidence(host: Host) -> None:
+def test_a_release_that_fails_its_gate_is_undone_with_its_log(host: Host) -> None:
     deployed(host, V1)
     host.bad_gate.add(V2[1])
     with pytest.raises(FailedError, match="v1-111111111111 serves as before") as caught:
@@ -109,7 +107,7 @@ def test_a_release_that_fails_its_gate_leaves_the_old_one_and_the_evidence(host:
     assert host.results()[-1] == ("deploy", "v2", "failed")
 
 
-def test_a_release_over_its_budget_is_sent_back(host: Host) -> None:
+def test_a_release_over_its_error_budget_is_undone(host: Host) -> None:
     deployed(host, V1)
     host.watch_reason = "9 of 20 requests were answered with a server error"
     with pytest.raises(FailedError, match="9 of 20"):
@@ -118,7 +116,7 @@ def test_a_release_over_its_budget_is_sent_back(host: Host) -> None:
     assert host.running == {"blue"}
 
 
-def test_a_first_release_over_its_budget_leaves_nothing_live(host: Host) -> None:
+def test_a_first_release_over_its_error_budget_leaves_nothing_live(host: Host) -> None:
     host.watch_reason = "3 health requests failed"
     with pytest.raises(FailedError, match="no release before"):
         deployed(host, V1)
@@ -126,7 +124,7 @@ def test_a_first_release_over_its_budget_leaves_nothing_live(host: Host) -> None
     assert host.running == set()
 
 
-def test_rollback_returns_to_the_release_before_without_touching_the_schema(host: Host) -> None:
+def test_rollback_goes_to_the_release_before_and_keeps_the_schema(host: Host) -> None:
     deployed(host, V1, V2)
     host.revision = "0002"  # the schema is ahead of v1 now
     result = host.engine.rollback(Request(owner="alice"))
@@ -137,7 +135,7 @@ def test_rollback_returns_to_the_release_before_without_touching_the_schema(host
     assert not any(item.phase == "migrate" for item in journal.read(host.settings.journal) if item.action == "rollback")
 
 
-def test_rollback_to_what_was_never_live_is_refused_and_says_what_was(host: Host) -> None:
+def test_rollback_to_a_release_that_was_never_live_is_refused(host: Host) -> None:
     with pytest.raises(RefusedError, match="no release before"):
         host.engine.rollback(Request(owner="alice"))
     deployed(host, V1)
@@ -145,7 +143,7 @@ def test_rollback_to_what_was_never_live_is_refused_and_says_what_was(host: Host
         host.engine.rollback(Request(owner="alice"), "v9")
 
 
-def test_a_rollback_wants_a_tag_that_is_signed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_requires_a_signed_tag(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1, V2)
     host.engine.settings = replace(host.settings, accept="signed-tags", allowed_signers="/etc/logbook/signers")
     monkeypatch.setattr(git, "signature_problem", lambda *_: "no principal matched")
@@ -155,7 +153,7 @@ def test_a_rollback_wants_a_tag_that_is_signed(host: Host, monkeypatch: pytest.M
     assert deployment.load(host.settings.deployment) is None
 
 
-def test_a_rollback_wants_the_variables_before_it_opens(host: Host) -> None:
+def test_a_rollback_checks_required_variables_before_it_opens(host: Host) -> None:
     deployed(host, V1, V2)
     host.settings.env_file.write_text("OTHER=1\n")
     with pytest.raises(RefusedError, match="SECRET_KEY is required"):
@@ -163,7 +161,9 @@ def test_a_rollback_wants_the_variables_before_it_opens(host: Host) -> None:
     assert host.results()[-1] == ("deploy", "v2", "succeeded")
 
 
-def test_a_rollback_wants_space_only_where_the_release_was_pruned(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_checks_disk_space_only_if_the_release_was_pruned(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployed(host, V1, V2)
 
     def refuse(_: object) -> None:
@@ -188,14 +188,14 @@ def test_a_moved_tag_is_refused_unless_forced(host: Host) -> None:
     assert host.engine.deploy(request(moved, force=True), None).changed
 
 
-def test_only_tags_deploy_unless_the_environment_takes_commits(host: Host) -> None:
+def test_commits_are_refused_unless_the_environment_accepts_them(host: Host) -> None:
     with pytest.raises(RefusedError, match="prod deploys tags only"):
         host.engine.stage(Request(sha="4" * 40, owner="alice"), None)
     host.engine.settings = replace(host.settings, accept="commits")
     assert host.engine.stage(Request(sha="4" * 40, owner="alice"), None).changed
 
 
-def test_a_missing_secret_is_named_before_anything_changes(host: Host) -> None:
+def test_a_missing_variable_is_refused_before_anything_is_changed(host: Host) -> None:
     host.settings.env_file.write_text("SECRET_KEY=\n")
     with pytest.raises(RefusedError, match=r"SECRET_KEY is required by logbook.*site\.yml"):
         host.engine.stage(request(V1), None)
@@ -204,7 +204,7 @@ def test_a_missing_secret_is_named_before_anything_changes(host: Host) -> None:
     assert lock.read(host.settings.lock) is None
 
 
-def test_a_full_file_system_refuses_before_anything_is_sent_or_opened(
+def test_a_full_disk_is_refused_before_anything_is_sent_or_opened(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: object) -> None:
@@ -224,7 +224,7 @@ def _sent(directory: Path) -> Path:
     return bundle
 
 
-def test_what_was_sent_is_gone_also_when_it_is_torn(
+def test_the_received_bundle_is_deleted_even_if_it_is_damaged(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def torn(_: object, bundle: Path, __: str) -> None:
@@ -239,11 +239,11 @@ def test_what_was_sent_is_gone_also_when_it_is_torn(
     assert deployment.load(host.settings.deployment) is None
 
 
-def test_a_bundle_with_what_the_host_has_is_not_used(host: Host, tmp_path: Path) -> None:
+def test_a_bundle_is_not_used_if_the_host_has_the_commit(host: Host, tmp_path: Path) -> None:
     assert host.engine.stage(request(V1), _sent(tmp_path)).changed
 
 
-def test_a_bundle_is_read_from_standard_input_before_anybody_is_told_to_wait(
+def test_a_bundle_on_standard_input_is_read_before_the_lock_is_taken(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = io.BytesIO(b"no bundle at all")
@@ -254,13 +254,13 @@ def test_a_bundle_is_read_from_standard_input_before_anybody_is_told_to_wait(
     assert sent.read() == b""
 
 
-def test_a_commit_that_nobody_sent_is_refused_with_the_option(host: Host) -> None:
+def test_a_commit_without_a_bundle_is_refused_with_the_option(host: Host) -> None:
     host.has_commit = False
     with pytest.raises(RefusedError, match=r"v1 \(111111111111\) is not on this host; pass it with --bundle"):
         host.engine.stage(request(V1), None)
 
 
-def test_what_was_watched_is_not_watched_again_and_settle_alone_watches(host: Host) -> None:
+def test_finish_watches_unless_the_watch_was_done_before(host: Host) -> None:
     switched(host)
     watches = host.calls.count("watch")
     host.engine.phase("watch", "alice")
@@ -273,7 +273,7 @@ def test_what_was_watched_is_not_watched_again_and_settle_alone_watches(host: Ho
     assert host.calls.count("watch") == watches + 2
 
 
-def test_a_release_over_its_budget_is_sent_back_by_a_watch_of_its_own(host: Host) -> None:
+def test_a_release_over_its_error_budget_is_undone_by_the_command_watch(host: Host) -> None:
     switched(host)
     host.watch_reason = "9 of 20 requests were answered with a server error"
     with pytest.raises(FailedError, match=r"v2 took traffic, but 9 of 20.*v1-111111111111 serves as before"):
@@ -293,19 +293,19 @@ def test_a_branched_history_is_refused_and_an_older_release_is_not(host: Host) -
         deployed(host, V3)
 
 
-def test_events_are_one_json_object_a_line(host: Host) -> None:
+def test_json_output_has_one_object_per_line(host: Host) -> None:
     deployed(host, V1)
     events = [json.loads(line) for line in host.stream.getvalue().splitlines()]
     assert [item["phase"] for item in events] == ["stage", "migrate", "start", "switch", "watch", "drain", "prune"]
 
 
-def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
+def test_a_client_that_disconnects_does_not_stop_the_work() -> None:
     report = gone()
     report.result("ok", "done")
     assert not report.has_client
 
 
-def test_nothing_is_switched_when_nobody_waits_for_it_any_more(host: Host) -> None:
+def test_a_deploy_whose_client_disconnected_is_undone_before_the_switch(host: Host) -> None:
     deployed(host, V1)
     host.engine.report = gone()
     with pytest.raises(FailedError, match=r"disconnected before the switch\. v1-111111111111 serves as before"):
@@ -328,12 +328,12 @@ def expanding(host: Host) -> Host:
     return host
 
 
-def test_the_live_release_is_asked_before_and_after_a_migration(expanding: Host) -> None:
+def test_the_live_release_must_be_ready_before_and_after_a_migration(expanding: Host) -> None:
     deployed(expanding, V2)
     assert expanding.calls[:4] == ["ask blue", "upgrade", "ask blue", "start green"]
 
 
-def test_a_live_release_that_cannot_bear_the_new_schema_stops_the_deploy_and_the_next_run_goes_on(
+def test_a_live_release_that_is_not_ready_on_the_new_schema_stops_the_deploy(
     expanding: Host,
 ) -> None:
     expanding.not_ready = "HTTP 503: no column name"
@@ -346,7 +346,7 @@ def test_a_live_release_that_cannot_bear_the_new_schema_stops_the_deploy_and_the
     assert expanding.live() == "v2-222222222222"
 
 
-def test_where_it_is_told_to_the_deploy_goes_on_at_once_and_says_so(expanding: Host) -> None:
+def test_on_incompatible_continue_goes_on_and_reports_it(expanding: Host) -> None:
     expanding.engine = Engine(replace(expanding.settings, on_incompatible="continue"), expanding.engine.report)
     expanding.not_ready = "HTTP 503: no column name"
     deployed(expanding, V2)
@@ -355,7 +355,7 @@ def test_where_it_is_told_to_the_deploy_goes_on_at_once_and_says_so(expanding: H
     assert migrated.message == "to 0002; v1 is not ready on it (HTTP 503: no column name), the deploy goes on"
 
 
-def test_a_release_that_was_not_ready_before_is_no_reason_to_stop(
+def test_a_live_release_that_was_not_ready_before_does_not_stop_the_deploy(
     expanding: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cutover, "why_not_ready", lambda *_: "it crashed long ago")
@@ -397,7 +397,7 @@ def test_a_rollback_to_code_that_cannot_run_on_the_schema_is_refused_before_anyt
     assert deployment.load(contracted.settings.deployment) is None
 
 
-def test_a_pruned_release_is_refused_when_it_was_built_again_and_nothing_else_happened(contracted: Host) -> None:
+def test_a_pruned_release_that_cannot_run_on_the_schema_is_refused_after_its_build(contracted: Host) -> None:
     store.delete(contracted.settings.release("v1-111111111111"))
     contracted.heads = ["0001"]
     with pytest.raises(FailedError, match=r"v1 cannot run on the schema .*v2-222222222222 serves as before"):
@@ -405,14 +405,14 @@ def test_a_pruned_release_is_refused_when_it_was_built_again_and_nothing_else_ha
     assert contracted.calls == []
 
 
-def test_deploying_such_code_is_refused_as_well(contracted: Host) -> None:
+def test_a_deploy_of_code_that_cannot_run_on_the_schema_is_refused(contracted: Host) -> None:
     contracted.heads = ["0001"]
     with pytest.raises(FailedError, match="v1 cannot run on the schema"):
         deployed(contracted, V1)
     assert contracted.live() == "v2-222222222222"
 
 
-def test_where_data_may_be_lost_the_schema_goes_back_before_the_release_is_started(contracted: Host) -> None:
+def test_allow_data_loss_downgrades_the_schema_before_the_start(contracted: Host) -> None:
     plan = contracted.engine.plan_rollback(Request(owner="alice"), allow_data_loss=True)
     assert plan.message == "v1 would be live again, after a dump and a downgrade from 0002."
     contracted.engine.rollback(Request(owner="alice"), allow_data_loss=True)
@@ -420,14 +420,14 @@ def test_where_data_may_be_lost_the_schema_goes_back_before_the_release_is_start
     assert contracted.live() == "v1-111111111111"
 
 
-def test_a_rollback_that_fails_after_the_downgrade_brings_the_schema_forward_again(contracted: Host) -> None:
+def test_a_rollback_that_fails_after_the_downgrade_upgrades_the_schema_again(contracted: Host) -> None:
     contracted.bad_gate.add(V1[1])
     with pytest.raises(FailedError, match="v2-222222222222 serves as before"):
         contracted.engine.rollback(Request(owner="alice"), allow_data_loss=True)
     assert contracted.calls[:3] == ["downgrade", "start blue", "restore"]
 
 
-def test_a_rollback_that_need_not_lose_data_does_not(expanding: Host) -> None:
+def test_allow_data_loss_does_not_downgrade_without_need(expanding: Host) -> None:
     deployed(expanding, V2)
     expanding.calls.clear()
     expanding.engine.rollback(Request(owner="alice"), allow_data_loss=True)
@@ -437,7 +437,7 @@ def test_a_rollback_that_need_not_lose_data_does_not(expanding: Host) -> None:
 # The receipt
 
 
-def test_a_deploy_ends_with_its_receipt_in_a_sentence_and_in_the_journal(
+def test_a_deploy_ends_with_its_receipt_as_a_sentence_and_in_the_journal(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed(host, V1)

@@ -8,7 +8,7 @@ from slipway.base.errors import RefusedError
 from slipway.slot import envfile
 
 
-def test_reads_what_systemd_reads() -> None:
+def test_environment_files_are_read_like_systemd_does() -> None:
     text = "\n".join(
         ["# comment", "; comment", "", "BARE=value", 'DOUBLE="a \\"b\\" \\\\ \\$c #d"', "SINGLE='$raw \\n'", "EMPTY="]
     )
@@ -25,7 +25,7 @@ VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n
 
 
 @given(st.dictionaries(NAMES, VALUES))
-def test_what_is_written_reads_back_the_same(values: dict[str, str]) -> None:
+def test_a_rendered_environment_file_reads_back_the_same(values: dict[str, str]) -> None:
     assert envfile.parse(envfile.render(values)) == values
 
 
@@ -35,13 +35,13 @@ def test_only_a_line_feed_ends_a_line(character: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["no separator", "1NAME=x", 'OPEN="secret', "OPEN='secret", 'TAIL="a"secret'])
-def test_a_bad_line_is_named_without_its_value(line: str) -> None:
+def test_a_malformed_line_is_named_without_its_value(line: str) -> None:
     with pytest.raises(RefusedError, match=r"env, line 2") as caught:
         envfile.parse(f"A=1\n{line}\n", "env")
     assert "secret" not in str(caught.value)
 
 
-def test_a_line_break_cannot_smuggle_in_a_variable() -> None:
+def test_a_line_break_in_a_value_is_refused() -> None:
     with pytest.raises(RefusedError):
         envfile.render({"A": 'x"\nB="y'})
 

@@ -21,7 +21,7 @@ WRITES = KILLED + "files.write_atomically(Path(sys.argv[1]), 'new')"
 LINKS = KILLED + "files.link_atomically(Path(sys.argv[1]), 'slots/green')"
 
 
-def test_a_reader_never_finds_the_link_missing(tmp_path: Path) -> None:
+def test_link_atomically_never_leaves_the_link_missing(tmp_path: Path) -> None:
     """What an unlink-then-symlink would fail: the link is read while it is moved 500 times."""
     link = tmp_path / "live"
     files.link_atomically(link, "slots/blue")
@@ -60,7 +60,7 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("program", [WRITES, LINKS])
-def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path, program: str) -> None:
+def test_sweep_removes_only_files_of_killed_writers(tmp_path: Path, program: str) -> None:
     others = {".env", ".inputs", "env", "env.new"}
     for name in others:
         (tmp_path / name).touch()
@@ -77,5 +77,5 @@ def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path: Path, pro
     assert {path.name for path in tmp_path.iterdir()} == others
 
 
-def test_a_directory_that_is_not_there_has_nothing_to_sweep(tmp_path: Path) -> None:
+def test_sweep_accepts_a_missing_directory(tmp_path: Path) -> None:
     files.sweep(tmp_path / "backups")

@@ -42,7 +42,7 @@ def test_a_deployment_of_an_older_version_is_read(tmp_path: Path) -> None:
     assert found.receipt == Receipt(requests=3, milliseconds=(1.0, 2.0), log=(7, 120))
 
 
-def test_fields_that_are_not_known_are_kept(tmp_path: Path) -> None:
+def test_unknown_fields_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "deployment.json"
     path.write_text(json.dumps({**OLD, "colour": "red", "receipt": {"requests": 1, "weather": "fine"}}))
     found = deployment.load(path)
@@ -54,7 +54,7 @@ def test_fields_that_are_not_known_are_kept(tmp_path: Path) -> None:
     assert deployment.load(path) == found
 
 
-def test_a_newer_deployment_is_refused_and_not_taken_for_none(host: Host) -> None:
+def test_a_newer_deployment_record_is_refused(host: Host) -> None:
     deployed(host, V1)
     newer = {**OLD, "format": deployment.FORMAT + 1}
     host.settings.deployment.write_text(json.dumps(newer))
@@ -68,14 +68,14 @@ def test_a_newer_deployment_is_refused_and_not_taken_for_none(host: Host) -> Non
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"id": "d1"}'])
-def test_a_deployment_that_cannot_be_read_is_a_failure_and_not_taken_for_none(tmp_path: Path, content: str) -> None:
+def test_a_damaged_deployment_record_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "deployment.json"
     path.write_text(content)
     with pytest.raises(FailedError, match=r"deployment\.json cannot be read"):
         deployment.load(path)
 
 
-def test_lines_of_a_journal_keep_what_is_not_known_and_their_old_phases_are_renamed(tmp_path: Path) -> None:
+def test_journal_lines_keep_unknown_fields_and_old_phases_are_renamed(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     journal.append(path, entry("v1", phase="start"))
     line = json.loads(path.read_text())

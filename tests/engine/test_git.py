@@ -30,27 +30,27 @@ def test_without_a_version_it_is_the_newest_tag_not_the_newest_commit(repository
     assert git.resolve(_source(repository), None, "tags").tag == "v1.10.0"
 
 
-def test_a_repository_without_tags_says_how_to_make_one(repository: GitRepository) -> None:
+def test_a_repository_without_tags_is_refused_with_the_command(repository: GitRepository) -> None:
     repository.commit({"a": "1"})
     with pytest.raises(RefusedError, match="git tag -a"):
         git.resolve(_source(repository), None, "tags")
 
 
-def test_an_unknown_tag_lists_near_ones(repository: GitRepository) -> None:
+def test_an_unknown_tag_is_refused_with_similar_tags(repository: GitRepository) -> None:
     repository.commit({"a": "1"}, tag="v1.0.0")
     with pytest.raises(RefusedError, match=r"No tag 'v1\.0\.1'.*Similar tags: v1\.0\.0"):
         git.resolve(_source(repository), "v1.0.1", "tags")
 
 
 @pytest.mark.parametrize("accept", ["tags", "signed-tags"])
-def test_a_bare_commit_is_refused_where_only_tags_deploy(repository: GitRepository, accept: str) -> None:
+def test_a_commit_is_refused_where_only_tags_are_accepted(repository: GitRepository, accept: str) -> None:
     sha = repository.commit({"a": "1"})
     with pytest.raises(RefusedError, match="commit without a tag"):
         git.resolve(_source(repository), sha[:10], accept)
     assert git.resolve(_source(repository), sha[:10], "commits") == git.Commit(sha, None, "change")
 
 
-def test_a_branch_is_a_version_only_where_commits_are(repository: GitRepository) -> None:
+def test_a_branch_is_accepted_only_where_commits_are(repository: GitRepository) -> None:
     sha = repository.commit({"a": "1"})
     with pytest.raises(RefusedError, match="No tag 'main'"):
         git.resolve(_source(repository), "main", "tags")
@@ -64,12 +64,12 @@ def test_a_version_is_never_an_option_or_a_path(repository: GitRepository, versi
         git.resolve(_source(repository), version, "commits")
 
 
-def test_a_directory_that_is_no_repository_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_repository_is_named(tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="not a git repository"):
         git.open_source(str(tmp_path), tmp_path / "cache")
 
 
-def test_a_url_is_mirrored_and_followed(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_url_is_mirrored_and_updated(repository: GitRepository, tmp_path: Path) -> None:
     repository.commit({"a": "1"}, tag="v1")
     url = f"file://{repository.path}"
     assert git.open_source(url, tmp_path / "cache").tags() == ["v1"]
@@ -77,7 +77,7 @@ def test_a_url_is_mirrored_and_followed(repository: GitRepository, tmp_path: Pat
     assert git.open_source(url, tmp_path / "cache").tags() == ["v1", "v2"]
 
 
-def test_a_tag_that_is_gone_from_the_remote_is_gone_from_the_mirror(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_tag_deleted_in_the_remote_is_deleted_in_the_mirror(repository: GitRepository, tmp_path: Path) -> None:
     for tag in ("v1", "v2"):
         repository.commit({"a": tag}, tag=tag)
     url = f"file://{repository.path}"
@@ -86,7 +86,7 @@ def test_a_tag_that_is_gone_from_the_remote_is_gone_from_the_mirror(repository: 
     assert git.open_source(url, tmp_path / "cache").tags() == ["v1"]
 
 
-def test_a_mirror_serves_again_after_a_git_that_was_killed_in_it(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_mirror_works_after_a_killed_git_left_its_locks(repository: GitRepository, tmp_path: Path) -> None:
     repository.commit({"a": "1"}, tag="v1")
     url = f"file://{repository.path}"
     mirror = git.open_source(url, tmp_path / "cache").path
@@ -97,7 +97,7 @@ def test_a_mirror_serves_again_after_a_git_that_was_killed_in_it(repository: Git
     assert git.open_source(url, tmp_path / "cache").tags() == ["v1", "v2"]
 
 
-def test_a_mirror_is_brought_up_to_date_by_one_at_a_time(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_mirror_is_updated_by_one_process_at_a_time(repository: GitRepository, tmp_path: Path) -> None:
     repository.commit({"a": "1"}, tag="v1")
     url = f"file://{repository.path}"
     lock = git.open_source(url, tmp_path / "cache").path.with_suffix(".lock")
@@ -111,7 +111,7 @@ def test_a_mirror_is_brought_up_to_date_by_one_at_a_time(repository: GitReposito
     assert not second.is_alive()
 
 
-def test_a_git_that_outlives_whoever_started_it_still_keeps_others_from_the_mirror(
+def test_a_git_whose_parent_was_killed_still_holds_the_mirror_lock(
     repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has the descriptor of the lock, and flock's lock lasts as long as anybody has."""
@@ -125,12 +125,12 @@ def test_a_git_that_outlives_whoever_started_it_still_keeps_others_from_the_mirr
     assert str(mirror.with_suffix(".lock")) in held.read_text().splitlines()
 
 
-def test_a_remote_that_does_not_answer_fails_with_its_name(tmp_path: Path) -> None:
+def test_a_remote_that_cannot_be_fetched_is_named(tmp_path: Path) -> None:
     with pytest.raises(FailedError, match=r"file:///nowhere\.git could not be fetched"):
         git.open_source("file:///nowhere.git", tmp_path / "cache")
 
 
-def test_a_bundle_brings_commit_and_tag_and_leaves_the_source_alone(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_bundle_has_commit_and_tag_and_does_not_change_the_source(repository: GitRepository, tmp_path: Path) -> None:
     first = repository.commit({"a": "1"}, tag="v1")
     second = repository.commit({"a": "2"}, tag="v2")
     references = repository.git("for-each-ref")
@@ -155,7 +155,7 @@ def test_a_commit_without_a_tag_can_be_bundled(repository: GitRepository, tmp_pa
     assert mirror.has(sha)
 
 
-def test_an_older_commit_can_be_bundled_for_a_host_that_has_what_follows(
+def test_an_older_commit_can_be_bundled_for_a_host_with_its_descendants(
     repository: GitRepository, tmp_path: Path
 ) -> None:
     first = repository.commit({"a": "1"})
@@ -186,7 +186,7 @@ def test_migrations_are_read_from_a_commit(repository: GitRepository) -> None:
     assert found["0002"] == revisions.Script("0002", "0002_notes.py", ("0001",))
 
 
-def test_only_a_known_signer_passes(repository: GitRepository, tmp_path: Path) -> None:
+def test_only_an_allowed_signer_is_accepted(repository: GitRepository, tmp_path: Path) -> None:
     keys = {}
     for name in ("known", "stranger"):
         key = tmp_path / name

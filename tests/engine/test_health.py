@@ -27,7 +27,7 @@ def _gate(*answers: Answer) -> Gate:
     return gate
 
 
-def test_the_gate_wants_every_worker_several_times() -> None:
+def test_the_gate_needs_several_answers_of_every_worker() -> None:
     assert not _gate().is_open
     assert not _gate(*[_ready(1)] * 20).is_open
     assert not _gate(_ready(1), _ready(1), _ready(2)).is_open
@@ -37,30 +37,30 @@ def test_the_gate_wants_every_worker_several_times() -> None:
 @pytest.mark.parametrize(
     "bad", [Answer(503, problem="no database"), Answer(0, problem="timed out"), _ready(2, "b" * 40)]
 )
-def test_one_bad_answer_begins_the_count_again(bad: Answer) -> None:
+def test_a_failed_answer_resets_the_count(bad: Answer) -> None:
     gate = _gate(_ready(1), _ready(2), _ready(1), bad, _ready(2))
     assert not gate.is_open
     assert gate.by_worker == {2: 1}
 
 
-def test_another_release_never_opens_it_and_is_named() -> None:
+def test_answers_of_another_commit_do_not_open_the_gate() -> None:
     gate = _gate(*[_ready(pid, "b" * 40) for pid in (1, 2)] * 10)
     assert not gate.is_open
     assert "bbbbbbbbbbbb" in gate.problem
 
 
-def test_an_app_that_does_not_name_its_workers_answers_as_often_in_a_row() -> None:
+def test_an_app_without_pids_must_give_as_many_answers_in_a_row() -> None:
     assert not _gate(*[_ready(None, None)] * 3).is_open
     assert _gate(*[_ready(None, None)] * 4).is_open
 
 
-def test_a_third_worker_means_that_one_died() -> None:
+def test_a_third_of_two_workers_means_that_one_crashed() -> None:
     assert not _gate(_ready(1), _ready(2)).lost_worker
     assert _gate(_ready(1), _ready(2), _ready(3)).lost_worker
 
 
 @pytest.mark.parametrize("body", [b"", b"ok", b"[1]", b"\xff\xfe"])
-def test_a_body_that_is_no_object_counts_by_its_status(body: bytes) -> None:
+def test_a_body_that_is_not_an_object_counts_by_its_status(body: bytes) -> None:
     assert health.read_answer(200, body).ok
     assert not health.read_answer(500, body).ok
 
@@ -118,14 +118,14 @@ def test_a_slot_is_asked_over_its_own_socket(socket_path: Path) -> None:
     assert _Handler.seen[-1] == "/health/ready localhost"
 
 
-def test_a_slot_is_asked_to_write_by_nobody_in_particular(socket_path: Path) -> None:
+def test_ask_without_credentials_sends_no_credentials(socket_path: Path) -> None:
     assert health.ask_without_credentials(socket_path, "POST /api/v1/deployments").status == 401
     assert _Handler.seen[-1] == "/api/v1/deployments application/json {} []"
     assert health.ask_without_credentials(socket_path, "GET /api/v1/tokens").status == 200
     assert _Handler.seen[-1] == "/api/v1/tokens localhost"
 
 
-def test_nobody_there_is_an_answer_too(tmp_path: Path) -> None:
+def test_a_missing_socket_is_an_answer_with_a_problem(tmp_path: Path) -> None:
     answer = health.ask_slot(tmp_path / "none.sock", "/")
     assert answer.status == 0
     assert "FileNotFoundError" in answer.problem

@@ -9,7 +9,7 @@ from slipway.records import journal
 from .conftest import entry
 
 
-def test_lines_come_back_in_order_and_a_torn_one_swallows_nothing(tmp_path: Path) -> None:
+def test_lines_are_read_in_order_and_an_incomplete_one_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     journal.append(path, entry("v1"))
     with path.open("a") as file:
@@ -18,11 +18,11 @@ def test_lines_come_back_in_order_and_a_torn_one_swallows_nothing(tmp_path: Path
     assert [item.release for item in journal.read(path)] == ["v1", "v2"]
 
 
-def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
+def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
     assert journal.read(tmp_path / "none") == []
 
 
-def test_previous_is_what_served_before_the_live_one() -> None:
+def test_previous_is_the_release_that_was_live_before() -> None:
     entries = [entry("v1"), entry("v2", was="v1"), entry("v3", was="v2")]
     assert _name(journal.previous(entries, "v3")) == "v2"
     assert _name(journal.previous(entries, "v1")) is None
@@ -38,7 +38,7 @@ def test_a_release_that_was_rolled_back_from_is_not_returned_to() -> None:
     assert _name(journal.previous([*bad, entry("v3", was="v1")], "v3")) == "v1"
 
 
-def test_failed_deploys_are_no_history() -> None:
+def test_failed_deploys_do_not_count_as_deployed() -> None:
     failed = entry("v2", outcome="failed", was="v1")
     entries = [entry("v1"), failed, entry("v3", was="v1"), entry("v3", phase="start", outcome="ok", was="v1")]
     assert _name(journal.previous(entries, "v3")) == "v1"
@@ -75,13 +75,13 @@ def test_a_tag_that_looks_like_a_commit_is_a_tag() -> None:
     assert _name(journal.find(entries, "20261124")) == "20261124-b"
 
 
-def test_digits_that_begin_several_commits_name_none() -> None:
+def test_an_ambiguous_commit_is_refused() -> None:
     entries = [entry("a", sha="1234567a" + "0" * 32), entry("b", sha="1234567b" + "0" * 32)]
     with pytest.raises(RefusedError, match=r"^Several commits begin with 1234567; pass more digits\.$"):
         journal.find(entries, "1234567")
 
 
-def test_heads_that_the_database_reached_are_those_of_migrations_that_ended_well() -> None:
+def test_migrated_heads_are_those_of_successful_migrations() -> None:
     lines = [
         replace(entry("v1", phase="migrate", outcome="ok"), detail={"heads": ["0001"]}),
         replace(entry("v2", phase="migrate", outcome="skipped"), detail={"heads": ["0002"]}),

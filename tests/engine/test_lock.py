@@ -29,7 +29,7 @@ def _holder(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_second_comer_is_told_at_once_who_holds_it_and_a_kill_frees_it(tmp_path: Path) -> None:
+def test_a_second_process_gets_the_holder_at_once_and_a_kill_frees_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "run/logbook.lock"
     holder = _holder(path)
     try:
@@ -48,7 +48,7 @@ def test_the_second_comer_is_told_at_once_who_holds_it_and_a_kill_frees_it(tmp_p
             holder.stdout.close()
 
 
-def test_a_waiting_comer_gets_it_when_it_is_free(tmp_path: Path) -> None:
+def test_a_waiting_process_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with lock.hold(path, "logbook"), pytest.raises(LockedError), lock.hold(path, "logbook", wait=0.2):
         pass
@@ -65,7 +65,7 @@ def test_a_waiting_comer_gets_it_when_it_is_free(tmp_path: Path) -> None:
         ("bob", (), 200.0, False),
     ],
 )
-def test_a_lease_is_held_against_others_until_it_ends(
+def test_a_lease_excludes_other_owners_until_it_ends(
     owner: str, superseded: tuple[str, ...], now: float, held: bool
 ) -> None:
     lease = lock.Lease("alice", "d1", "stage", "v1", 1, renewed=90.0, until=150.0)

@@ -24,14 +24,14 @@ def test_a_manifest_reads_back_the_same(tmp_path: Path) -> None:
     assert manifest.read(tmp_path) == MADE
 
 
-def test_a_damaged_manifest_makes_no_release(tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_not_a_release(tmp_path: Path) -> None:
     (tmp_path / manifest.COMPLETE).touch()
     for content in ("", "{", "[]", json.dumps({"release": "x"})):
         (tmp_path / manifest.NAME).write_text(content)
         assert manifest.read(tmp_path) is None
 
 
-def test_what_a_newer_engine_wrote_besides_is_kept(tmp_path: Path) -> None:
+def test_unknown_fields_of_a_manifest_are_kept(tmp_path: Path) -> None:
     (tmp_path / manifest.COMPLETE).touch()
     (tmp_path / manifest.NAME).write_text(json.dumps({**asdict(MADE), "invented_later": 1}))
     found = manifest.read(tmp_path)
@@ -46,7 +46,7 @@ def test_pending_is_what_follows_on_the_databases_revision() -> None:
     assert MADE.pending("0003") == []
 
 
-def test_a_schema_ahead_of_the_release_is_left_alone() -> None:
+def test_nothing_is_pending_when_the_schema_is_ahead() -> None:
     assert MADE.pending("0004") == []
     assert not MADE.knows("0004")
     assert MADE.knows("0001")

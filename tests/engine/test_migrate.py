@@ -77,7 +77,7 @@ def test_a_database_at_head_has_nothing_to_run(settings: config.Settings, at: At
 
 
 @pytest.mark.usefixtures("programs")
-def test_alembic_that_ends_well_short_of_the_head_is_a_failure(settings: config.Settings, at: At) -> None:
+def test_alembic_that_succeeds_but_is_not_at_the_head_fails(settings: config.Settings, at: At) -> None:
     at("0001", "0002")
     with pytest.raises(FailedError, match="alembic succeeded, but the database is at 0002, not at the head"):
         migrate.upgrade(settings, _release("v1", "0001", "0002", "0003"))
@@ -91,7 +91,7 @@ def test_alembic_that_ends_well_short_of_the_head_is_a_failure(settings: config.
         (FailedError("PostgreSQL does not answer."), "the database's revision is unknown: PostgreSQL does not"),
     ],
 )
-def test_a_migration_that_fails_shows_alembics_words_and_where_the_database_stands(
+def test_a_failed_migration_shows_alembics_output_and_the_revision(
     settings: config.Settings, programs: Programs, at: At, after: str | FailedError, sentence: str
 ) -> None:
     programs.answers["alembic"] = (1, "Running upgrade 0001 -> 0002\n", "LockNotAvailable: lock timeout\n")
@@ -101,7 +101,7 @@ def test_a_migration_that_fails_shows_alembics_words_and_where_the_database_stan
     assert caught.value.detail == "Running upgrade 0001 -> 0002\nLockNotAvailable: lock timeout"
 
 
-def test_a_failed_migration_names_what_it_left_behind(
+def test_a_failed_migration_names_the_changes_that_stay(
     settings: config.Settings, programs: Programs, at: At, catalogs: Catalogs
 ) -> None:
     programs.answers["alembic"] = (1, "", "IntegrityError: duplicate key\n")
@@ -135,7 +135,7 @@ def test_invalid_indexes_are_dropped_and_named_before_the_next_attempt(
     assert upgrade.endswith("alembic upgrade head")
 
 
-def test_a_runner_that_was_killed_is_said_to_have_been(settings: config.Settings, programs: Programs, at: At) -> None:
+def test_a_killed_alembic_is_reported_with_its_signal(settings: config.Settings, programs: Programs, at: At) -> None:
     programs.answers["alembic"] = (-9, "Running upgrade 0001 -> 0002\n", "")
     at("0001")
     with pytest.raises(FailedError) as caught:
@@ -143,9 +143,7 @@ def test_a_runner_that_was_killed_is_said_to_have_been(settings: config.Settings
     assert caught.value.detail.endswith("alembic was killed by signal 9")
 
 
-def test_a_release_on_the_host_tells_that_the_schema_went_through_an_older_ones_head(
-    settings: config.Settings, at: At
-) -> None:
+def test_a_release_on_the_host_shows_that_an_older_head_was_reached(settings: config.Settings, at: At) -> None:
     older = _release("v1", "0001", "0002")
     write_release(settings, older)
     at("0003")
@@ -168,7 +166,7 @@ def test_a_release_on_the_host_tells_that_the_schema_went_through_an_older_ones_
         (["0001"], "0009", False),  # nobody here knows that revision
     ],
 )
-def test_a_migration_says_which_code_still_runs_on_the_schema(
+def test_oldest_compatible_decides_which_code_can_run_on_the_schema(
     settings: config.Settings, older: list[str], current: str, stops: bool
 ) -> None:
     write_release(settings, _release("v3", "0001", "0002", "0003", compatible={"0003": "0002"}))
@@ -220,7 +218,7 @@ def test_without_a_dump_there_is_no_downgrade(
     assert list(settings.backups.iterdir()) == []
 
 
-def test_a_downgrade_without_room_for_its_dump_is_refused(
+def test_a_downgrade_without_disk_space_for_its_dump_is_refused(
     settings: config.Settings, at: At, contracted: manifest.Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "size", lambda *_: 2**60)
@@ -229,7 +227,7 @@ def test_a_downgrade_without_room_for_its_dump_is_refused(
         migrate.check_downgrade(settings, contracted)
 
 
-def test_a_schema_is_brought_forward_again_only_where_it_went_back(
+def test_restore_upgrades_the_schema_only_if_it_was_downgraded(
     settings: config.Settings, programs: Programs, at: At, contracted: manifest.Manifest
 ) -> None:
     assert contracted

@@ -43,7 +43,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
         made.output.close()
 
 
-def test_a_client_that_disconnects_is_missed_without_a_word_written(ends: Ends) -> None:
+def test_a_disconnected_client_is_noticed_without_writing(ends: Ends) -> None:
     report = Reporter(as_json=True, stream=ends.output)
     assert report.has_client
     ends.disconnect()
@@ -54,7 +54,7 @@ def test_output_that_is_kept_in_memory_has_a_client() -> None:
     assert Reporter(as_json=True, stream=io.StringIO()).has_client
 
 
-def test_a_client_that_stays_is_waited_for_and_one_that_goes_is_seen_at_once(ends: Ends) -> None:
+def test_has_client_after_waits_for_a_connected_client_only(ends: Ends) -> None:
     report = Reporter(as_json=True, stream=ends.output)
     assert report.has_client_after("The lock is free.", 0.1)
     threading.Timer(0.1, ends.disconnect).start()

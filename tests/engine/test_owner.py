@@ -35,12 +35,12 @@ MINE = Owner("alice", "laptop", 20, "900", "4026531836", "ci-77")
         ("x@y (pid one)", Owner("x@y (pid one)")),
     ],
 )
-def test_an_owner_is_read_from_its_text_and_written_as_it_was(text: str, expected: Owner) -> None:
+def test_an_owner_is_parsed_and_written_as_the_same_text(text: str, expected: Owner) -> None:
     assert owner.parse(text) == expected
     assert str(expected) == text
 
 
-def test_the_text_of_the_version_before_is_read() -> None:
+def test_the_text_of_an_earlier_version_is_parsed() -> None:
     found = owner.parse("alice@laptop (pid 12, run 345-4026531836)")
     assert found == Owner("alice", "laptop", 12, "345", "4026531836")
     assert found.display() == "alice@laptop"
@@ -50,17 +50,17 @@ def test_the_text_of_the_version_before_is_read() -> None:
     ("found", "expected"),
     [(Owner("alice"), "alice"), (Owner("alice", "laptop", 12), "alice@laptop"), (MINE, "alice@laptop (ci-77)")],
 )
-def test_people_are_not_shown_the_numbers_of_a_process(found: Owner, expected: str) -> None:
+def test_display_hides_the_numbers_of_the_process(found: Owner, expected: str) -> None:
     assert found.display() == expected
 
 
 @pytest.mark.parametrize("text", ["", "77", "gitlab:42/77", "A.b_c-9", "x" * 64])
-def test_an_id_of_a_run_is_taken_as_it_is(text: str) -> None:
+def test_a_valid_run_id_is_accepted(text: str) -> None:
     assert owner.check_run(text) == text
 
 
 @pytest.mark.parametrize("text", ["a b", "a,b", "a)", "x" * 65, "a\n", "é"])
-def test_an_id_that_could_not_be_read_back_is_refused(text: str) -> None:
+def test_an_invalid_run_id_is_refused(text: str) -> None:
     with pytest.raises(RefusedError, match=r"^SLIPWAY_RUN is '.*', but must be at most 64 characters"):
         owner.check_run(text)
 

@@ -69,27 +69,27 @@ def unit(monkeypatch: pytest.MonkeyPatch) -> Unit:
 
 
 @pytest.mark.parametrize("arguments", [[], ["deploy", "logbook"], ["rollback", "logbook", "--open", "--plan"], ["up"]])
-def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+def test_wrong_usage_has_exit_code_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
 
 
-def test_every_command_is_one_that_there_is() -> None:
+def test_every_command_has_a_function() -> None:
     actions = [item for item in cli.parser()._actions if isinstance(item, argparse._SubParsersAction)]
     named = {command.get_default("function") for command in actions[0].choices.values()}
     assert len(named) > 10
     assert all(callable(getattr(commands, name)) for name in named)
 
 
-def test_an_app_that_is_not_here_is_refused_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_app_has_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prune", "no-such-app", "--json"]) == 3
     result = _result(capsys)
     assert (result["outcome"], result["changed"]) == ("refused", False)
     assert "No app 'no-such-app' on this host" in result["message"]
 
 
-def test_an_app_that_is_being_deployed_is_locked_with_4_and_names_the_holder(
+def test_a_locked_app_has_exit_code_4_and_names_the_holder(
     installed: config.Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
@@ -120,7 +120,7 @@ def test_an_error_becomes_one_sentence_and_its_exit_code(
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_is_done_ends_with_0_and_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+def test_success_has_exit_code_0_and_the_fields_of_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["prune", "logbook", "--json"]) == 0
     expected = {"event": "result", "outcome": "ok", "message": "nothing to delete", "detail": "", "changed": False}
     assert _result(capsys) == {**expected, "deleted": []}
@@ -168,7 +168,7 @@ sys.exit(cli.main(sys.argv[2:]))
 
 
 @pytest.mark.parametrize("dashes", [[], ["--"]])
-def test_a_command_becomes_the_live_release_and_its_exit_code_is_ours(
+def test_run_replaces_the_process_and_returns_the_exit_code_of_the_command(
     live: Path, settings: config.Settings, tmp_path: Path, dashes: list[str]
 ) -> None:
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
@@ -192,18 +192,18 @@ def test_a_command_becomes_the_live_release_and_its_exit_code_is_ours(
         (["--", ".venv/no-program"], "has a program '.venv/no-program'"),
     ],
 )
-def test_what_cannot_be_run_is_refused(capsys: pytest.CaptureFixture[str], command: list[str], sentence: str) -> None:
+def test_run_refuses_a_missing_program(capsys: pytest.CaptureFixture[str], command: list[str], sentence: str) -> None:
     assert cli.main(["run", "logbook", *command]) == 3
     assert sentence in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("installed")
-def test_nothing_is_run_where_nothing_is_live(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_is_refused_when_nothing_is_live(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "logbook", "--", "python"]) == 3
     assert "No release of logbook is live yet. Run deploy.yml." in capsys.readouterr().out
 
 
-def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_without_a_logbook_is_refused(installed: config.Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert installed.logbook_url == ""
     assert cli.main(["report", "logbook", "--json"]) == 3
     assert "Set apps.logbook.logbook_url in the inventory" in _result(capsys)["message"]
@@ -222,7 +222,7 @@ def test_to_tell_without_a_logbook_is_refused(installed: config.Settings, capsys
         (Delivery(sent=1, waiting=2, problem="it is down"), 1, "1 report(s) sent; 2 reports wait: it is down."),
     ],
 )
-def test_what_was_told_is_said_and_what_still_waits_is_a_failure(
+def test_report_prints_sent_reports_and_fails_while_one_waits(
     installed: config.Settings,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -250,9 +250,7 @@ cli.program()
 
 
 @pytest.mark.parametrize(("arguments", "shown"), [([], "donetaken down\n"), (["with a thread"], "done")])
-def test_a_process_that_still_sends_a_report_ends_at_once_and_with_its_own_exit_code(
-    arguments: list[str], shown: str
-) -> None:
+def test_a_process_with_a_sending_thread_exits_at_once_with_its_exit_code(arguments: list[str], shown: str) -> None:
     command = [sys.executable, "-c", WITH_A_THREAD, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (3, shown, "")
@@ -260,13 +258,13 @@ def test_a_process_that_still_sends_a_report_ends_at_once_and_with_its_own_exit_
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("arguments", [DEPLOY, ["rollback", "logbook"]])
-def test_who_asked_is_told_to_the_unit_in_which_everybody_is_root(unit: Unit, arguments: list[str]) -> None:
+def test_the_owner_is_passed_to_the_unit(unit: Unit, arguments: list[str]) -> None:
     assert cli.main(arguments) == 0
     assert unit.ran == [[*arguments, "--owner", "alice"]]
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_phase_belongs_to_whoever_opened_its_deployment(unit: Unit) -> None:
+def test_a_phase_without_owner_works_on_any_open_deployment(unit: Unit) -> None:
     unit.code = 1
     unit.active = [False, False]
     assert cli.main(["start", "logbook"]) == 1
@@ -274,7 +272,7 @@ def test_a_phase_belongs_to_whoever_opened_its_deployment(unit: Unit) -> None:
 
 
 @pytest.mark.parametrize(("active", "runs"), [([True], 0), ([False, True], 1)])
-def test_a_unit_that_is_taken_is_locked(
+def test_a_unit_in_use_is_a_locked_error(
     installed: config.Settings, unit: Unit, capsys: pytest.CaptureFixture[str], active: list[bool], runs: int
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
@@ -286,7 +284,7 @@ def test_a_unit_that_is_taken_is_locked(
 
 
 @pytest.mark.parametrize(("dead", "waits"), [("bob", True), ("carol", False)])
-def test_what_a_dead_run_has_left_at_work_is_waited_for(
+def test_the_unit_of_a_superseded_run_is_waited_for(
     installed: config.Settings, unit: Unit, dead: str, waits: bool
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
@@ -315,9 +313,7 @@ def test_a_command_that_waited_for_the_unit_runs_only_when_its_client_is_still_t
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_phase_that_was_killed_is_a_failure_and_no_lost_connection(
-    unit: Unit, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_killed_phase_is_a_failure_and_not_a_lost_connection(unit: Unit, capsys: pytest.CaptureFixture[str]) -> None:
     unit.code = 255  # of systemd-run, for whatever a signal has ended; ssh means something else by it
     assert cli.main(["migrate", "logbook", "--json"]) == 1
     result = _result(capsys)
@@ -327,13 +323,13 @@ def test_a_phase_that_was_killed_is_a_failure_and_no_lost_connection(
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("arguments", [["rollback", "logbook", "--plan"], ["rollback", "logbook", "--open"]])
-def test_what_touches_no_running_service_stays_in_the_callers_process(unit: Unit, arguments: list[str]) -> None:
+def test_commands_that_touch_no_running_service_do_not_detach(unit: Unit, arguments: list[str]) -> None:
     assert cli.main(arguments) == 3
     assert unit.ran == []
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_is_in_the_unit_does_not_detach_again(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_inside_the_unit_does_not_detach_again(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(systemd.INSIDE, "1")
     assert cli.main(["start", "logbook"]) == 3
     assert unit.ran == []

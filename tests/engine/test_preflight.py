@@ -46,7 +46,7 @@ def _sign(repository: GitRepository, key: Path) -> None:
     repository.git(*identity, "tag", "-s", "--force", "v1", "-m", "v1")
 
 
-def test_a_tag_from_before_it_was_signed_has_to_be_sent_again(
+def test_a_tag_that_was_signed_later_has_to_be_sent_again(
     signed: config.Settings, repository: GitRepository, bundle: Callable[[Request], Path], tmp_path: Path
 ) -> None:
     request = Request(repository.commit({"a": "1"}, tag="v1"), "v1")
@@ -60,7 +60,7 @@ def test_a_tag_from_before_it_was_signed_has_to_be_sent_again(
     assert not preflight.needs_bundle(signed, request)
 
 
-def test_an_unsigned_tag_is_refused_before_anything_is_open_and_its_bundle_is_gone(
+def test_an_unsigned_tag_is_refused_before_anything_is_open_and_its_bundle_is_deleted(
     host: Host,
     signed: config.Settings,
     repository: GitRepository,
@@ -75,7 +75,7 @@ def test_an_unsigned_tag_is_refused_before_anything_is_open_and_its_bundle_is_go
     assert deployment.load(signed.deployment) is None
 
 
-def test_a_commit_whose_tag_on_the_host_is_elsewhere_has_to_be_sent(
+def test_a_commit_has_to_be_sent_when_its_tag_names_another_one_on_the_host(
     settings: config.Settings, repository: GitRepository, bundle: Callable[[Request], Path]
 ) -> None:
     old = Request(repository.commit({"a": "1"}, tag="v1"), "v1")
@@ -93,7 +93,7 @@ def test_a_commit_whose_tag_on_the_host_is_elsewhere_has_to_be_sent(
         (Request("1" * 12, "v1"), "is not a full commit; pass all 40 hex digits"),
     ],
 )
-def test_what_could_leave_a_directory_or_is_cut_short_is_refused(
+def test_invalid_tags_and_short_commits_are_refused(
     settings: config.Settings, request_: Request, sentence: str
 ) -> None:
     with pytest.raises(RefusedError, match=sentence):

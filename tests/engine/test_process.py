@@ -10,18 +10,18 @@ from slipway.base import process
 from slipway.base.errors import FailedError
 
 
-def test_what_does_not_end_in_time_is_named_with_the_time() -> None:
+def test_a_timeout_error_names_program_and_seconds() -> None:
     with pytest.raises(FailedError, match=r"'sleep' did not finish within 0\.1 s"):
         process.run(["/usr/bin/sleep", "60"], timeout=0.1)
 
 
-def test_a_program_that_is_not_there_is_named_with_what_brings_it() -> None:
+def test_a_missing_program_is_named_with_the_playbook_to_run() -> None:
     for user in (None, getpass.getuser()):
         with pytest.raises(FailedError, match=r"no-such-program is not installed\. Run site\.yml\."):
             process.run(["no-such-program"], user=user)
 
 
-def test_another_users_program_sees_only_the_environment_that_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_of_another_user_gets_only_the_given_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAK", "secret of root")
     shown = process.run(["env"], user=getpass.getuser(), environment={"DATABASE_URL": "x", "HOME": "/home"}).stdout
     names = {line.partition("=")[0] for line in shown.splitlines()}
@@ -38,31 +38,31 @@ def become(user: str, path: str = process.PATH) -> dict[str, str]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
-def test_who_becomes_a_program_of_another_user_has_nothing_left_of_root() -> None:
+def test_become_drops_all_rights_of_root() -> None:
     seen = become("nobody")
     ids = {number for name in ("Uid", "Gid", "Groups") for number in seen[name].split()}
     assert "0" not in ids
     assert {int(seen[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
 
 
-def test_no_program_of_a_release_comes_before_the_one_that_was_asked_for(tmp_path: Path) -> None:
+def test_become_does_not_prefer_a_program_of_the_release(tmp_path: Path) -> None:
     for name in ("setpriv", "runuser", "sh"):
         (tmp_path / name).write_text("#!/bin/sh\necho mine: yes\n")
         (tmp_path / name).chmod(0o755)
     assert become(getpass.getuser(), f"{tmp_path}:{process.PATH}")["Name"].strip() == "cat"
 
 
-def test_a_program_that_is_become_ends_when_nobody_reads_what_it_writes() -> None:
+def test_become_restores_the_default_of_sigpipe() -> None:
     ignored = int(become(getpass.getuser())["SigIgn"], 16)
     assert not ignored & 1 << 12  # SIGPIPE, which is number 13
 
 
-def test_a_failure_is_returned_with_both_streams_apart() -> None:
+def test_a_failed_program_returns_both_streams_separately() -> None:
     result = process.run(["sh", "-c", "echo out; echo err >&2; exit 3"])
     assert (result.returncode, result.stdout, result.stderr) == (3, "out\n", "err\n")
 
 
-def test_the_tail_is_of_lines_that_say_something() -> None:
+def test_tail_ignores_empty_lines() -> None:
     assert process.tail("one\n\ntwo  \n\n \nthree\n", 2) == "two\nthree"
 
 
@@ -76,7 +76,7 @@ SUPERVISOR = [
 
 
 @pytest.mark.parametrize("frames", [3, 40, 200])
-def test_the_first_failure_of_a_log_ends_with_its_reason_and_not_with_its_supervisors(frames: int) -> None:
+def test_first_failure_shows_the_apps_error_and_not_the_supervisors(frames: int) -> None:
     traceback = [*TRACEBACK[:frames], "ValueError: x"]
     log = ["started", *["fine"] * 50, "[ERROR] Exception in worker", *traceback, *SUPERVISOR]
     shown = process.first_failure("\n".join(log)).splitlines()
@@ -86,23 +86,23 @@ def test_the_first_failure_of_a_log_ends_with_its_reason_and_not_with_its_superv
     assert "started" not in shown
 
 
-def test_the_whole_chain_of_exceptions_is_shown() -> None:
+def test_first_failure_shows_the_whole_chain_of_exceptions() -> None:
     joined = "The above exception was the direct cause of the following exception:"
     chain = [*TRACEBACK[:3], "KeyError: 1", joined, *TRACEBACK[:3], "ValueError: x"]
     log = ["[7] [ERROR] " + chain[0], *chain[1:], *SUPERVISOR]
     assert process.first_failure("\n".join(log)).splitlines() == [log[0], *chain[1:]]
 
 
-def test_what_was_said_before_an_error_without_a_traceback_is_shown() -> None:
+def test_first_failure_shows_lines_before_an_error_without_a_traceback() -> None:
     log = ["SECRET_KEY must be set.", "[ERROR] Worker exited with code 3.", *SUPERVISOR]
     assert process.first_failure("\n".join(log)).splitlines()[:2] == log[:2]
 
 
-def test_a_log_without_an_error_is_shown_by_its_end() -> None:
+def test_first_failure_of_a_log_without_errors_is_its_end() -> None:
     assert process.first_failure("\n".join(str(n) for n in range(100))).splitlines() == [str(n) for n in range(40, 100)]
 
 
-def test_a_descriptor_is_inherited_only_where_it_is_named(tmp_path: Path) -> None:
+def test_only_given_descriptors_are_inherited(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as file:
         asks = ["/usr/bin/test", "-e", f"/proc/self/fd/{file.fileno()}"]
         assert process.run(asks).returncode == 1

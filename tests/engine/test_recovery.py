@@ -16,7 +16,7 @@ from .fakes import V1, V2, V3, Host, deployed, request, switched
 
 
 @pytest.mark.parametrize("phases", [[], ["migrate"], ["migrate", "start"]])
-def test_what_was_interrupted_before_the_switch_is_undone(host: Host, phases: list[str]) -> None:
+def test_a_deploy_interrupted_before_the_switch_is_undone(host: Host, phases: list[str]) -> None:
     deployed(host, V1)
     host.engine.stage(request(V2), None)
     for name in phases:
@@ -29,7 +29,7 @@ def test_what_was_interrupted_before_the_switch_is_undone(host: Host, phases: li
 
 
 @pytest.mark.parametrize("comes_next", ["recover", "prune", "revert", "stage"])
-def test_what_a_killed_run_was_writing_goes_with_the_next_command(host: Host, comes_next: str) -> None:
+def test_the_next_command_removes_temporary_files_of_a_killed_run(host: Host, comes_next: str) -> None:
     deployed(host, V1)
     settings = host.settings
     settings.backups.mkdir()
@@ -47,7 +47,7 @@ def test_what_a_killed_run_was_writing_goes_with_the_next_command(host: Host, co
     assert [path for path in half if path.is_symlink()] == []
 
 
-def test_what_was_interrupted_after_the_switch_is_finished(host: Host) -> None:
+def test_a_deploy_interrupted_after_the_switch_is_finished(host: Host) -> None:
     switched(host)
     host.engine.recover()
     assert host.live() == "v2-222222222222"
@@ -66,7 +66,7 @@ def test_a_crash_between_the_rename_and_its_record_counts_as_switched(host: Host
     assert host.running == {"green"}
 
 
-def test_the_same_deploy_again_ends_one_that_was_killed_after_its_switch(host: Host) -> None:
+def test_repeating_a_deploy_that_was_killed_after_the_switch_finishes_it(host: Host) -> None:
     switched(host)
     assert host.engine.plan(request(V2)).needed
     again = host.engine.deploy(request(V2), None)
@@ -77,7 +77,7 @@ def test_the_same_deploy_again_ends_one_that_was_killed_after_its_switch(host: H
 
 
 @pytest.mark.parametrize("switched", [False, True])
-def test_the_same_rollback_again_goes_where_the_killed_one_went(host: Host, switched: bool) -> None:
+def test_repeating_a_killed_rollback_goes_to_the_same_release(host: Host, switched: bool) -> None:
     deployed(host, V1, V2, V3)
     host.engine.open_rollback(Request(owner="alice"))
     host.engine.phase("start", "alice")
@@ -89,7 +89,7 @@ def test_the_same_rollback_again_goes_where_the_killed_one_went(host: Host, swit
     assert host.results()[-1] == ("rollback", "v2", "succeeded")
 
 
-def test_the_same_rollback_again_does_not_go_further(host: Host) -> None:
+def test_repeating_a_rollback_does_not_go_further_back(host: Host) -> None:
     """Whoever gives it again may not have seen the first one end."""
     deployed(host, V1, V2, V3)
     host.engine.rollback(Request(owner="alice"))
@@ -102,7 +102,7 @@ def test_the_same_rollback_again_does_not_go_further(host: Host) -> None:
     assert host.live() == "v1-111111111111"
 
 
-def test_a_rollback_after_a_rollback_and_a_deploy_goes_back_from_that(host: Host) -> None:
+def test_a_rollback_after_a_rollback_and_a_deploy_undoes_that_deploy(host: Host) -> None:
     deployed(host, V1, V2)
     host.engine.rollback(Request(owner="alice"))
     deployed(host, V3)
@@ -110,9 +110,7 @@ def test_a_rollback_after_a_rollback_and_a_deploy_goes_back_from_that(host: Host
     assert host.live() == "v1-111111111111"
 
 
-def test_an_undoing_that_was_killed_is_finished_and_not_taken_for_a_success(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_undo_is_finished_and_does_not_count_as_a_success(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
     host.watch_reason = "9 of 20 requests were answered with a server error"
 
@@ -130,7 +128,7 @@ def test_an_undoing_that_was_killed_is_finished_and_not_taken_for_a_success(
     assert host.results()[-1] == ("deploy", "v2", "reverted")
 
 
-def test_a_way_back_that_fails_is_told_with_what_began_it(host: Host) -> None:
+def test_a_failed_undo_is_reported_with_the_first_error(host: Host) -> None:
     deployed(host, V1)
     host.watch_reason = "9 of 20 requests were answered with a server error"
     host.engine.stage(request(V2), None)
@@ -165,7 +163,7 @@ def test_a_slot_that_runs_without_traffic_or_a_deployment_is_stopped(host: Host)
     assert host.running == {"blue"}
 
 
-def test_boot_starts_the_live_slot_also_when_the_undoing_fails(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boot_starts_the_live_slot_even_if_undo_fails(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
     host.engine.stage(request(V2), None)
     host.running.clear()
@@ -179,7 +177,7 @@ def test_boot_starts_the_live_slot_also_when_the_undoing_fails(host: Host, monke
     assert host.running == {"blue"}
 
 
-def test_on_the_way_back_a_stopped_old_slot_passes_its_gate_first(host: Host) -> None:
+def test_undo_starts_a_stopped_old_slot_and_passes_its_gate_first(host: Host) -> None:
     switched(host)
     host.running.discard("blue")
     host.calls.clear()
@@ -188,14 +186,14 @@ def test_on_the_way_back_a_stopped_old_slot_passes_its_gate_first(host: Host) ->
     assert host.live() == "v1-111111111111"
 
 
-def test_what_the_way_back_cut_is_said_and_written_down(host: Host) -> None:
+def test_connections_cut_by_an_undo_are_reported_and_recorded(host: Host) -> None:
     switched(host)
     host.left = Connections(established=2, queued=1)
     assert host.engine.revert("alice").message.endswith("3 connection(s) to v2 were cut.")
     assert journal.read(host.settings.journal)[-1].message.endswith("3 connection(s) to v2 were cut.")
 
 
-def test_somebody_elses_deployment_is_not_undone(host: Host) -> None:
+def test_a_deployment_of_another_owner_is_not_undone(host: Host) -> None:
     host.engine.stage(request(V1), None)
     with lock.hold(host.settings.lock, "logbook") as held:
         held.end_lease()

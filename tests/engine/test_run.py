@@ -17,7 +17,7 @@ from slipway.slot import cutover
 from .fakes import V1, V2, V3, Host, deployed, gone, request
 
 
-def test_a_full_disk_is_a_failure_like_any_other(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_undoes_the_deployment(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
 
     def full(*_: object) -> NoReturn:
@@ -35,7 +35,7 @@ def test_a_full_disk_is_a_failure_like_any_other(host: Host, monkeypatch: pytest
     assert host.running == {"blue"}
 
 
-def test_another_owners_open_deployment_is_respected_until_its_lease_ends(host: Host) -> None:
+def test_a_deployment_of_another_owner_is_locked_until_its_lease_ends(host: Host) -> None:
     host.engine.stage(request(V1), None)
     with pytest.raises(LockedError, match="deployed by alice"):
         host.engine.stage(request(V2, owner="bob"), None)
@@ -46,7 +46,7 @@ def test_another_owners_open_deployment_is_respected_until_its_lease_ends(host: 
         host.engine.phase("start", "alice")
 
 
-def test_phases_keep_their_order(host: Host) -> None:
+def test_a_phase_in_the_wrong_state_is_refused(host: Host) -> None:
     with pytest.raises(RefusedError, match="No deployment of logbook is open"):
         host.engine.phase("start", None)
     host.engine.stage(request(V1), None)
@@ -57,7 +57,7 @@ def test_phases_keep_their_order(host: Host) -> None:
         host.engine.finish(None)
 
 
-def test_a_mistake_of_our_own_undoes_the_deployment_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_undoes_the_deployment(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
 
     def mistaken(*_: object) -> manifest.Manifest:
@@ -71,7 +71,7 @@ def test_a_mistake_of_our_own_undoes_the_deployment_too(host: Host, monkeypatch:
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_who_comes_second_is_told_the_owner_before_anything_is_open(
+def test_a_second_run_gets_the_owner_before_anything_is_open(
     host: Host, interrupted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if interrupted:
@@ -87,7 +87,7 @@ def test_who_comes_second_is_told_the_owner_before_anything_is_open(
     assert caught.value.holder == "alice"
 
 
-def test_who_comes_second_is_told_the_phase_that_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_gets_the_running_phase(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def meanwhile(*_: object) -> float:
         with pytest.raises(LockedError) as caught:
             host.engine.stage(request(V2, owner="bob"), None)
@@ -100,14 +100,14 @@ def test_who_comes_second_is_told_the_phase_that_runs(host: Host, monkeypatch: p
     assert ["phase start" in told[0], "phase switch" in told[1]] == [True, True]
 
 
-def test_a_lease_with_nothing_open_keeps_nobody_out(host: Host) -> None:
+def test_a_lease_without_an_open_deployment_locks_nobody_out(host: Host) -> None:
     with lock.hold(host.settings.lock, "logbook") as held:
         held.renew("bob", "", "stage", "v2", 300)
     deployed(host, V1)
     assert host.results() == [("deploy", "v1", "succeeded")]
 
 
-def test_a_deployment_that_was_taken_over_is_not_gone_on_with(host: Host) -> None:
+def test_a_superseded_owner_cannot_continue_the_deployment(host: Host) -> None:
     host.engine.stage(request(V1, owner="bob"), None)
     with lock.hold(host.settings.lock, "logbook") as held:
         held.end_lease()
@@ -116,9 +116,7 @@ def test_a_deployment_that_was_taken_over_is_not_gone_on_with(host: Host) -> Non
     assert host.engine.phase("migrate", None).release == "v1-111111111111"
 
 
-def test_a_release_that_has_proved_itself_stays_when_the_old_slot_cannot_be_drained(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_drain_does_not_undo_the_release(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
 
     def fail(*_: object) -> None:
@@ -131,13 +129,13 @@ def test_a_release_that_has_proved_itself_stays_when_the_old_slot_cannot_be_drai
     assert (line.outcome, line.message) == ("failed", "ss does not list the sockets.")
 
 
-def test_every_deploy_prunes_what_is_beyond_the_number_to_keep(host: Host) -> None:
+def test_every_deploy_prunes_releases_beyond_keep_releases(host: Host) -> None:
     host.engine.settings = replace(host.settings, keep_releases=2)
     deployed(host, V1, V2, V3)
     assert sorted(path.name[:2] for path in host.settings.releases.iterdir()) == ["v2", "v3"]
 
 
-def test_a_prune_by_hand_keeps_the_release_that_is_being_deployed(host: Host) -> None:
+def test_the_command_prune_keeps_the_release_of_the_open_deployment(host: Host) -> None:
     deployed(host, V1, V2)
     host.engine.settings = replace(host.settings, keep_releases=1)
     host.engine.stage(request(V3), None)

@@ -12,17 +12,17 @@ VALUES = written()
 
 
 @pytest.mark.parametrize("name", ["logbook", "a", "my-app-2", "a" * 23])
-def test_names_that_can_be_units_users_and_databases(name: str) -> None:
+def test_valid_app_names(name: str) -> None:
     assert config.check_app_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "Logbook", "2app", "my_app", "a/b", "app-", "a b", "a" * 24, "app\n", "../x"])
-def test_names_that_cannot_are_refused_with_the_rule(name: str) -> None:
+def test_invalid_app_names_are_refused_with_the_rule(name: str) -> None:
     with pytest.raises(RefusedError, match="1 to 23 of a-z"):
         config.check_app_name(name)
 
 
-def test_whole_numbers_do_for_times() -> None:
+def test_integers_are_accepted_for_times() -> None:
     assert config.parse({**VALUES, "start_deadline": 5}, "test").start_deadline == 5.0
 
 
@@ -61,7 +61,7 @@ def test_a_wrong_value_is_named_with_its_file(change: dict[str, Any], sentence: 
         *("http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000/"),
     ],
 )
-def test_a_token_travels_encrypted_or_not_at_all(url: str) -> None:
+def test_logbook_url_must_be_https_except_on_this_host(url: str) -> None:
     assert config.parse({**VALUES, "logbook_url": url}, "test").logbook_url == url
 
 

@@ -24,9 +24,7 @@ def _up_to(host: Host, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ORDER)
-def test_after_a_restart_of_the_host_the_old_release_serves_and_the_deployment_stays_open(
-    host: Host, name: str
-) -> None:
+def test_after_a_reboot_the_old_release_is_live_and_the_deployment_stays_open(host: Host, name: str) -> None:
     _up_to(host, name)
     host.running.clear()
     lock.read(host.settings.lock)
@@ -42,7 +40,7 @@ def test_after_a_restart_of_the_host_the_old_release_serves_and_the_deployment_s
 
 
 @pytest.mark.parametrize("name", ORDER)
-def test_the_next_run_undoes_what_was_suspended_and_deploys_again(host: Host, name: str) -> None:
+def test_the_next_run_undoes_a_suspended_deployment_and_deploys_again(host: Host, name: str) -> None:
     _up_to(host, name)
     host.running.clear()
     host.engine.recover()
@@ -60,9 +58,7 @@ def test_a_run_that_takes_over_from_a_dead_controller_does_not_finish_one_host_a
     assert host.live() == "v1-111111111111"
 
 
-def test_once_the_controller_has_said_finish_a_restart_goes_forward(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_after_finish_has_begun_a_reboot_finishes_the_deployment(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     _up_to(host, "watch")
 
     def killed(*_: object) -> None:
@@ -78,7 +74,7 @@ def test_once_the_controller_has_said_finish_a_restart_goes_forward(
     assert host.results()[-1] == ("deploy", "v2", "succeeded")
 
 
-def test_the_first_deploy_of_several_hosts_leaves_nothing_live_after_a_restart(host: Host) -> None:
+def test_the_first_deploy_of_several_hosts_leaves_nothing_live_after_a_reboot(host: Host) -> None:
     host.engine.stage(request(V1, fleet=FLEET), None)
     for phase in ORDER[:3]:
         host.engine.phase(phase, "alice")

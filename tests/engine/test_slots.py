@@ -8,7 +8,7 @@ from slipway.slot import envfile, slots
 RELEASE = manifest.Manifest("v1-abc", "v1", "abc" * 13 + "a", "", "3.13", "", "")
 
 
-def test_the_link_alone_says_what_is_live(settings: config.Settings) -> None:
+def test_only_the_link_decides_what_is_live(settings: config.Settings) -> None:
     assert slots.live_slot(settings) is None
     slots.prepare(settings, "green", RELEASE)
     assert slots.live_release(settings) is None, "a prepared slot is not live"
@@ -17,16 +17,16 @@ def test_the_link_alone_says_what_is_live(settings: config.Settings) -> None:
     assert slots.live_release(settings) == "v1-abc"
 
 
-def test_other_alternates_and_begins_with_blue() -> None:
+def test_other_slot_alternates_and_starts_with_blue() -> None:
     assert [slots.other(name) for name in (None, "blue", "green")] == ["blue", "green", "blue"]
 
 
-def test_a_link_to_nowhere_known_is_no_slot(settings: config.Settings) -> None:
+def test_a_link_to_an_unknown_place_is_not_a_slot(settings: config.Settings) -> None:
     settings.live.symlink_to("slots/red")
     assert slots.live_slot(settings) is None
 
 
-def test_the_snapshot_has_the_environment_and_the_release_and_is_not_for_everyone(settings: config.Settings) -> None:
+def test_the_slots_environment_file_has_the_release_and_is_not_world_readable(settings: config.Settings) -> None:
     slots.prepare(settings, "blue", RELEASE)
     snapshot = settings.slot("blue") / "env"
     assert envfile.read(snapshot) == {

@@ -26,7 +26,7 @@ def test_the_end_of_a_certificate_is_read_in_utc(day: str, number: int) -> None:
     assert end == datetime(2027, 11, number, 11, 25, 1, tzinfo=UTC)
 
 
-def test_a_host_without_a_release_says_what_to_run(host: Host) -> None:
+def test_status_without_a_release_shows_what_to_run(host: Host) -> None:
     assert "live nothing yet: run deploy.yml" in _shown(host)
 
 
@@ -40,7 +40,7 @@ def test_a_live_release_is_shown_with_its_slot_its_unit_and_its_last_deploy(host
     assert re.search(r"UTC deploy v1: succeeded in \d+\.\d s, alice", shown)
 
 
-def test_an_open_deployment_is_shown_with_its_owner_and_how_far_it_came(host: Host) -> None:
+def test_an_open_deployment_is_shown_with_owner_and_state(host: Host) -> None:
     deployed(host, V1)
     host.engine.stage(request(V2, owner="bob (run 7)"), None)
     assert "open deploy of v2 by bob: staged" in _shown(host)
@@ -55,7 +55,7 @@ def test_a_record_of_a_later_version_hides_nothing_else(host: Host) -> None:
     assert "unit active\n" in shown
 
 
-def test_settings_that_wait_for_a_deploy_are_said(host: Host) -> None:
+def test_changed_settings_are_shown(host: Host) -> None:
     deployed(host, V1)
     host.settings.env_file.write_text('SECRET_KEY="rotated"\n')
     assert "unit active; its settings were changed since it was started: deploy again to apply them" in _shown(host)
@@ -65,13 +65,13 @@ def test_settings_that_wait_for_a_deploy_are_said(host: Host) -> None:
     ("revision", "text"),
     [(None, "at no revision, pending: 0001"), ("0009", "at 0009, ahead of this release")],
 )
-def test_a_database_that_is_not_at_the_releases_head_is_said(host: Host, revision: str | None, text: str) -> None:
+def test_a_database_that_is_not_at_the_head_is_shown(host: Host, revision: str | None, text: str) -> None:
     deployed(host, V1)
     host.revision = revision
     assert f"database {text}" in _shown(host)
 
 
-def test_a_database_that_does_not_answer_hides_nothing_else(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_shows_the_rest_when_the_database_does_not_answer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
 
     def silent(*_: object) -> str:
@@ -107,7 +107,7 @@ def test_a_certificate_is_shown_with_the_days_that_are_left_and_its_issuer(host:
     assert re.search(r"^tls expires 2101-11-24 \(\d+ days left\), issued by R11$", shown, re.MULTILINE), shown
 
 
-def test_an_expired_certificate_is_said_to_be(host: Host, programs: Programs) -> None:
+def test_an_expired_certificate_is_shown_as_expired(host: Host, programs: Programs) -> None:
     _certified(host, programs, 2001, "CN=Slipway on web-1")
     assert "tls expired on 2001-11-24, self-signed" in _shown(host)
     found = status.gather(host.settings)["certificate"]

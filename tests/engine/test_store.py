@@ -15,13 +15,13 @@ from .conftest import entry
 from .fakes import write_release
 
 
-def test_the_longest_undeployed_go_first() -> None:
+def test_releases_with_the_oldest_deploy_are_pruned_first() -> None:
     order = ["v1", "v2", "v3", "v4"]
     assert store.to_prune(order, order, 2, {"v4", "v3"}) == ["v1", "v2"]
     assert store.to_prune([*order, "v5-failed"], order, 4, {"v4", "v3"}) == ["v5-failed"]
 
 
-def test_nothing_goes_while_there_are_few() -> None:
+def test_nothing_is_pruned_up_to_keep_releases() -> None:
     assert store.to_prune(["v1", "v2"], ["v1", "v2"], 5, {"v2"}) == []
 
 
@@ -29,7 +29,7 @@ NAMES = st.sampled_from([f"v{number}" for number in range(12)])
 
 
 @given(st.sets(NAMES), st.lists(NAMES, unique=True), st.integers(1, 6), st.sets(NAMES, max_size=3))
-def test_protected_ones_stay_whatever_happens(
+def test_protected_releases_are_never_pruned(
     present: set[str], order: list[str], keep: int, protected: set[str]
 ) -> None:
     doomed = store.to_prune(present, order, keep, protected)
@@ -71,9 +71,7 @@ def test_prune_deletes_a_bundle_only_when_no_command_reads_it_any_more(
         assert read.read_text() == "bundle"
 
 
-def test_a_release_stops_being_one_before_its_files_go(
-    settings: config.Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_delete_removes_the_complete_marker_first(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _release(settings, "v1")
 
     def killed(_: Path) -> None:

@@ -14,7 +14,7 @@ from .fakes import Programs
 SHOWN = "NRestarts=2\nActiveState=activating\nSubState=auto-restart\n"
 
 
-def test_what_show_prints_is_read_and_an_unknown_unit_is_inactive(programs: Programs) -> None:
+def test_systemctl_show_is_parsed_and_an_unknown_unit_is_inactive(programs: Programs) -> None:
     programs.answers["logbook@blue.service"] = (0, SHOWN, "")
     assert systemd.state("logbook", "blue") == UnitState("activating", "auto-restart", 2)
     assert systemd.state("logbook", "green") == UnitState("inactive", "dead", 0)
@@ -68,7 +68,7 @@ def test_a_slot_that_does_not_run_is_not_stopped(programs: Programs, socket: str
     assert (len(programs.ran) > 1) is stopped
 
 
-def test_what_systemd_refuses_is_a_failure_in_its_own_words(programs: Programs) -> None:
+def test_a_systemd_error_is_a_failure_with_its_message(programs: Programs) -> None:
     programs.answers |= {
         "start --no-block": (1, "", "Unit is masked.\n"),
         "stop logbook@blue.socket": (1, "", "Busy."),
@@ -80,13 +80,13 @@ def test_what_systemd_refuses_is_a_failure_in_its_own_words(programs: Programs) 
         systemd.stop("logbook", "blue")
 
 
-def test_a_failure_is_looked_for_in_what_this_slot_has_logged_since_then(programs: Programs) -> None:
+def test_failure_reads_only_this_slots_log_since_its_start(programs: Programs) -> None:
     programs.answers["--output=cat"] = (0, "started\n[ERROR] no\n", "")
     assert systemd.failure("logbook", "blue", since=1000.9) == "started\n[ERROR] no"
     assert programs.ran[-1].endswith("--unit=logbook@blue.service --since=@1000")
 
 
-def test_a_failure_in_json_lines_is_shown_as_people_read_it(programs: Programs) -> None:
+def test_failure_shows_json_log_lines_as_text(programs: Programs) -> None:
     traceback = 'Traceback (most recent call last):\n  File "app/main.py", line 3\nValueError: boom'
     lines = [
         {"time": "t", "level": "INFO", "message": "Starting gunicorn"},
@@ -100,7 +100,7 @@ def test_a_failure_in_json_lines_is_shown_as_people_read_it(programs: Programs) 
 
 
 @pytest.mark.parametrize("line", ["started", "{torn", '{"a":' * 100_000, '{"no": "log line"}', '["message"]', "{}"])
-def test_a_line_that_is_no_json_of_a_log_stays_as_it_is(line: str) -> None:
+def test_a_log_line_without_json_is_unchanged(line: str) -> None:
     assert systemd.readable(line) == line
 
 
@@ -114,7 +114,7 @@ def test_a_line_that_is_no_json_of_a_log_stays_as_it_is(line: str) -> None:
         (["LoadState=loaded\nActiveState=deactivating", "LoadState=loaded\nActiveState=active"], True),
     ],
 )  # fmt: skip
-def test_the_name_of_a_killed_phase_is_waited_for(
+def test_the_unit_of_a_killed_phase_is_waited_for(
     programs: Programs, monkeypatch: pytest.MonkeyPatch, shown: list[str], detached: bool
 ) -> None:
     answers = iter(shown)
@@ -131,7 +131,9 @@ def test_the_name_of_a_killed_phase_is_waited_for(
     assert ("systemctl reset-failed slipway-logbook.service" in programs.ran) is failed
 
 
-def test_a_killed_phase_that_does_not_end_is_still_at_work(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_phase_that_does_not_end_counts_as_running(
+    programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(systemd, "_RELEASE_SECONDS", 0.05)
     programs.answers["show"] = (0, "LoadState=loaded\nActiveState=deactivating", "")
     assert systemd.is_detached("logbook")

@@ -18,7 +18,7 @@ from slipway.records import versions
         ([], None),
     ],
 )
-def test_newest_goes_by_precedence_not_by_spelling(tags: list[str], expected: str | None) -> None:
+def test_newest_compares_versions_and_not_text(tags: list[str], expected: str | None) -> None:
     assert versions.newest(tags) == expected
 
 
@@ -34,11 +34,11 @@ def test_usual_tags_are_accepted(tag: str) -> None:
 
 
 @pytest.mark.parametrize("tag", ["", "-v1", "v1 0", "a..b", "v1;rm", "release/", "../x", "v1\n"])
-def test_tags_that_could_leave_their_directory_are_not(tag: str) -> None:
+def test_unsafe_tags_are_refused(tag: str) -> None:
     assert not versions.is_tag(tag)
 
 
-def test_near_lists_what_looks_alike() -> None:
+def test_near_lists_similar_tags() -> None:
     assert set(versions.near("v1.2.O", ["v1.2.0", "v1.2.1", "nightly"])) == {"v1.2.0", "v1.2.1"}
     assert versions.near("zzz", ["v1.2.0"]) == []
 

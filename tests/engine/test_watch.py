@@ -22,12 +22,12 @@ def _line(status: int, path: str = "/api") -> str:
     ("requests", "errors", "goes"),
     [(100, 5, False), (100, 6, True), (19, 19, False), (20, 2, True), (0, 0, False)],
 )
-def test_the_budget_is_a_share_of_enough_requests(requests: int, errors: int, goes: bool) -> None:
+def test_the_error_budget_needs_enough_requests(requests: int, errors: int, goes: bool) -> None:
     tally = watch.Tally(requests=requests, errors=errors)
     assert bool(tally.over_budget(max_error_ratio=0.05, min_requests=20)) is goes
 
 
-def test_a_second_without_a_good_probe_is_enough_and_a_good_one_begins_anew() -> None:
+def test_one_second_without_a_good_probe_is_over_budget_and_a_good_one_resets_it() -> None:
     tally = watch.Tally()
     late = Answer(502, seconds=0.5)
     for answer in [late, Answer(200, sha=SHA), late]:
@@ -38,13 +38,13 @@ def test_a_second_without_a_good_probe_is_enough_and_a_good_one_begins_anew() ->
     assert (tally.probes, tally.failed_probes, tally.milliseconds) == (4, 3, [500, 0, 500, 500])
 
 
-def test_an_answer_from_another_commit_is_a_lost_probe() -> None:
+def test_an_answer_from_another_commit_is_a_failed_probe() -> None:
     tally = watch.Tally()
     tally.probe(Answer(200, sha="b" * 40, seconds=1), [SHA])
     assert "bbbbbbbbbbbb" in tally.over_budget(0.05, 20)
 
 
-def test_our_own_probes_and_foreign_lines_do_not_count_as_requests() -> None:
+def test_probes_and_unreadable_lines_do_not_count_as_requests() -> None:
     lines = [_line(200), _line(500), _line(404), _line(500, "/health/ready"), "torn {", "", "[]"]
     assert watch.count_statuses(lines, "/health/ready") == (3, 1)
 
@@ -77,7 +77,7 @@ def test_a_tail_goes_on_where_another_has_seen_the_last_whole_line(tmp_path: Pat
     assert watch.Tail(path, first.mark).lines() == ["two", "three"]
 
 
-def test_tail_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_tail_accepts_a_log_that_does_not_exist_yet(tmp_path: Path) -> None:
     tail = watch.Tail(tmp_path / "access.log")
     assert tail.lines() == []
     (tmp_path / "access.log").write_text("one\n")
@@ -105,7 +105,7 @@ def _answer_and_log(monkeypatch: pytest.MonkeyPatch, settings: config.Settings, 
     monkeypatch.setattr(health, "ask_site", ask)
 
 
-def test_a_quiet_watch_ends_after_its_time_and_counts_what_it_saw(
+def test_a_watch_without_errors_ends_after_watch_seconds(
     watched: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 200)
@@ -119,7 +119,7 @@ def test_a_quiet_watch_ends_after_its_time_and_counts_what_it_saw(
     assert (receipt.sent, receipt.failed) == (tally.probes * 11, 0)
 
 
-def test_a_watch_ends_at_once_when_its_clients_get_errors(
+def test_a_watch_ends_at_once_when_clients_get_errors(
     watched: config.Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA), 500)
@@ -127,17 +127,13 @@ def test_a_watch_ends_at_once_when_its_clients_get_errors(
     assert reason == "20 of 20 requests were answered with a server error"
 
 
-def test_a_watch_ends_at_once_when_its_probes_are_lost(
-    watched: config.Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_watch_ends_at_once_when_probes_fail(watched: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     _answer_and_log(monkeypatch, watched, Answer(0, problem="timed out", seconds=0.5), 200)
     _, reason = watch.watch(replace(watched, watch_seconds=60), SHA, None)
     assert reason == "health requests through Nginx failed for 1.0 s (timed out)"
 
 
-def test_what_a_cutover_is_accompanied_by_goes_on_one_receipt_without_a_gap(
-    watched: config.Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_counts_of_a_cutover_are_on_one_receipt(watched: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     _answer_and_log(monkeypatch, watched, Answer(200, sha=SHA, seconds=0.002), 200)
     with watch.probing(watched, [SHA], None) as tally:
         time.sleep(0.1)
