@@ -46,9 +46,9 @@ def _end(run: Run, at_boot: bool) -> str:
 def _stop_idle(run: Run, live: str | None) -> str:
     """Stop a slot that runs without taking traffic and is not on standby."""
     idle = slots.other(live)
-    if live is None or systemd.state(run.settings.app, idle).active == "inactive":
+    if live is None or standby.is_kept(run.settings, idle):
         return ""
-    if standby.is_kept(run.settings, idle):
+    if systemd.state(run.settings.app, idle).active == "inactive":
         return ""
     standby.end(run.settings, idle)
     return f"{idle} ran without taking traffic and was stopped."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from slipway.schema import database
 from slipway.schema import migrate as migrations
 from slipway.slot import cutover, slots, standby
 from slipway.slot import watch as watching
+
+_FRESH = 0.5  # seconds in which the last passing of the gate still counts
 
 
 def take(run: Run, name: str) -> Found:
@@ -50,9 +53,12 @@ def start(run: Run) -> Found:
     release = _release(run)
     slot = run.current.to_slot
     if run.current.action == "rollback":  # the release may be on standby, and older than the setting `auth_check`
-        return Found(cutover.wake_or_start(run.settings, slot, release, _database(run, release)))
-    message = cutover.start(run.settings, slot, release)
-    return Found(message + cutover.check_authentication(run.settings, slot, release))
+        message = cutover.wake_or_start(run.settings, slot, release, _database(run, release))
+    else:
+        message = cutover.start(run.settings, slot, release)
+        message += cutover.check_authentication(run.settings, slot, release)
+    run.ready_at = time.monotonic()
+    return Found(message)
 
 
 def switch(run: Run) -> Found:
@@ -61,9 +67,16 @@ def switch(run: Run) -> Found:
     before = run.release_before()
     # Before the first release is live nothing can answer a probe.
     with run.observing(before.sha, wanted.sha) if before else nullcontext():
-        cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have crashed since it was ready
+        if not _was_just_woken(run):
+            cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have crashed since it was ready
         slots.switch(run.settings, wanted.to_slot)
     return Found(f"{wanted.to_slot} takes traffic: {wanted.version}")
+
+
+def _was_just_woken(run: Run) -> bool:
+    """The slot has passed its gate just now, and its main process is still stopped: no worker can be replaced."""
+    fresh = run.ready_at is not None and time.monotonic() - run.ready_at < _FRESH
+    return fresh and standby.is_waking(run.settings, run.current.to_slot)
 
 
 def watch(run: Run) -> Found:

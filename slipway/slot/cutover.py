@@ -13,6 +13,7 @@ from slipway.slot import connections, envfile, health, slots, standby, systemd
 from slipway.slot.connections import Connections
 
 _DRAIN_INTERVAL = 0.1
+_TURN = 3  # times as many health requests in one turn, at most, as the gate needs ready answers
 _PATIENCE = 5  # seconds in which a live release must give its ready answers
 _WAKE_DEADLINE = 10.0  # seconds in which a woken slot must be ready; normally it is within 0.1 s
 
@@ -49,7 +50,8 @@ def wake_or_start(settings: Settings, slot: str, release: Manifest, database: st
     if not reason:
         try:
             standby.wake_workers(settings, slot)
-            seconds = pass_gate(settings, slot, release.sha, min(_WAKE_DEADLINE, settings.start_deadline))
+            deadline = min(_WAKE_DEADLINE, settings.start_deadline)
+            seconds = pass_gate(settings, slot, release.sha, deadline, is_up=True)
         except FailedError as error:
             reason = f"it was woken, but then {error}".rstrip(".")
         else:
@@ -74,15 +76,18 @@ def check_authentication(settings: Settings, slot: str, release: Manifest) -> st
     )
 
 
-def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = None) -> float:
+def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = None, *, is_up: bool = False) -> float:
     """Send health requests to the slot's own socket until the gate opens; the seconds it took.
 
-    `deadline` is in seconds; None: `start_deadline`. FailedError as for `start`.
+    `deadline` is in seconds; None: `start_deadline`. `is_up`: the slot is known to run, so the first requests are sent
+    before systemd is asked about it. FailedError as for `start`.
     """
     deadline = settings.start_deadline if deadline is None else deadline
     gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.start_answers)
     started = time.monotonic()
     socket = slots.socket(settings, slot)
+    if is_up:
+        ask_in_turn(gate, settings, socket)
     while not gate.is_open:
         waited = time.monotonic() - started
         state = systemd.state(settings.app, slot)
@@ -95,7 +100,8 @@ def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = 
         else:
             if state.active == "active":
                 ask_in_turn(gate, settings, socket)
-            health.wait_briefly(started)
+            if not gate.is_open:
+                health.wait_briefly(started)
             continue
         raise FailedError(f"{reason}.", systemd.failure(settings.app, slot, slots.prepared_at(settings, slot)))
     return time.monotonic() - started
@@ -118,11 +124,16 @@ def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
 
 
 def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
-    """A few health requests between two checks of the unit. The kernel picks the worker, so several are needed."""
-    for _ in range(settings.workers * settings.start_answers):
-        answer = health.ask_slot(socket, settings.health_path, timeout=2)
-        gate.observe(answer)
-        if gate.is_open or not answer.ok:
+    """A few health requests between two checks of the unit. The kernel picks the worker, so several are needed.
+
+    Once every worker has answered it goes on for some more: the kernel does not share requests out evenly.
+    """
+    needed = settings.workers * settings.start_answers
+    for number in range(1, _TURN * needed + 1):
+        gate.observe(health.ask_slot(socket, settings.health_path, timeout=2))
+        if gate.is_open or gate.lost_worker or not gate.by_worker:  # the last one: the answer was not ready
+            return
+        if number >= needed and not gate.all_answered:
             return
 
 
@@ -157,7 +168,7 @@ def pause_or_stop(
 def _is_awake(settings: Settings, slot: str, sha: str) -> bool:
     """Whether a slot whose workers were woken passes the gate."""
     with contextlib.suppress(FailedError):
-        pass_gate(settings, slot, sha, min(_WAKE_DEADLINE, settings.start_deadline))
+        pass_gate(settings, slot, sha, min(_WAKE_DEADLINE, settings.start_deadline), is_up=True)
         return True
     return False
 

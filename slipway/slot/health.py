@@ -154,6 +154,11 @@ class Gate:
         return len(self.by_worker) == self.workers and min(self.by_worker.values()) >= self.answers
 
     @property
+    def all_answered(self) -> bool:
+        """Every worker has given a ready answer; of an app that does not name them that is not known."""
+        return len(self.by_worker) >= self.workers
+
+    @property
     def lost_worker(self) -> bool:
         """Whether more workers answered than there are: then one crashed after it was ready, and was replaced."""
         return len(self.by_worker) > self.workers

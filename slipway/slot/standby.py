@@ -290,6 +290,12 @@ def wake_workers(settings: Settings, slot: str) -> bool:
     return True
 
 
+def is_waking(settings: Settings, slot: str) -> bool:
+    """Whether the workers of a slot were woken and its main process was not."""
+    record = load(settings)
+    return record is not None and (record.slot, record.state) == (slot, WAKING)
+
+
 def wake_main(settings: Settings, slot: str) -> str:
     """Continue the main process of a slot whose workers were woken; a sentence, "" when it was not stopped.
 
@@ -362,12 +368,17 @@ def repair(settings: Settings) -> str:
     A run that was killed while it woke the slot, or that went back to it after pausing it, has left it like that.
     """
     record = load(settings)
-    if record is not None and processes.of_service(settings.app, record.slot) is None:
+    if record is not None and not _runs(settings, record):
         _forget(settings, record.slot)  # it was stopped by somebody else
     live = slots.live_slot(settings)
     if live is None or not _continue(settings, live):
         return ""
     return f"{live} takes traffic and was still paused; it continues."
+
+
+def _runs(settings: Settings, record: Standby) -> bool:
+    """Whether anything of a slot runs; systemd is asked only where none of its known processes does."""
+    return any(map(processes.is_there, record.processes)) or processes.of_service(settings.app, record.slot) is not None
 
 
 def describe(settings: Settings) -> dict[str, Any] | None:

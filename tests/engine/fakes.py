@@ -116,9 +116,9 @@ class Host:
         return found.pid in self.stopped and self.is_there(found)
 
     def is_there(self, found: processes.Process) -> bool:
-        return found.pid not in self.gone
+        return found.pid not in self.gone and any(found.pid in PIDS[slot] for slot in self.running)
 
-    def pass_gate(self, _: config.Settings, slot: str, sha: str, __: float | None = None) -> float:
+    def pass_gate(self, _: config.Settings, slot: str, sha: str, *__: Any, **___: Any) -> float:
         if sha in self.bad_gate:
             raise FailedError(f"logbook@{slot} crashed.", "Traceback: boom")
         self.calls.append(f"gate {slot}")

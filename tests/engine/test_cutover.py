@@ -79,6 +79,41 @@ def test_start_deadline_error_has_the_reason_and_the_log(
     assert caught.value.detail == "ImportError: no module named app"
 
 
+def test_a_slot_that_is_known_to_run_is_asked_before_systemd_is(
+    settings: config.Settings, slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def state(*_: object) -> UnitState:
+        slot.calls.append("state")
+        return ACTIVE
+
+    monkeypatch.setattr(systemd, "state", state)
+    slot.answers = (Answer(200, SHA, pid) for pid in (1, 1, 1, 1, 2, 1, 1, 2, 1, 2))  # not evenly
+    cutover.pass_gate(settings, "blue", SHA, is_up=True)
+    assert slot.calls == []
+
+
+def test_a_slot_that_was_thought_to_run_and_has_crashed_does_not_pass(settings: config.Settings, slot: Slot) -> None:
+    slot.state = UnitState("failed", "failed", 0)
+    slot.answers = itertools.repeat(Answer(0, problem="ConnectionRefusedError"), 1)
+    with pytest.raises(FailedError, match="logbook@blue crashed after 0"):
+        cutover.pass_gate(settings, "blue", SHA, is_up=True)
+
+
+@pytest.mark.parametrize(
+    ("pids", "asked"),
+    [
+        ([1] * 30, 6),  # the other worker is not ready yet
+        ([1] * 5 + [2] + [1] * 30, 18),  # it is, and seldom gets a request
+        ([1, 2, 3] * 10, 3),  # one was replaced
+    ],
+)
+def test_a_turn_of_requests_ends(settings: config.Settings, slot: Slot, pids: list[int], asked: int) -> None:
+    left = iter(pids)
+    slot.answers = (Answer(200, SHA, pid) for pid in left)
+    cutover.ask_in_turn(health.Gate(SHA, settings.workers, 3), settings, Path("socket"))
+    assert len(pids) - len(list(left)) == asked
+
+
 def test_no_health_request_before_the_unit_is_active(hasty: config.Settings, slot: Slot) -> None:
     slot.state = ACTIVATING
     with pytest.raises(FailedError, match="no answer yet"):

@@ -186,10 +186,18 @@ def test_a_rollback_wakes_the_workers_then_switches_then_wakes_the_main_process(
     monkeypatch.setattr(slots, "switch", noted)
     paused.engine.rollback(request(V1))
     order = [call for call in paused.calls if call.startswith(("SIGCONT", "gate", "switch", "watch", "start", "stop"))]
-    assert order == ["SIGCONT 11 12", "gate blue", "gate blue", "switch blue", "SIGCONT 10", "watch"]
+    assert order == ["SIGCONT 11 12", "gate blue", "switch blue", "SIGCONT 10", "watch"]
     assert message(paused, "start") == "blue woken from standby, ready after 0.1 s, 2 workers"
     assert paused.live() == "v1-111111111111"
     assert record(paused)["slot"] == "green", "and what it took over from is on standby now"
+
+
+def test_a_slot_that_was_woken_some_time_ago_passes_its_gate_again_before_the_switch(
+    paused: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway.deployment.steps._FRESH", 0.0)
+    paused.engine.rollback(request(V1))
+    assert paused.calls.count("gate blue") == 2
 
 
 COLD: dict[str, Callable[[Host], object]] = {
@@ -237,11 +245,11 @@ def test_a_slot_that_does_not_pass_the_gate_when_woken_is_started_anew(
 ) -> None:
     gate, tries = paused.pass_gate, []
 
-    def pass_gate(*arguments: Any) -> float:
+    def pass_gate(*arguments: Any, **options: Any) -> float:
         tries.append(1)
         if len(tries) == 1:
             raise FailedError("logbook@blue was not ready within 10 s.")
-        return gate(*arguments)
+        return gate(*arguments, **options)
 
     monkeypatch.setattr("slipway.slot.cutover.pass_gate", pass_gate)
     paused.engine.rollback(request(V1))
