@@ -249,6 +249,7 @@ class Engine:
         live = slots.live_slot(self.settings)
         if live is None or systemd.state(self.settings.app, live).is_up:
             return False
+        standby.forget(self.settings, live)
         systemd.start(self.settings.app, live)
         return True
 

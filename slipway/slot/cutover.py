@@ -182,6 +182,7 @@ def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:
     if is_woken and sha is not None and not _is_awake(settings, slot, sha):
         standby.end(settings, slot)
     if systemd.state(settings.app, slot).active != "active" and sha is not None:
+        standby.forget(settings, slot)
         systemd.start(settings.app, slot)
         pass_gate(settings, slot, sha)
     slots.switch(settings, slot)

@@ -108,7 +108,7 @@ def _save(settings: Settings, record: Standby) -> None:
     files.write_atomically(settings.standby, json.dumps(formats.stamped(record, FORMAT), indent=2) + "\n")
 
 
-def _forget(settings: Settings, slot: str) -> None:
+def forget(settings: Settings, slot: str) -> None:
     """Remove the record of a slot's standby and its timer, but not those of the other slot."""
     record = load(settings)
     if settings.standby.exists() and (record is None or record.slot == slot):
@@ -151,7 +151,7 @@ def pause(settings: Settings, slot: str, release: Manifest, patience: float, dat
         reason = str(error).rstrip(".")
     if reason:
         _continue(settings, slot)
-        _forget(settings, slot)  # also when nothing had been stopped yet
+        forget(settings, slot)  # also when nothing had been stopped yet
         return reason
     processes.set_oom_score(paused.processes, _FIRST_TO_GO)
     _save(settings, replace(paused, state=PAUSED))
@@ -305,12 +305,12 @@ def wake_main(settings: Settings, slot: str) -> str:
     """
     service = processes.of_service(settings.app, slot)
     if service is None or not processes.is_stopped(service.main):
-        _forget(settings, slot)
+        forget(settings, slot)
         return ""
     started = time.monotonic()
     late = _wait_for_heartbeats(settings, service)
     processes.resume([service.main])
-    _forget(settings, slot)
+    forget(settings, slot)
     waited = f"Gunicorn's main process of {slot} was continued after {time.monotonic() - started:.1f} s"
     return f"{waited}, though not every worker had reported" if late else waited
 
@@ -354,7 +354,7 @@ def end(settings: Settings, slot: str) -> None:
     first run every job that has become due meanwhile, and what they were at work on has ended before the pause.
     """
     systemd.stop(settings.app, slot)
-    _forget(settings, slot)
+    forget(settings, slot)
 
 
 def is_over(record: Standby) -> bool:
@@ -369,7 +369,7 @@ def repair(settings: Settings) -> str:
     """
     record = load(settings)
     if record is not None and not _runs(settings, record):
-        _forget(settings, record.slot)  # it was stopped by somebody else
+        forget(settings, record.slot)  # it was stopped by somebody else
     live = slots.live_slot(settings)
     if live is None or not _continue(settings, live):
         return ""

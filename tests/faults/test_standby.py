@@ -143,9 +143,11 @@ def test_a_rollback_wakes_the_release_on_standby(
 
 @pytest.mark.row(56, "standby", "none: a pause that is longer than Gunicorn's timeout for a silent worker")
 def test_gunicorn_ends_no_worker_that_was_paused_for_longer_than_its_timeout(site: Site, steady: Steady) -> None:
-    with site.declared(timeout=4, request_timeout=3):
-        site.play("site.yml")
-        try:
+    configuration = "/etc/logbook/gunicorn.conf.py"
+    before = site.host.exec("cat", configuration)
+    site.sh(f"sed -i 's/^timeout = .*/timeout = 4/' {configuration}")
+    try:
+        with site.settings(timeout=4):
             first, second = site.good
             for version in (first, second):
                 deploy(site, version, "--force")
@@ -157,10 +159,8 @@ def test_gunicorn_ends_no_worker_that_was_paused_for_longer_than_its_timeout(sit
                 time.sleep(5)
                 assert site.live() == first
             assert list(site.processes(site.status()["live"]["slot"]))[1:] == workers
-        finally:
-            site.declare()
-            site.play("site.yml")
-            deploy(site, site.good[1], "--force")
+    finally:
+        site.write(configuration, before + "\n")
     assert load.failures == []
     assert "was continued after" in site.phase(first, "watch")["message"]
 
@@ -300,6 +300,23 @@ def test_a_standby_that_lost_a_worker_is_not_woken(site: Site, steady: Steady) -
         live = site.processes(site.status()["live"]["slot"])
         assert {site.sh(f"cat /proc/{pid}/oom_score_adj") for pid in live} == {"0"}
     assert is_cold(started(site, first), "one of its processes was killed")
+    assert load.failures == []
+    assert load.releases == [second.sha, first.sha]
+
+
+@pytest.mark.row(56, "standby", "the paused main process is killed, as the kernel does when memory runs out")
+def test_systemd_does_not_start_a_standby_again_that_lost_its_main_process(site: Site, steady: Steady) -> None:
+    first, second = on_standby(site)
+    with steady() as load:
+        slot = idle(site)
+        site.sh(f"kill -KILL {next(iter(site.processes(slot)))}")
+        site.wait_there(f"! systemctl -q is-active logbook@{slot}.service", 10)
+        time.sleep(3)  # RestartSec= is one second
+        assert site.processes(slot) == {}
+        rollback(site, first)
+        assert site.live() == first
+        assert site.left_behind() == []
+    assert is_cold(started(site, first), "it was not on standby")
     assert load.failures == []
     assert load.releases == [second.sha, first.sha]
 
