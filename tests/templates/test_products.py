@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from hosts import products
-from hosts.products import Product
+from hosts.products import PRODUCTS, Product
 from slipway.base.errors import SlipwayError
 from tests.templates import judges, render
 
@@ -54,7 +53,7 @@ def test_the_judge_refuses_a_file_that_is_broken(template: str, tmp_path: Path) 
 def test_a_missing_product_fails_a_test_and_only_the_quick_ones_are_skipped(
     monkeypatch: pytest.MonkeyPatch, quick: str, ends: type[BaseException]
 ) -> None:
-    monkeypatch.setitem(products.PRODUCTS, "nginx", Product(("nginx",), lambda: None))
+    monkeypatch.setitem(PRODUCTS, "nginx", Product(("nginx",), lambda: None))
     monkeypatch.setenv("SLIPWAY_QUICK", quick)
     with pytest.raises(ends, match="nginx is not installed here"):
         judges.product("nginx")
