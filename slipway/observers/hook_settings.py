@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from slipway.base.settings import HOOK_URL
 from slipway.observers import events
 
 VERSION = 1  # of the file; a file without one is of version 1
 TIMEOUT = 10.0  # seconds for one hook, where it does not say
-
-# An address of a webhook is a secret, so it is encrypted on its way to any other machine.
-_URL = re.compile(
-    r"(?:https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(?:127\.0\.0\.1|localhost|\[::1\]))"
-    r"(?::[0-9]{1,5})?(?:/[!-~]*)?"
-)
 
 
 @dataclass(frozen=True)
@@ -92,7 +86,7 @@ def _problem(item: Any) -> str:
         return "'command' must be a list of strings"
     if command and not command[0].startswith("/"):
         return "'command' must begin with the path of a program, such as /usr/local/bin/announce"
-    if url and not (isinstance(url, str) and _URL.fullmatch(url)):
+    if url and not (isinstance(url, str) and HOOK_URL.fullmatch(url)):
         return "'url' must begin with https:// (http:// only to this host itself) and have no space"
     if (item.get("format") or "json") not in events.FORMATS:
         return f"'format' must be one of {', '.join(events.FORMATS)}"
