@@ -89,7 +89,7 @@ def logbook(controller: Controller) -> Logbook:
     return made
 
 
-def test_the_record_has_each_deploy_with_its_receipt(logbook: Logbook) -> None:
+def test_the_logbook_has_each_deploy_with_its_receipt(logbook: Logbook) -> None:
     known = {item["id"] for item in logbook.deployments()}
     logbook.play("deploy.yml", "-e", "version=v2.0.0", "-vvv", "--diff")
     logbook.play("rollback.yml", "-vvv", "--diff")
@@ -110,7 +110,7 @@ def test_the_record_has_each_deploy_with_its_receipt(logbook: Logbook) -> None:
     assert second["detail"].startswith("v1.0.0 → v2.0.0 in "), "not the sentence of its receipt"
 
 
-def test_what_it_says_is_live_is_what_the_host_says(logbook: Logbook) -> None:
+def test_the_logbook_and_the_host_agree_on_what_is_live(logbook: Logbook) -> None:
     found, status = logbook.get("/deployments/live", service="logbook"), logbook.controller.status()
     assert found["complete"]
     assert [(item["version"], item["commit"], item["host"]) for item in found["items"]] == [
@@ -118,7 +118,7 @@ def test_what_it_says_is_live_is_what_the_host_says(logbook: Logbook) -> None:
     ]
 
 
-def test_a_release_that_lets_strangers_write_takes_no_traffic(logbook: Logbook) -> None:
+def test_a_release_without_authentication_gets_no_traffic(logbook: Logbook) -> None:
     controller, live = logbook.controller, logbook.controller.ready()
     source = (scratch.PROJECT / "app/auth.py").read_text()
     controller.variant("v5.0.0", {"app/auth.py": source + OPEN})
@@ -134,7 +134,7 @@ def test_a_release_that_lets_strangers_write_takes_no_traffic(logbook: Logbook) 
     assert "without credentials" in refused["detail"]
 
 
-def test_a_logbook_that_is_down_fails_no_deploy_and_is_told_later(logbook: Logbook) -> None:
+def test_a_logbook_that_is_down_fails_no_deploy_and_gets_the_report_later(logbook: Logbook) -> None:
     host, known = logbook.controller.host, len(logbook.deployments())
     before = host.exec("cat", SETTINGS)
     host.exec("sed", "-i", 's|^logbook_url = .*|logbook_url = "https://127.0.0.1:9"|', SETTINGS)
@@ -152,7 +152,7 @@ def test_a_logbook_that_is_down_fails_no_deploy_and_is_told_later(logbook: Logbo
     assert newest["detail"] == logbook.controller.status()["last"][0]["message"]
 
 
-def test_metrics_of_all_workers_are_for_whoever_is_on_the_host(logbook: Logbook) -> None:
+def test_metrics_of_all_workers_can_be_read_on_the_host_only(logbook: Logbook) -> None:
     controller = logbook.controller
     with controller.client() as client:
         assert client.get("/metrics").status_code == 404

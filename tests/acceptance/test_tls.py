@@ -197,7 +197,7 @@ def flat(output: str) -> str:
     return " ".join(output.split())
 
 
-def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Controller) -> None:
+def test_35_an_expired_certificate_does_not_stop_a_deploy_and_is_reported(serving: Controller) -> None:
     serving.host.exec(
         "sh", "-c",
         f"cd {PLACE} && {EXPIRED} -CA ../ca/ca.crt -CAkey ../ca/ca.key -keyout new.key -out new.pem "
@@ -222,7 +222,7 @@ def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Cont
         ),
     ],
 )
-def test_37_files_that_do_not_belong_together_are_not_installed(
+def test_37_a_certificate_and_key_that_do_not_match_are_not_installed(
     serving: Controller, pair: tuple[str, str], sentence: str
 ) -> None:
     make_pair(serving.state, "good", "IP:127.0.0.1,DNS:localhost")
@@ -239,14 +239,14 @@ def test_37_files_that_do_not_belong_together_are_not_installed(
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-def test_36_a_name_that_no_authority_issues_for_is_refused_up_front(serving: Controller, name: str) -> None:
+def test_36_a_domain_that_acme_cannot_certify_is_refused_first(serving: Controller, name: str) -> None:
     serving.declare(domains=[DOMAIN, name], tls={"provider": "acme"})
     output = serving.play("site.yml", check=False)
     assert f"apps.logbook.domains has '{name}', for which no authority such as Let's Encrypt" in flat(output), output
     assert "changed=0" in output
 
 
-def test_36_without_the_authority_a_first_installation_is_self_signed_and_says_so(
+def test_36_without_the_authority_the_first_certificate_is_self_signed_with_a_warning(
     serving: Controller, pebble: Pebble
 ) -> None:
     assert pebble.host.exec("systemctl", "is-active", "pebble.service", check=False) == "inactive"
@@ -260,7 +260,7 @@ def test_36_without_the_authority_a_first_installation_is_self_signed_and_says_s
     assert "active" in serving.host.exec("systemctl", "is-active", f"{RENEWAL}.timer")
 
 
-def test_36_with_the_authority_its_certificate_is_served(serving: Controller, pebble: Pebble) -> None:
+def test_36_with_the_authority_its_certificate_is_used(serving: Controller, pebble: Pebble) -> None:
     root = pebble.start(SHORT)
     output = serving.play("site.yml")
     assert changed(output) == 1, "the certificate alone"
@@ -270,7 +270,7 @@ def test_36_with_the_authority_its_certificate_is_served(serving: Controller, pe
     assert (found["self_signed"], found["failure"]) == (False, None)
 
 
-def test_36_without_the_authority_at_a_renewal_the_old_one_stays_and_with_it_the_new_one_comes(
+def test_36_a_failed_renewal_keeps_the_old_certificate_until_the_authority_is_back(
     serving: Controller, pebble: Pebble
 ) -> None:
     old = served()["der"]
@@ -292,14 +292,14 @@ def test_36_without_the_authority_at_a_renewal_the_old_one_stays_and_with_it_the
     assert serving.host.exec("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_36_a_run_afterwards_changes_nothing(serving: Controller, pebble: Pebble) -> None:
+def test_36_the_next_run_changes_nothing(serving: Controller, pebble: Pebble) -> None:
     pebble.stop()
     output = serving.play("site.yml")
     assert changed(output) == 0, output
     assert "[WARNING]" not in output
 
 
-def test_37_files_that_do_are_installed_and_no_key_is_printed(serving: Controller) -> None:
+def test_37_a_matching_certificate_and_key_are_installed_and_no_key_is_printed(serving: Controller) -> None:
     certificate, key = make_pair(serving.state, "good", "IP:127.0.0.1,DNS:localhost")
     lines = key.read_text().splitlines()[1:-1]
     password = serving.state / "password"

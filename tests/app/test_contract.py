@@ -65,7 +65,7 @@ REVOKE = "/api/v1/tokens/{token_id}"
     ],
     ids=["everything", "revoking tokens", "without a token"],
 )
-def test_every_answer_is_one_that_the_document_describes(
+def test_every_response_matches_the_openapi_document(
     address: str, scope: str, paths: list[str], tmp_path: Path
 ) -> None:
     headers = ["--header", f"Authorization: Bearer {_token(scope)}"] if scope else []
@@ -84,7 +84,7 @@ def test_every_answer_is_one_that_the_document_describes(
     assert int(summary[1]) > 20
 
 
-def test_names_in_the_document_are_those_of_the_api() -> None:
+def test_operation_names_in_the_openapi_document() -> None:
     """Two models of one name would be called by the modules that they are in."""
     document = create_app(make_settings("sqlite+aiosqlite://")).openapi()
     assert not [name for name in document["components"]["schemas"] if "__" in name]

@@ -87,9 +87,7 @@ def _rows(node: dict[str, Any]) -> int:
         (Filter(service="service-2", status=Status.STARTED), 0),
     ],
 )
-async def test_a_page_of_a_long_list_reads_little_more_than_it_shows(
-    engine: AsyncEngine, where: Filter, count: int
-) -> None:
+async def test_a_page_of_a_long_list_reads_few_rows(engine: AsyncEngine, where: Filter, count: int) -> None:
     (found, _), read = await _rows_read(engine, lambda session: deployments.page(session, where, None, 50))
     assert len(found) == count
     assert read < 1500
@@ -106,7 +104,7 @@ async def test_a_page_of_a_long_list_reads_little_more_than_it_shows(
         (None, "staging", 500, 20),
     ],
 )
-async def test_what_is_live_is_found_without_reading_what_was(
+async def test_live_is_found_without_reading_old_deployments(
     engine: AsyncEngine, service: str | None, environment: str | None, limit: int, count: int
 ) -> None:
     (found, complete), read = await _rows_read(

@@ -113,7 +113,7 @@ def test_every_step_goes_up_and_down_with_data_in_the_tables(empty_database: str
     assert _query(url, "SELECT * FROM alembic_version") == []
 
 
-def test_seconds_are_filled_in_for_what_the_code_before_them_wrote_even_after_they_came(empty_database: str) -> None:
+def test_seconds_of_rows_written_by_older_code_are_filled(empty_database: str) -> None:
     url, seconds = empty_database, "SELECT seconds FROM deployments ORDER BY id"
     _migrate(url, "0002")
     _query(url, SERVICE, TOKEN, STARTED, FINISHED)
@@ -130,7 +130,7 @@ def test_seconds_are_filled_in_for_what_the_code_before_them_wrote_even_after_th
         _query(url, "UPDATE deployments SET kind = 'neither'")
 
 
-def test_the_models_are_what_the_migrations_make(empty_database: str) -> None:
+def test_models_match_the_migrations(empty_database: str) -> None:
     config = alembic(empty_database)
     command.upgrade(config, "head")
     command.check(config)
@@ -189,7 +189,7 @@ def test_a_backfill_locks_no_row_for_longer_than_its_batch(server: Server) -> No
     assert _query(url, FILLED) == [(2500,)]
 
 
-def test_a_migration_that_cannot_have_a_table_lets_others_have_it(server: Server) -> None:
+def test_a_migration_that_waits_for_a_lock_does_not_block_others_for_long(server: Server) -> None:
     """Somebody reads for long. What wants to change the table waits for that, and readers wait behind it: not for long,
     though nobody has set a lock_timeout."""
     url = _new(server)
@@ -247,7 +247,7 @@ def test_a_backfill_that_was_interrupted_is_continued_by_the_next_run(empty_data
     assert _query(url, FILLED) == [(2500,)]
 
 
-def test_what_attempts_that_failed_have_left_is_replaced(server: Server) -> None:
+def test_remains_of_failed_attempts_are_replaced(server: Server) -> None:
     """An invalid index instead of 0003's, and a constraint of 0004 that some row has kept from being validated."""
     url = _new(server)
     _migrate(url, "0002")
@@ -274,9 +274,7 @@ def _printed(revisions: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_the_sql_that_is_printed_does_what_the_migrations_do(
-    server: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_sql_does_the_same_as_the_migrations(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     url = _new(server)
     for revisions in ("base:0003", "0003:head"):
         done = _psql(server, url, _printed(revisions, capsys))
@@ -287,7 +285,7 @@ def test_the_sql_that_is_printed_does_what_the_migrations_do(
     command.check(alembic(url))
 
 
-def test_the_sql_has_nothing_that_squawk_minds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_squawk_accepts_the_printed_sql(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One file a migration: squawk knows which tables the migration has made itself, where nobody can wait for them."""
     before = "base"
     for revision in _revisions():
@@ -316,7 +314,7 @@ def test_two_runners_take_turns(server: Server) -> None:
         assert runner.returncode == 0, output + errors
 
 
-def test_the_second_version_of_the_deploy_tests_is_sound(tmp_path: Path, empty_database: str) -> None:
+def test_the_migration_of_the_deploy_tests_overlay_works(tmp_path: Path, empty_database: str) -> None:
     """tests/overlay laid over this tree: it migrates, its models match, and the rows of the first version stay."""
     head = _revisions()[-1]
     tree = tmp_path / "tree"

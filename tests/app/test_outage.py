@@ -117,7 +117,7 @@ def cut_off(server: Server) -> tuple[float, float, float]:
     return killed, gone, starting
 
 
-async def test_a_database_that_is_killed_under_load_costs_answers_and_nothing_else(
+async def test_a_killed_database_gives_503_until_it_is_back_and_loses_no_data(
     server: Server, committing_app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "httpx")
@@ -173,7 +173,7 @@ async def test_a_database_that_is_killed_under_load_costs_answers_and_nothing_el
     assert sum(line.get("status") == 503 for line in lines) == len(refused)
 
 
-async def test_what_cannot_be_committed_is_not_said_to_be_recorded(server: Server, committing_app: FastAPI) -> None:
+async def test_a_failed_commit_is_not_reported_as_recorded(server: Server, committing_app: FastAPI) -> None:
     wanted, key = {**DEPLOYMENT, "version": "v1"}, {"Idempotency-Key": "the-key"}
     async with client_of(committing_app, await make_token(committing_app)) as client:
         await client.post("/api/v1/services", json=SERVICE)
@@ -185,7 +185,7 @@ async def test_what_cannot_be_committed_is_not_said_to_be_recorded(server: Serve
         assert (await client.post(API, json=wanted, headers=key)).status_code == 201
 
 
-async def test_a_page_that_loses_its_connection_says_so(
+async def test_a_page_that_loses_its_database_connection_shows_an_error(
     server: Server, committing_app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.database.IDLE", 60)  # it finds out with its first query
