@@ -1,4 +1,4 @@
-"""From a bare host to a rollback, as a person would go; the tests follow on one another."""
+"""From a new host to a rollback, like an operator does it. Each test depends on those before it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .conftest import HTTP_PORT, HTTPS_PORT, Controller, Load
 
 
 def changed(output: str) -> int:
-    """The recap's count of changes, over all hosts."""
+    """The number of changes in the recap, over all hosts."""
     return sum(int(count) for count in re.findall(r"changed=(\d+)", output))
 
 

@@ -1,5 +1,5 @@
-"""The Logbook on a real host: it has the record of its own deploys, lets nobody in without a token, and gives no secret
-away. The tests follow on one another."""
+"""The Logbook on a real host: it has its own deploys, requires tokens, and does not reveal secrets.
+Each test depends on those before it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Writer = Annotated[ApiToken, Depends(anybody)]
 
 @dataclass
 class Logbook:
-    """The Logbook of a host that deploys to itself; what playbooks printed, and what must not be read in any log."""
+    """The Logbook on its host; the output of the playbooks, and the secrets that must not be in any log."""
 
     controller: Controller
     token: str = ""  # what reads it
@@ -54,7 +54,7 @@ class Logbook:
         return output
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
-        """What the API answers to whoever may read."""
+        """The API's answer to a client that may read."""
         with self.controller.client(headers={"Authorization": f"Bearer {self.token}"}) as client:
             answer = client.get(f"/api/v1{path}", params=query)
         assert answer.status_code == 200, answer.text
@@ -76,7 +76,7 @@ class Logbook:
 
 @pytest.fixture(scope="module")
 def logbook(controller: Controller) -> Logbook:
-    """v1.0.0 serves, and the engine has a token, as both come to be on a new host: in this order."""
+    """v1.0.0 is live, then the engine gets a token, like on a new host."""
     controller.host.exec("rm", "-f", TOKEN_FILE)  # where an earlier run was on a host that was kept
     if controller.host.exec("sh", "-c", "test -e /srv/logbook/live && echo live", check=False) != "live":
         controller.play("site.yml")
@@ -201,7 +201,7 @@ def test_people_sign_in_to_the_page_over_tls(logbook: Logbook) -> None:
 
 
 def test_every_line_of_the_apps_log_is_json(logbook: Logbook) -> None:
-    """Of the app's processes, over all that it went through here; systemd's own lines are no part of it."""
+    """The log lines of the app's processes in all tests here, without systemd's own lines."""
     lines = _log(logbook).splitlines()
     entries = [json.loads(line) for line in lines]
     assert all(isinstance(entry, dict) and {"time", "level", "message"} <= entry.keys() for entry in entries)

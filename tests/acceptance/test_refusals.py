@@ -1,4 +1,4 @@
-"""Bad input gets one clear sentence, before anything has changed."""
+"""Bad input gets one clear sentence, before anything is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens side by side, on PostgreSQL: what is committed there is seen by the others."""
+"""Concurrent requests, on PostgreSQL, where one request sees what another has committed."""
 
 from __future__ import annotations
 

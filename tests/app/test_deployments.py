@@ -40,7 +40,7 @@ async def _end(client: httpx.AsyncClient, begun: httpx.Response, status: str, **
 
 
 async def _deploy(client: httpx.AsyncClient, version: str, minute: int, status: str = "succeeded", **more: Any) -> str:
-    """The path of a deployment that began at a minute after BEGAN, and took half of one."""
+    """The path of a deployment that began `minute` minutes after BEGAN, and took half a minute."""
     at = BEGAN + timedelta(minutes=minute)
     begun = await _begin(client, version=version, started_at=at.isoformat(), **more)
     ended = await _end(client, begun, status, finished_at=(at + timedelta(seconds=30)).isoformat())
@@ -240,7 +240,7 @@ async def test_a_rollback_marks_the_deploy_before_it_as_rolled_back(client: http
 
 
 async def test_a_rollback_to_the_last_deployed_version_marks_nothing(client: httpx.AsyncClient) -> None:
-    """The same version started again, say with other settings, is no change that failed."""
+    """The same version deployed again, for example with other settings, is not a failed change."""
     path = await _deploy(client, "v1", minute=0)
     await _deploy(client, "v1", minute=1, kind="rollback")
     assert (await client.get(path)).json()["status"] == "succeeded"

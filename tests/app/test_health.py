@@ -24,7 +24,7 @@ async def test_ready_has_release_and_worker(client: httpx.AsyncClient) -> None:
 
 @pytest.fixture(params=["nowhere", "full"])
 def unusable_database(request: pytest.FixtureRequest, server: Server, migrated_postgresql: str) -> str:
-    """A server that is not there, and one that has no connection left for us."""
+    """A server that does not run, and one that has no free connection."""
     if request.param == "nowhere":
         return f"{migrated_postgresql}-nowhere"
     return migrated_postgresql.replace("logbook@", f"{server.create_role(connections=0)}@")

@@ -1,4 +1,4 @@
-"""What every request leaves in the log and in the metrics, and how large it may be."""
+"""The log line and the metrics of each request, and the limit of its body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import PROJECT, client_of, make_settings
 
 @pytest.fixture
 def app() -> FastAPI:
-    """With routes of every kind, and no database."""
+    """An app with all kinds of routes, without a database."""
     made = create_app(make_settings("sqlite+aiosqlite://"))
     router = APIRouter(prefix="/inner")
 
@@ -47,7 +47,7 @@ def app() -> FastAPI:
 
 
 class Written:
-    """The lines of the log, as they are written."""
+    """The lines of the log."""
 
     def __init__(self) -> None:
         self._stream = io.StringIO()

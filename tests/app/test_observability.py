@@ -1,4 +1,4 @@
-"""What a served app says of itself: lines that all parse, metrics over all workers, reports without secrets."""
+"""Observability of a served app: JSON log lines, metrics over all workers, error reports without secrets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SECRET_KEY = "key-of-the-tests-that-nobody-may-see-0123456789"
 
 @pytest.fixture
 async def token(migrated_sqlite: Path, tmp_path: Path) -> str:
-    """Of the database `tmp_path`/logbook.sqlite3."""
+    """The environment of an app with the database `tmp_path`/logbook.sqlite3."""
     made = create_app(make_settings(f"sqlite+aiosqlite:///{shutil.copy(migrated_sqlite, tmp_path)}"))
     async with made.router.lifespan_context(made):
         return await make_token(made, name="the tests")
@@ -68,7 +68,7 @@ def served(token: str, tmp_path: Path) -> Iterator[Served]:  # noqa: ARG001  # t
 
 
 def samples(exposition: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
-    """name -> labels -> value."""
+    """The metrics as name -> labels -> value."""
     found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
@@ -194,7 +194,7 @@ async def test_connections_that_are_in_use_are_counted(tmp_path: Path) -> None:
 
 @pytest.fixture
 def reports() -> Iterator[list[Event]]:
-    """What goes to Sentry."""
+    """The events that are sent to Sentry."""
     yield []
     sentry_sdk.get_client().close()
     sentry_sdk.get_global_scope().set_client(None)

@@ -1,4 +1,4 @@
-"""PostgreSQL is killed under load and comes back: what clients are told, what is recorded, what the log says."""
+"""PostgreSQL is killed under load and started again: the clients' responses, the recorded data, the log."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass
 class Load:
-    """Clients, each with one connection that it keeps, and what they were answered.
+    """Clients, each with one kept connection, and the answers that they got.
 
     A client that is answered what it may not be, or not in time, or whose connection breaks, ends with an error.
     """
@@ -61,7 +61,7 @@ class Load:
                 assert (await client.get("/health/live")).status_code == 200
 
     async def write(self, name: str) -> None:
-        """Record deployments and finish them. What is refused is sent again until it is accepted."""
+        """Record deployments and finish them. A refused request is repeated until it is accepted."""
         async with self._client() as client:
             for number in itertools.count():
                 if self.ended:
@@ -85,7 +85,7 @@ class Load:
     async def _ask(
         self, client: httpx.AsyncClient, method: str, path: str, body: dict[str, str] | None = None, key: str = ""
     ) -> httpx.Headers | None:
-        """The answer's headers; None when there is no database."""
+        """The headers of the answer; None while there is no database."""
         await asyncio.sleep(PAUSE)
         sent, what = time.monotonic(), f"{method} {path}"
         response = await client.request(method, path, json=body, headers={"Idempotency-Key": key} if key else {})
@@ -107,7 +107,7 @@ class Load:
 
 
 def cut_off(server: Server) -> tuple[float, float, float]:
-    """Kill the server and start it again; when it was killed, was gone, and was about to start."""
+    """Kill the server and start it again; the times when it was killed, had ended, and was going to start."""
     killed = time.monotonic()
     server.kill()
     gone = time.monotonic()

@@ -1,4 +1,4 @@
-"""The page in a real browser: what people see, and what they do without a mouse, without JavaScript, on a phone."""
+"""The page in a real browser: also with the keyboard only, without JavaScript, and on a phone."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ expect.set_options(timeout=20_000)  # milliseconds; other tests run beside these
 
 @dataclass
 class Site:
-    """The app as it is served, and a token with which everything may be done."""
+    """The served app, and a token that is allowed to do everything."""
 
     address: str
     token: str
     api: httpx.Client
 
     def deploy(self, version: str, status: str | None = "succeeded", **values: Any) -> int:
-        """Record a deployment, and its end unless that is None; its number."""
+        """Record a deployment, and its end unless that is None; its id."""
         known = {
             "service": "billing",
             "environment": "prod",
@@ -63,7 +63,7 @@ class Site:
         return number
 
     def fill(self) -> None:
-        """Three services and some weeks, among them what is long, what runs, and what went wrong."""
+        """Record some weeks of three services, with long texts, a running deployment and failures."""
         for name in ("billing", "logbook", "a-service-whose-name-is-much-longer-than-anybody-would-like-to-read-it"):
             self.api.post("/api/v1/services", json={"name": name, "repository_url": "https://git.example.com/x"})
             for number, status in enumerate(("succeeded", "failed", "succeeded", "rolled_back", "succeeded")):
@@ -126,7 +126,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Window:
-    """A window of the browser. What goes wrong in it is kept, for the end of the test."""
+    """A window of the browser. Its errors are collected and checked at the end of the test."""
 
     context: BrowserContext
     page: Page

@@ -107,7 +107,7 @@ async def test_a_failed_request_is_rolled_back(app: FastAPI, client: httpx.Async
 
 
 async def test_a_commit_that_fails_is_seen_by_the_client(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """The commit comes before the response: were it the other way round, this would answer 200."""
+    """The commit is made before the response is sent. Otherwise the answer would be 200."""
 
     @app.post("/test/commit-fails")
     async def commit_fails(session: Session) -> str:

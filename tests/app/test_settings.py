@@ -17,7 +17,7 @@ PRODUCTION = {"ENV": "production", "DATABASE_URL": "postgresql+asyncpg://logbook
 
 
 def _start(environment: dict[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
-    """Import the application as a worker does."""
+    """Import the application like a worker does."""
     return subprocess.run(
         [sys.executable, "-c", "import app.main"],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), **environment},

@@ -58,7 +58,7 @@ async def test_every_route_requires_a_token_of_its_scope(app: FastAPI, method: s
 
 
 async def test_every_route_of_the_api_is_in_the_list_above(app: FastAPI) -> None:
-    """A route that somebody adds without a token would be found nowhere else."""
+    """No other test would find a new route that does not require a token."""
     listed = {
         (method, path.replace("404", "{id}"))
         for method, path, _ in test_every_route_requires_a_token_of_its_scope.pytestmark[0].args[1]  # type: ignore[attr-defined]  # of pytest
@@ -126,7 +126,7 @@ async def test_the_last_use_has_a_precision_of_one_minute(app: FastAPI) -> None:
 
 
 class Command:
-    """`python -m app.tokens` on a database: its exit code, and what it has printed."""
+    """Run `python -m app.tokens` on a database; its exit code and its output."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys

@@ -1,4 +1,4 @@
-"""The page as a browser without a window gets it: who may see it, what is in it, and what never is."""
+"""The page as HTML, without a browser: who can see it, and what it contains."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ async def token(app: FastAPI) -> str:
 
 @pytest.fixture
 async def visitor(anonymous: httpx.AsyncClient, token: str) -> httpx.AsyncClient:
-    """Somebody who has signed in."""
+    """A client that has signed in."""
     assert (await _sign_in(anonymous, token)).status_code == 303
     return anonymous
 
 
 @pytest.fixture
 async def service(client: httpx.AsyncClient) -> None:
-    """There is a service to deploy."""
+    """A service exists."""
     await client.post("/api/v1/services", json={"name": "billing", "repository_url": "https://git.example.com/b"})
 
 
@@ -322,7 +322,7 @@ async def test_every_page_complies_with_its_content_security_policy(
 
 
 def _stranger(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    """A browser beside this one, which has not signed in."""
+    """A second client, which has not signed in."""
     return httpx.AsyncClient(transport=client._transport, base_url=client.base_url)
 
 
@@ -348,7 +348,7 @@ async def test_the_page_is_not_in_the_openapi_document(anonymous: httpx.AsyncCli
 
 @pytest.fixture
 async def orphan(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """An app whose database is not there."""
+    """An app whose database does not exist."""
     app = create_app(make_settings(f"postgresql+asyncpg://logbook@/logbook?host={tmp_path}", public_page=True))
     async with app.router.lifespan_context(app), client_of(app) as client:
         yield client

@@ -1,4 +1,4 @@
-"""How the role `certificate` judges, issues and installs, with the real openssl; what a host does with it is in
+"""How the role `certificate` checks, issues and installs certificates, with the real openssl; hosts are tested in
 tests/acceptance/test_certificates.py."""
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def test_keys_left_by_a_killed_run_are_removed_by_the_next(authority: Path, dire
 def test_a_killed_installation_leaves_a_matching_pair(
     authority: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, *, plain: bool
 ) -> None:
-    """At each call that changes the directory; also where the old pair is two plain files, as it once was."""
+    """Killed at each call that changes the directory, also when the old pair is two plain files, as in old versions."""
     old, new = signed(authority), signed(authority)
     changes = ["symlink_to", "replace", "rename", "unlink", "mkdir"]
 
@@ -280,7 +280,7 @@ def test_the_methods_of_the_providers_are_those_of_the_module() -> None:
 def test_what_an_app_may_declare_as_tls_is_what_the_role_takes() -> None:
     options = _specification("certificate")["certificate_source"]
     assert apps.specification()["tls"]["default"] == options["default"]
-    with pytest.raises(AnsibleFilterError, match="must be one of: self_signed, acme.*, got: acmee found in tls"):
+    with pytest.raises(AnsibleFilterError, match=r"must be one of: self_signed, acme.*, got: acmee found in tls"):
         apps.settings({"logbook": {"tls": {"provider": "acmee"}}})
 
 

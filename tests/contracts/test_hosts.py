@@ -1,4 +1,4 @@
-"""The local hosts' container engine, as far as it can be tested without killing it."""
+"""The container engine of the local hosts, as far as it can be tested without killing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reports of the engine, and the Logbook that they are for: the real one, on SQLite."""
+"""The reports of the engine, sent to a real Logbook on SQLite."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _run(url: str, *module: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(database_url: str) -> Iterator[str]:
-    """Where the app answers."""
+    """The address of the app."""
     app = create_app(Settings(database_url=database_url, _env_file=None))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run)
@@ -62,7 +62,7 @@ def site(database_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def token(database_url: str) -> str:
-    """Made as docs/operating.md says, and taken as `make demo` takes it: the last line."""
+    """Create a token as in docs/operating.md, and read it like `make demo`: the last line."""
     return _run(database_url, "app.tokens", "create", "--name", "slipway", "--scope", "write").splitlines()[-1]
 
 
