@@ -100,7 +100,7 @@ def rollbacks(stand: Stand) -> list[Figure]:
 
 
 def _last(stand: Stand, phase: str) -> str:
-    """What the journal says of the last phase of that name."""
+    """The journal's line of the last phase with this name."""
     return next((str(line["message"]) for line in reversed(stand.journal()) if line["phase"] == phase), "nothing")
 
 

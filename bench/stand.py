@@ -191,7 +191,7 @@ class Stand:
         return self.play("rollback.yml", "-e", "app=logbook", "-e", f"version={tag}", expected=tag)
 
     def engine(self, command: str, expected: str | None = None) -> Timed:
-        """Run a command of the engine over SSH, as somebody would who has no controller at hand."""
+        """Run a command of the engine over SSH, like an operator without a controller."""
         return self._time(self.ssh("sudo", "slipway", *command.split()), "logbook", expected, directory=STATE)
 
     def play(self, playbook: str, *arguments: str, limit: str = "", expected: str | None = None) -> Timed:

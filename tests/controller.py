@@ -1,4 +1,4 @@
-"""The machine that runs Ansible, and the real hosts that it deploys to: what the tests on hosts have in common."""
+"""The controller and the real hosts that it deploys to, shared by all tests on hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECRET = "a-secret-of-the-tests-" + "0123456789abcdef"
 
 @dataclass
 class Controller:
-    """Runs playbooks as a person would, from the root of a checkout, and asks the site from outside.
+    """Runs playbooks like an operator, from the root of a checkout, and sends requests to the site from outside.
 
     `app` is the declaration of the app logbook, `variables` are those of each host: both over what every test host has.
     `host` is the one that is asked, `hosts` are all of the environment: that one, where nothing else is said.
@@ -42,7 +42,7 @@ class Controller:
         self.hosts = self.hosts or [self.host]
 
     def at(self, host: Host) -> Self:
-        """The same, asking another host of the environment."""
+        """The same controller, with another host of the environment as `host`."""
         return replace(self, host=host)
 
     @property
@@ -55,11 +55,11 @@ class Controller:
         return self.state / ("ca.crt" if self.host == self.hosts[0] else f"{self.host.name}.crt")
 
     def port(self, inner: int) -> int:
-        """The port of this machine that leads to one of the host."""
+        """The port of this machine that is published for a port of the host."""
         return next(outer for outer, reached in self.host.ports.items() if reached == inner)
 
     def up(self) -> None:
-        """Have the hosts booted and open to us."""
+        """Make sure that the hosts are booted and accept the key."""
         public_key = make_key(self.state / "key")
         for host in self.hosts:
             host.up()
@@ -69,7 +69,7 @@ class Controller:
         self.declare()
 
     def play(self, playbook: str, *arguments: str, limit: str | None = "local", check: bool = True) -> str:
-        """The output of a playbook; an AssertionError that shows it when `check` and it failed."""
+        """Run a playbook; its output. AssertionError with the output when it fails and `check` is set."""
         done = subprocess.run(self.command(playbook, *arguments, limit=limit), **self._how(), check=False)
         output: str = done.stdout
         assert not check or done.returncode == 0, output[-6000:]
@@ -116,7 +116,7 @@ class Controller:
         (self.state / "inventory.yml").write_text(yaml.safe_dump(groups))
 
     def _reached(self) -> dict[str, Any]:
-        """The host's variables: how it is reached, whom it trusts, and where its own certificate goes."""
+        """The host's variables: its connection, the authorities it trusts, and where its certificate is stored."""
         return {
             "ansible_host": "127.0.0.1",
             "ansible_port": self.port(22),
@@ -129,7 +129,7 @@ class Controller:
 
     @contextlib.contextmanager
     def declared(self, **changes: Any) -> Iterator[None]:
-        """The inventory with such changes, for a while; what site.yml made of them on the host stays."""
+        """The inventory with these changes in the block; what site.yml changes on the host stays."""
         self.declare(**changes)
         try:
             yield
@@ -145,7 +145,7 @@ class Controller:
         return httpx.Client(base_url=f"https://127.0.0.1:{self.port(443)}", **{"verify": self.trust(), **values})
 
     def ready(self, name: str = "127.0.0.1") -> dict[str, Any]:
-        """What the site of that name answers when it is asked from outside."""
+        """The answer of the site with this name to a request from outside."""
         with self.client() as client:
             headers, server_name = {"Host": name}, {"sni_hostname": name}
             answer = client.get("/health/ready", headers=headers, extensions=server_name)
@@ -154,7 +154,7 @@ class Controller:
         return found
 
     def status(self, app: str = "logbook") -> dict[str, Any]:
-        """What `slipway status --json` says on the host."""
+        """The result of `slipway status --json` on the host."""
         event = json.loads(self.host.exec("slipway", "status", app, "--json").splitlines()[-1])
         found: dict[str, Any] = event["apps"][0]
         return found
@@ -179,5 +179,5 @@ class Controller:
 
 
 def flat(output: str) -> str:
-    """The output with its line breaks and indentation folded, as sentences read."""
+    """The output with line breaks and indentation replaced by single spaces."""
     return " ".join(output.split())

@@ -1,4 +1,4 @@
-"""A steady client from outside: GET and POST over kept connections, every failure counted."""
+"""A steady load from outside: GET and POST over kept connections; every failure is counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.controller import Controller
 
 @dataclass(frozen=True)
 class Call:
-    """A request that is sent again and again. `names` reads from an answer which release gave it."""
+    """A request that is sent repeatedly. `names` reads the release from an answer."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that was not answered as it should have been; `at` is when it was sent, on the monotonic clock."""
+    """A failed request; `at` is when it was sent, on the monotonic clock."""
 
     at: float
     text: str
@@ -35,7 +35,7 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What a load came to: its counts, how long each answer took, and which releases gave them."""
+    """The result of a load: its counts, the duration of each answer, and the releases that answered."""
 
     sent: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -44,23 +44,23 @@ class Outcome:
 
     @property
     def releases(self) -> list[str]:
-        """Which releases answered, one after the other; an AssertionError when two clients saw that differently."""
+        """The releases that answered, in order; AssertionError when two clients saw different orders."""
         seen = {tuple(stream) for stream in self.streams.values()}
         assert len(seen) == 1, f"the clients saw different sequences of releases: {self.streams}"
         return list(seen.pop())
 
     def outside(self, windows: Iterable[tuple[float, float]]) -> list[Failure]:
-        """Failures of requests that were not sent while the site had to be away."""
+        """Failures of requests, without those that were sent while the site was expected to be down."""
         windows = list(windows)
         return [item for item in self.failures if not any(begin <= item.at <= end for begin, end in windows)]
 
     def percentile(self, share: float) -> float:
-        """Seconds within which that share of the requests was answered."""
+        """The seconds within which this percentage of the requests was answered."""
         return sorted(self.seconds)[min(len(self.seconds) - 1, int(len(self.seconds) * share))]
 
 
 class Load:
-    """One client for each call and protocol, each with a connection of its own that it keeps; use it in a `with`.
+    """One client for each call and protocol, each with its own kept connection; use it in a `with`.
 
     Every request has `headers`, such as a token.
     """

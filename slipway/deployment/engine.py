@@ -19,7 +19,7 @@ from slipway.records.deployment import Deployment, Request
 from slipway.release import build, store
 from slipway.slot import cutover, slots, standby, systemd
 
-_STANDBY_WAIT = 3600.0  # seconds that the end of a standby waits for a phase that is at work, such as a migration
+_STANDBY_WAIT = 3600.0  # seconds that the command `end-standby` waits for a running phase, such as a migration
 
 
 class Engine:
@@ -35,7 +35,7 @@ class Engine:
     def plan(self, request: Request, *, brief: bool = False) -> Plan:
         """What `stage` would do, without doing it. Refuses what `stage` would refuse, as far as that can be checked.
 
-        With `brief` only that which is needed to send it: `stage` comes next, and does the checks of the host.
+        With `brief` the checks of the host are left out, as the command that follows does them.
         """
         preflight.check_request(self.settings, request)
         reason = preflight.nothing_to_do(self.settings, request)
@@ -158,7 +158,7 @@ class Engine:
     # Phases of the open deployment. Each is a command of its own when a run is for several hosts.
 
     def phase(self, name: str, owner: str | None, superseded: tuple[str, ...] = ()) -> Progress:
-        """Run one phase of the open deployment. `owner` None: whoever its owner is."""
+        """Run one phase of the open deployment. `owner` None: the deployment of any owner."""
         with self._open(owner, superseded) as run:
             run.check_state(owner, *phases.row(name).follows)
             found = steps.take(run, name)
@@ -212,7 +212,7 @@ class Engine:
             with Run.hold(self.settings, self.report, self.observers, lock.TAKEOVER_WAIT) as run:
                 try:
                     message = recovery.recover(run, at_boot=True)
-                finally:  # here: at the end of the outer block observers are told, which may take seconds
+                finally:  # inside of the block: at its end observers are notified, which may take seconds
                     started = self._start_live()
         finally:  # also when that failed: the slot that `live` points at must run
             started = self._start_live() or started
@@ -230,13 +230,13 @@ class Engine:
             return Pruned(message, changed=bool(gone), deleted=gone)
 
     def end_standby(self) -> Result:
-        """Stop the slot that is on standby, when its time is over (a timer runs this)."""
+        """Stop the slot on standby if its time is over (a timer runs this)."""
         with Run.hold(self.settings, self.report, self.observers, _STANDBY_WAIT) as run:
             if run.deployment is not None:
-                return Result("A deployment is open; it ends the standby or uses it.")
+                return Result("A deployment is open. It stops the standby or uses it.")
             found = standby.load(self.settings)
             if found is None or not standby.is_over(found):
-                return Result("No standby is over.")
+                return Result("There is no standby whose time is over.")
             if found.slot == slots.live_slot(self.settings):
                 return Result(standby.repair(self.settings) or f"{found.slot} takes traffic.", changed=True)
             standby.end(self.settings, found.slot)
@@ -245,7 +245,7 @@ class Engine:
     # Inside
 
     def _start_live(self) -> bool:
-        """Start the slot that `live` names; False when it runs, or nothing is live."""
+        """Start the slot that `live` points at; False when it runs already, or nothing is live."""
         live = slots.live_slot(self.settings)
         if live is None or systemd.state(self.settings.app, live).is_up:
             return False

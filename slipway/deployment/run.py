@@ -65,10 +65,12 @@ class Step:
 class Run:
     """The lock of an app, while it is held, and the open deployment, if there is one."""
 
-    def __init__(self, settings: Settings, report: Reporter, observers: Sequence[Observer], held: lock.Lock) -> None:
+    def __init__(
+        self, settings: Settings, report: Reporter, observers: Sequence[Observer], app_lock: lock.Lock
+    ) -> None:
         self.settings = settings
         self.report = report
-        self.lock = held
+        self.lock = app_lock
         self.deployment = record.load(settings.deployment)
         self.interrupted = self.deployment  # as it was found; `recovery` ends it before another one is opened
         self.ready_at: float | None = None  # when the release has passed its gate in this command (monotonic clock)
@@ -87,16 +89,16 @@ class Run:
         """
         run: Run | None = None
         try:
-            with lock.hold(settings.lock, settings.app, wait) as held:
+            with lock.hold(settings.lock, settings.app, wait) as app_lock:
                 for directory in (settings.root, settings.backups, *map(settings.slot, slots.NAMES)):
                     files.sweep(directory)
-                if held.waited and not report.has_client_after("The lock is free.", lock.CLIENT_SECONDS):
+                if app_lock.waited and not report.has_client_after("The lock is free.", lock.CLIENT_SECONDS):
                     raise FailedError(lock.DISCONNECTED)
-                run = cls(settings, report, observers, held)
+                run = cls(settings, report, observers, app_lock)
                 yield run
         finally:
             if run is not None:
-                run._tell_closed()
+                run._notify_closed()
 
     # The deployment that is open
 
@@ -153,7 +155,7 @@ class Run:
         self._renew("stage")
         record.save(self.settings.deployment, self.deployment)
         opened = self.deployment
-        self._tell(lambda observer: observer.opened(opened))
+        self._notify(lambda observer: observer.opened(opened))
 
     def put(self, **changes: Any) -> None:
         """Change fields of the record. They are written to disk with the next state."""
@@ -275,7 +277,7 @@ class Run:
         seconds = round(time.monotonic() - started, 3)
         self._write(deployment, name, outcome, seconds, found)
         self.report.phase(name, outcome, seconds, found.message)
-        self._tell(lambda observer: observer.phase(deployment, name, outcome, seconds, found.message))
+        self._notify(lambda observer: observer.phase(deployment, name, outcome, seconds, found.message))
 
     def _write(self, deployment: Deployment, phase: str, outcome: str, seconds: float, found: Found) -> journal.Entry:
         """Add a line to the journal. A failure is only reported: a full disk must not prevent the undoing."""
@@ -300,13 +302,13 @@ class Run:
             self.report.note(f"{self.settings.journal} could not be written: {error.strerror}")
         return entry
 
-    def _tell_closed(self) -> None:
+    def _notify_closed(self) -> None:
         closed, self._closed = self._closed, []
         for deployment, entry in closed:
-            self._tell(functools.partial(_closed, deployment, entry))
-        self._tell(lambda observer: observer.wait())
+            self._notify(functools.partial(_closed, deployment, entry))
+        self._notify(lambda observer: observer.wait())
 
-    def _tell(self, event: Callable[[Observer], str]) -> None:
+    def _notify(self, event: Callable[[Observer], str]) -> None:
         """Pass an event to each observer, and report its note."""
         for observer in self._observers:
             try:

@@ -1,4 +1,4 @@
-"""Who still talks to a slot, and which connections to PostgreSQL its processes have: from `ss`."""
+"""Open connections from `ss`: those to a slot, and those of its processes to PostgreSQL."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def parse(output: str, socket: Path) -> Connections:
 
 
 def count(socket: Path) -> Connections:
-    """Who talks to a slot now; FailedError when the kernel cannot be asked, which must not read as "nobody"."""
+    """The connections to a slot now; FailedError when `ss` fails, which must not count as no connections."""
     result = process.run(["ss", "--unix", "--all", "--no-header"])
     if result.returncode != 0:
         raise FailedError("ss does not list the sockets.", process.tail(result.stderr))

@@ -32,10 +32,10 @@ APP: dict[str, Any] = {
 
 
 class Controller(AnyController):
-    """The bundled app is what it deploys."""
+    """A controller that deploys the bundled app."""
 
     def variant(self, tag: str, files: dict[str, str]) -> str:
-        """Tag a version of the work tree with a few files replaced; its commit."""
+        """Tag a version of the work tree with some files replaced; its commit."""
         overlay = self.state / "variant"
         for name, content in files.items():
             (overlay / name).parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ class Controller(AnyController):
         return sha
 
     def token(self, name: str, scope: str) -> str:
-        """A new token of the Logbook, made where its first one has to be made."""
+        """Create a token of the Logbook, on the host like the first one."""
         create = f"slipway run logbook -- python -m app.tokens create --name {name} --scope {scope}"
         return self.host.exec(*create.split()).splitlines()[-1]
 
@@ -72,7 +72,7 @@ CALLS = [
 
 
 class Load(load.Load):
-    """Two clients, one reading and one writing, about a hundred requests a second together."""
+    """Two clients, one that reads and one that writes, with about a hundred requests per second together."""
 
     def __init__(self, of: Controller) -> None:
         super().__init__(of, CALLS, headers={"Authorization": f"Bearer {of.load_token}"})
@@ -80,7 +80,7 @@ class Load(load.Load):
 
 @pytest.fixture(scope="session")
 def controller() -> Iterator[Controller]:
-    """A host as fresh as a new VM, with v1.0.0 and v2.0.0 (one more migration) ready to be deployed.
+    """A host like a new VM, with v1.0.0 and v2.0.0 (one more migration) ready to be deployed.
 
     SLIPWAY_KEEP_HOST=1 keeps it for the next run, of any file but test_deploy.py, which wants it fresh.
     """

@@ -1,4 +1,4 @@
-"""From a bare host to a rollback, as a person would go; the tests follow on one another."""
+"""From a new host to a rollback, like an operator does it. Each test depends on those before it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .conftest import HTTP_PORT, HTTPS_PORT, Controller, Load
 
 
 def changed(output: str) -> int:
-    """The recap's count of changes, over all hosts."""
+    """The number of changes in the recap, over all hosts."""
     return sum(int(count) for count in re.findall(r"changed=(\d+)", output))
 
 
 # A bare host
 
 
-def test_a_host_that_was_never_provisioned_says_what_to_run(controller: Controller) -> None:
+def test_deploying_to_an_unprovisioned_host_shows_what_to_run(controller: Controller) -> None:
     output = controller.play("deploy.yml", check=False)
     assert "never provisioned: run `ansible-playbook site.yml -l local` first" in output
 
 
-def test_check_mode_goes_through_on_a_fresh_host_and_changes_nothing(controller: Controller) -> None:
+def test_check_mode_passes_on_a_new_host_and_changes_nothing(controller: Controller) -> None:
     before = controller.host.exec("sh", "-c", "find /etc /srv /usr/local -xdev | sort")
     output = controller.play("site.yml", "--check", "--diff")
     assert changed(output) > 5
@@ -54,7 +54,7 @@ def test_check_mode_goes_through_on_a_fresh_host_and_changes_nothing(controller:
         ({"others": {"postgresql": {"domains": ["b.example"]}}}, "'postgresql' cannot be an app's name"),
     ],
 )
-def test_what_is_wrong_is_said_before_a_fresh_host_is_changed(
+def test_wrong_settings_are_refused_before_a_new_host_is_changed(
     controller: Controller, wrong: dict[str, Any], sentence: str
 ) -> None:
     before = controller.host.exec("sh", "-c", "find /etc /srv /usr/local -xdev | sort")
@@ -74,7 +74,7 @@ def test_provisioning_twice_changes_nothing_the_second_time(controller: Controll
     assert changed(output) == 0, output
 
 
-def test_what_a_killed_run_wrote_and_never_loaded_is_loaded_by_the_next(controller: Controller) -> None:
+def test_files_written_by_a_killed_run_are_loaded_by_the_next(controller: Controller) -> None:
     loaded = ["systemctl", "show", "nginx.service", "--property=StateChangeTimestampMonotonic", "--value"]
     before = int(controller.host.exec(*loaded))
     time.sleep(3)  # the clock of that check counts whole seconds
@@ -84,7 +84,7 @@ def test_what_a_killed_run_wrote_and_never_loaded_is_loaded_by_the_next(controll
     assert int(controller.host.exec(*loaded)) > before
 
 
-def test_a_site_without_a_release_says_so(controller: Controller) -> None:
+def test_a_site_without_a_release_answers_503(controller: Controller) -> None:
     with controller.client() as client:
         answer = client.get("/")
     assert answer.status_code == 503
@@ -94,7 +94,7 @@ def test_a_site_without_a_release_says_so(controller: Controller) -> None:
 # The first release
 
 
-def test_the_first_release_serves(controller: Controller) -> None:
+def test_the_first_release_is_live(controller: Controller) -> None:
     controller.play("deploy.yml", "-e", "version=v1.0.0")
     assert controller.ready()["release"] == "v1.0.0"
     assert controller.ready()["sha"] == controller.sha("v1.0.0")
@@ -108,7 +108,7 @@ def test_deploying_it_again_changes_nothing(controller: Controller) -> None:
     assert "v1.0.0 is live already" in output
 
 
-def test_a_changed_variable_arrives_with_the_next_deploy_and_no_secret_is_printed(controller: Controller) -> None:
+def test_a_changed_variable_is_applied_by_the_next_deploy_and_no_secret_is_printed(controller: Controller) -> None:
     seen_by_app = ["grep", "-c", 'LOG_LEVEL="debug"', "/srv/logbook/live/env"]
     controller.declare(env={"SECRET_KEY": SECRET, "LOG_LEVEL": "debug"})
     output = controller.play("site.yml", "-vvv", "--diff")
@@ -138,7 +138,7 @@ def test_unknown_host_names_are_refused(controller: Controller, scheme: str) -> 
         client.get(f"{scheme}://127.0.0.1:{port}/health/ready", headers={"Host": "evil.example"})
 
 
-def test_answers_carry_security_headers_and_a_request_id(controller: Controller) -> None:
+def test_responses_have_security_headers_and_a_request_id(controller: Controller) -> None:
     with controller.client() as client:
         headers = client.get("/health/live", headers={"X-Request-ID": "forged"}).headers
     assert headers["strict-transport-security"].startswith("max-age=")
@@ -147,7 +147,7 @@ def test_answers_carry_security_headers_and_a_request_id(controller: Controller)
     assert headers["server"] == "nginx"
 
 
-def test_nothing_has_failed_on_the_host(controller: Controller) -> None:
+def test_no_unit_has_failed_on_the_host(controller: Controller) -> None:
     assert controller.host.exec("systemctl", "--failed", "--no-legend") == ""
 
 
@@ -175,7 +175,7 @@ def test_postgresql_listens_on_no_tcp_port(controller: Controller) -> None:
         "SET ROLE logbook_owner",
     ],
 )
-def test_the_runtime_role_changes_rows_and_no_schema(controller: Controller, statement: str) -> None:
+def test_the_runtime_role_can_change_rows_but_not_the_schema(controller: Controller, statement: str) -> None:
     query = ["runuser", "-u", "logbook", "--", "psql", "-d", "logbook", "-v", "ON_ERROR_STOP=1", "-tAc"]
     assert controller.host.exec(*query, "SELECT count(*) >= 0 FROM services") == "t"
     done = controller.host.exec(
@@ -184,7 +184,7 @@ def test_the_runtime_role_changes_rows_and_no_schema(controller: Controller, sta
     assert re.search(r"permission denied|must be owner", done), done
 
 
-def test_the_environment_file_is_for_root_and_the_app_alone(controller: Controller) -> None:
+def test_the_environment_file_is_readable_by_root_and_the_app_only(controller: Controller) -> None:
     files = ["/etc/logbook/env", "/srv/logbook/slots/blue/env", "/srv/logbook/slots/green/env"]
     for name in files:
         assert controller.host.exec("stat", "--format=%a %U %G", name) == "640 root logbook"
@@ -192,7 +192,7 @@ def test_the_environment_file_is_for_root_and_the_app_alone(controller: Controll
     assert sorted(readable) == sorted(files)
 
 
-def test_the_app_can_write_nothing_of_its_own(controller: Controller) -> None:
+def test_the_app_cannot_write_its_own_files(controller: Controller) -> None:
     writable = "runuser -u logbook -- find /srv/logbook /etc/logbook -writable -not -type l 2>/dev/null || true"
     assert controller.host.exec("sh", "-c", writable) == ""
 
@@ -207,7 +207,7 @@ def test_the_unit_is_sandboxed(controller: Controller) -> None:
 # The second release, under load
 
 
-def test_a_release_with_a_migration_and_its_rollback_drop_no_request(controller: Controller) -> None:
+def test_a_deploy_with_a_migration_and_its_rollback_fail_no_request(controller: Controller) -> None:
     with Load(controller) as outcome:
         plan = controller.play("deploy.yml", "--check")
         assert "0005_notes.py" in plan
@@ -225,7 +225,7 @@ def test_a_release_with_a_migration_and_its_rollback_drop_no_request(controller:
     assert {item["outcome"] for item in status["last"]} == {"succeeded"}
 
 
-def test_the_old_release_served_until_the_switch(controller: Controller) -> None:
+def test_the_old_release_was_live_until_the_switch(controller: Controller) -> None:
     lines = [line for line in controller.journal() if line["tag"] == "v2.0.0"]
     live = {line["phase"]: line["live"].rpartition("-")[0] for line in lines}
     assert [live[phase] for phase in ("stage", "migrate", "warm", "switch")] == ["v1.0.0"] * 3 + ["v2.0.0"]
@@ -237,7 +237,7 @@ def test_status_is_a_readable_table(controller: Controller) -> None:
         assert text in output
 
 
-def test_after_a_reboot_the_same_release_serves_by_itself(controller: Controller) -> None:
+def test_after_a_reboot_the_same_release_is_live(controller: Controller) -> None:
     controller.host.reboot()
     started = time.monotonic()
     while time.monotonic() - started < 30:
@@ -255,7 +255,7 @@ def test_after_a_reboot_the_same_release_serves_by_itself(controller: Controller
 # What fails, and leaves everything as it was
 
 
-def test_a_release_that_crashes_is_shown_and_changes_nothing(controller: Controller) -> None:
+def test_a_crashing_release_shows_its_traceback_and_changes_nothing(controller: Controller) -> None:
     controller.variant("v3.0.0", {"app/main.py": "raise RuntimeError('the tests broke it')\n"})
     with Load(controller) as outcome:
         output = controller.play("deploy.yml", check=False)
@@ -275,7 +275,7 @@ def test_a_release_that_crashes_is_shown_and_changes_nothing(controller: Control
         (["deploy.yml", "-e", "version=v2.0.0"], ["switched"], "v2.0.0"),
     ],
 )
-def test_a_controller_that_is_killed_leaves_one_release_and_the_same_command_again_converges(
+def test_repeating_the_command_of_a_killed_controller_converges(
     controller: Controller, command: list[str], killed_when: list[str], expected: str
 ) -> None:
     with Load(controller) as outcome:
@@ -297,7 +297,7 @@ def test_a_controller_that_is_killed_leaves_one_release_and_the_same_command_aga
     assert kept is None or (kept["slot"], kept["problem"]) == (idle, "")
 
 
-def test_a_second_app_moves_in_beside_the_first(controller: Controller) -> None:
+def test_a_second_app_is_added_beside_the_first(controller: Controller) -> None:
     controller.declare(others={"second-app": {"domains": ["second.example"]}})
     try:
         assert changed(controller.play("site.yml", "--check", "--diff")) > 5
@@ -314,7 +314,7 @@ def test_a_second_app_moves_in_beside_the_first(controller: Controller) -> None:
         controller.declare()
 
 
-def test_only_signed_tags_where_that_is_wanted(controller: Controller) -> None:
+def test_only_signed_tags_are_accepted_with_signed_tags(controller: Controller) -> None:
     key = controller.state / "signer"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     signing = ["-c", "gpg.format=ssh", "-c", f"user.signingkey={key}"]

@@ -1,5 +1,5 @@
-"""The Logbook on a real host: it has the record of its own deploys, lets nobody in without a token, and gives no secret
-away. The tests follow on one another."""
+"""The Logbook on a real host: it has its own deploys, requires tokens, and does not reveal secrets.
+Each test depends on those before it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Writer = Annotated[ApiToken, Depends(anybody)]
 
 @dataclass
 class Logbook:
-    """The Logbook of a host that deploys to itself; what playbooks printed, and what must not be read in any log."""
+    """The Logbook on its host; the output of the playbooks, and the secrets that must not be in any log."""
 
     controller: Controller
     token: str = ""  # what reads it
@@ -54,7 +54,7 @@ class Logbook:
         return output
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
-        """What the API answers to whoever may read."""
+        """The API's answer to a client that may read."""
         with self.controller.client(headers={"Authorization": f"Bearer {self.token}"}) as client:
             answer = client.get(f"/api/v1{path}", params=query)
         assert answer.status_code == 200, answer.text
@@ -76,7 +76,7 @@ class Logbook:
 
 @pytest.fixture(scope="module")
 def logbook(controller: Controller) -> Logbook:
-    """v1.0.0 serves, and the engine has a token, as both come to be on a new host: in this order."""
+    """v1.0.0 is live, then the engine gets a token, like on a new host."""
     controller.host.exec("rm", "-f", TOKEN_FILE)  # where an earlier run was on a host that was kept
     if controller.host.exec("sh", "-c", "test -e /srv/logbook/live && echo live", check=False) != "live":
         controller.play("site.yml")
@@ -89,7 +89,7 @@ def logbook(controller: Controller) -> Logbook:
     return made
 
 
-def test_the_record_has_each_deploy_with_its_receipt(logbook: Logbook) -> None:
+def test_the_logbook_has_each_deploy_with_its_receipt(logbook: Logbook) -> None:
     known = {item["id"] for item in logbook.deployments()}
     logbook.play("deploy.yml", "-e", "version=v2.0.0", "-vvv", "--diff")
     logbook.play("rollback.yml", "-vvv", "--diff")
@@ -110,7 +110,7 @@ def test_the_record_has_each_deploy_with_its_receipt(logbook: Logbook) -> None:
     assert second["detail"].startswith("v1.0.0 → v2.0.0 in "), "not the sentence of its receipt"
 
 
-def test_what_it_says_is_live_is_what_the_host_says(logbook: Logbook) -> None:
+def test_the_logbook_and_the_host_agree_on_what_is_live(logbook: Logbook) -> None:
     found, status = logbook.get("/deployments/live", service="logbook"), logbook.controller.status()
     assert found["complete"]
     assert [(item["version"], item["commit"], item["host"]) for item in found["items"]] == [
@@ -118,7 +118,7 @@ def test_what_it_says_is_live_is_what_the_host_says(logbook: Logbook) -> None:
     ]
 
 
-def test_a_release_that_lets_strangers_write_takes_no_traffic(logbook: Logbook) -> None:
+def test_a_release_without_authentication_gets_no_traffic(logbook: Logbook) -> None:
     controller, live = logbook.controller, logbook.controller.ready()
     source = (scratch.PROJECT / "app/auth.py").read_text()
     controller.variant("v5.0.0", {"app/auth.py": source + OPEN})
@@ -134,7 +134,7 @@ def test_a_release_that_lets_strangers_write_takes_no_traffic(logbook: Logbook) 
     assert "without credentials" in refused["detail"]
 
 
-def test_a_logbook_that_is_down_fails_no_deploy_and_is_told_later(logbook: Logbook) -> None:
+def test_a_logbook_that_is_down_fails_no_deploy_and_gets_the_report_later(logbook: Logbook) -> None:
     host, known = logbook.controller.host, len(logbook.deployments())
     before = host.exec("cat", SETTINGS)
     host.exec("sed", "-i", 's|^logbook_url = .*|logbook_url = "https://127.0.0.1:9"|', SETTINGS)
@@ -152,7 +152,7 @@ def test_a_logbook_that_is_down_fails_no_deploy_and_is_told_later(logbook: Logbo
     assert newest["detail"] == logbook.controller.status()["last"][0]["message"]
 
 
-def test_metrics_of_all_workers_are_for_whoever_is_on_the_host(logbook: Logbook) -> None:
+def test_metrics_of_all_workers_can_be_read_on_the_host_only(logbook: Logbook) -> None:
     controller = logbook.controller
     with controller.client() as client:
         assert client.get("/metrics").status_code == 404
@@ -201,7 +201,7 @@ def test_people_sign_in_to_the_page_over_tls(logbook: Logbook) -> None:
 
 
 def test_every_line_of_the_apps_log_is_json(logbook: Logbook) -> None:
-    """Of the app's processes, over all that it went through here; systemd's own lines are no part of it."""
+    """The log lines of the app's processes in all tests here, without systemd's own lines."""
     lines = _log(logbook).splitlines()
     entries = [json.loads(line) for line in lines]
     assert all(isinstance(entry, dict) and {"time", "level", "message"} <= entry.keys() for entry in entries)

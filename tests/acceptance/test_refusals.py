@@ -1,4 +1,4 @@
-"""Bad input gets one clear sentence, before anything has changed."""
+"""Bad input gets one clear sentence, before anything is changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_site(controller: Controller, change: dict[str, Any], sentence: str) -> 
     assert "changed=0" in output
 
 
-def test_a_configuration_that_nginx_refuses_is_not_installed(controller: Controller) -> None:
+def test_a_configuration_refused_by_nginx_is_not_installed(controller: Controller) -> None:
     before = controller.host.exec("cat", "/etc/nginx/nginx.conf")
     controller.declare(client_max_body_size="lots")
     try:
@@ -65,7 +65,7 @@ def test_deploy(controller: Controller, arguments: list[str], sentence: str) -> 
     assert "changed=0" in output
 
 
-def test_a_commit_is_no_tag(controller: Controller) -> None:
+def test_a_commit_is_refused_where_tags_are_required(controller: Controller) -> None:
     output = controller.play("deploy.yml", "-e", f"version={controller.sha('v1.0.0')}", check=False)
     assert "is a commit without a tag, and this environment deploys tags only" in flat(output), output
 
@@ -78,7 +78,7 @@ def test_a_run_is_for_one_environment(controller: Controller, playbook: str, lim
     assert "changed=0" in output
 
 
-def test_a_name_that_cannot_be_a_unit(controller: Controller) -> None:
+def test_an_invalid_app_name_is_refused(controller: Controller) -> None:
     path = controller.state / "inventory.yml"
     path.write_text(path.read_text().replace("logbook:", "log_book:"))
     try:
@@ -88,7 +88,7 @@ def test_a_name_that_cannot_be_a_unit(controller: Controller) -> None:
     assert "'log_book' cannot be an app's name" in flat(output), output
 
 
-def test_no_space_is_said_before_anything_is_built(controller: Controller) -> None:
+def test_no_disk_space_is_refused_before_the_build(controller: Controller) -> None:
     toml = "/etc/slipway/logbook.toml"
     controller.host.exec("sed", "-i", "s/^min_free_mb = .*/min_free_mb = 100000000/", toml)
     try:
@@ -98,7 +98,7 @@ def test_no_space_is_said_before_anything_is_built(controller: Controller) -> No
     assert "MB free, but a release needs 100000000 MB" in flat(output), output
 
 
-def test_a_tag_that_moved_is_refused_unless_forced(controller: Controller) -> None:
+def test_a_moved_tag_is_refused_without_force(controller: Controller) -> None:
     live = controller.ready()["release"]
     scratch.git(controller.repository, "tag", "--force", "-a", "v1.0.0", "-m", "moved", "v2.0.0^{commit}")
     output = controller.play("deploy.yml", "-e", "version=v1.0.0", check=False)

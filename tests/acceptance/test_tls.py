@@ -1,5 +1,7 @@
-"""Certificates that expire, that do not match, and that an ACME authority issues or does not; the tests follow on one
-another. The authority is the real thing: pebble, Let's Encrypt's own test server, on the host itself."""
+"""Certificates that expire, that do not match, and that an ACME authority issues or refuses.
+
+Each test depends on those before it. The authority is pebble, the test server of Let's Encrypt, on the host.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ SHORT, LONG = 30, 90 * 86400  # seconds that certificates of pebble are valid; o
 
 
 class Pebble:
-    """The ACME authority, with a new root each time that it starts."""
+    """The ACME authority, with a new root certificate at each start."""
 
     HOME = "/root/pebble"
 
@@ -43,7 +45,7 @@ class Pebble:
         self.host = host
 
     def install(self) -> str:
-        """Install it; the certificate that its clients have to trust."""
+        """Install it; the certificate that its clients must trust."""
         self._shell(
             "DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends pebble "
             f"&& mkdir -p {self.HOME} && cp /etc/hosts {self.HOME}/ && echo 127.0.0.1 {DOMAIN} >> /etc/hosts "
@@ -53,7 +55,7 @@ class Pebble:
         return self.host.exec("cat", f"{self.HOME}/cert.pem")
 
     def start(self, seconds: int) -> str:
-        """Start it, to issue certificates that are valid for so long; its root."""
+        """Start it, with this validity of its certificates; its root certificate."""
         settings = {
             "listenAddress": "127.0.0.1:14000",
             "managementListenAddress": "127.0.0.1:15000",
@@ -79,7 +81,7 @@ class Pebble:
         self.host.exec("systemctl", "stop", "pebble.service", check=False)
 
     def remove(self) -> None:
-        """Leave the host without it, and without what it was for."""
+        """Remove it and its files from the host."""
         self.stop()
         self._shell(
             f"cat {self.HOME}/hosts > /etc/hosts; rm -r {self.HOME}; apt-get purge --yes pebble; "
@@ -92,7 +94,7 @@ class Pebble:
 
 @pytest.fixture(scope="module")
 def serving(controller: Controller) -> Iterator[Controller]:
-    """The host with a release that serves; after these tests its own authority's certificate is back."""
+    """The host with a live release. After these tests it has the certificate of its own authority again."""
     if controller.host.exec("sh", "-c", "test -e /srv/logbook/live && echo live", check=False) != "live":
         controller.play("site.yml")
         controller.play("deploy.yml", "-e", "version=v1.0.0")
@@ -122,7 +124,7 @@ def declare_acme(controller: Controller, **changes: Any) -> None:
 
 
 def served(name: str = DOMAIN, root: str | None = None) -> dict[str, Any]:
-    """The certificate that Nginx shows to a client that asks for `name`, checked where a root is given."""
+    """The certificate that Nginx sends to a client for `name`, verified if a root is given."""
     trust = ssl.create_default_context(cadata=root) if root else ssl.create_default_context()
     if not root:
         trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
@@ -134,13 +136,13 @@ def served(name: str = DOMAIN, root: str | None = None) -> dict[str, Any]:
 
 
 def renew(controller: Controller) -> str:
-    """Start what the timer starts; `success`, or how it failed."""
+    """Start the service of the timer; `success`, or how it failed."""
     controller.host.exec("systemctl", "start", f"{RENEWAL}.service", check=False)
     return controller.host.exec("systemctl", "show", f"{RENEWAL}.service", "--property=Result", "--value")
 
 
 class Handshakes:
-    """A client that connects anew for each request, in a `with`: what is kept and idle is closed by any reload."""
+    """A client with a new connection for each request, as a reload closes idle connections; use it in a `with`."""
 
     def __init__(self) -> None:
         self.failures: list[str] = []
@@ -180,12 +182,12 @@ class Handshakes:
 
 
 def changed(output: str) -> int:
-    """The recap's count of changes."""
+    """The number of changes in the recap."""
     return sum(int(count) for count in re.findall(r"changed=(\d+)", output))
 
 
 def make_pair(directory: Path, name: str, domains: str) -> tuple[Path, Path]:
-    """A certificate and its key, in files of the controller."""
+    """A certificate and its key, in files on the controller."""
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90", "-subj", f"/CN={name}"]
     names = ["-addext", f"subjectAltName={domains}", "-keyout", str(key), "-out", str(certificate)]
@@ -197,7 +199,7 @@ def flat(output: str) -> str:
     return " ".join(output.split())
 
 
-def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Controller) -> None:
+def test_35_an_expired_certificate_does_not_stop_a_deploy_and_is_reported(serving: Controller) -> None:
     serving.host.exec(
         "sh", "-c",
         f"cd {PLACE} && {EXPIRED} -CA ../ca/ca.crt -CAkey ../ca/ca.key -keyout new.key -out new.pem "
@@ -222,7 +224,7 @@ def test_35_an_expired_certificate_stops_no_deploy_and_is_reported(serving: Cont
         ),
     ],
 )
-def test_37_files_that_do_not_belong_together_are_not_installed(
+def test_37_a_certificate_and_key_that_do_not_match_are_not_installed(
     serving: Controller, pair: tuple[str, str], sentence: str
 ) -> None:
     make_pair(serving.state, "good", "IP:127.0.0.1,DNS:localhost")
@@ -239,14 +241,14 @@ def test_37_files_that_do_not_belong_together_are_not_installed(
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-def test_36_a_name_that_no_authority_issues_for_is_refused_up_front(serving: Controller, name: str) -> None:
+def test_36_a_domain_that_acme_cannot_certify_is_refused_first(serving: Controller, name: str) -> None:
     serving.declare(domains=[DOMAIN, name], tls={"provider": "acme"})
     output = serving.play("site.yml", check=False)
     assert f"apps.logbook.domains has '{name}', for which no authority such as Let's Encrypt" in flat(output), output
     assert "changed=0" in output
 
 
-def test_36_without_the_authority_a_first_installation_is_self_signed_and_says_so(
+def test_36_without_the_authority_the_first_certificate_is_self_signed_with_a_warning(
     serving: Controller, pebble: Pebble
 ) -> None:
     assert pebble.host.exec("systemctl", "is-active", "pebble.service", check=False) == "inactive"
@@ -260,7 +262,7 @@ def test_36_without_the_authority_a_first_installation_is_self_signed_and_says_s
     assert "active" in serving.host.exec("systemctl", "is-active", f"{RENEWAL}.timer")
 
 
-def test_36_with_the_authority_its_certificate_is_served(serving: Controller, pebble: Pebble) -> None:
+def test_36_with_the_authority_its_certificate_is_used(serving: Controller, pebble: Pebble) -> None:
     root = pebble.start(SHORT)
     output = serving.play("site.yml")
     assert changed(output) == 1, "the certificate alone"
@@ -270,7 +272,7 @@ def test_36_with_the_authority_its_certificate_is_served(serving: Controller, pe
     assert (found["self_signed"], found["failure"]) == (False, None)
 
 
-def test_36_without_the_authority_at_a_renewal_the_old_one_stays_and_with_it_the_new_one_comes(
+def test_36_a_failed_renewal_keeps_the_old_certificate_until_the_authority_is_back(
     serving: Controller, pebble: Pebble
 ) -> None:
     old = served()["der"]
@@ -292,14 +294,14 @@ def test_36_without_the_authority_at_a_renewal_the_old_one_stays_and_with_it_the
     assert serving.host.exec("systemctl", "--failed", "--no-legend") == ""
 
 
-def test_36_a_run_afterwards_changes_nothing(serving: Controller, pebble: Pebble) -> None:
+def test_36_the_next_run_changes_nothing(serving: Controller, pebble: Pebble) -> None:
     pebble.stop()
     output = serving.play("site.yml")
     assert changed(output) == 0, output
     assert "[WARNING]" not in output
 
 
-def test_37_files_that_do_are_installed_and_no_key_is_printed(serving: Controller) -> None:
+def test_37_a_matching_certificate_and_key_are_installed_and_no_key_is_printed(serving: Controller) -> None:
     certificate, key = make_pair(serving.state, "good", "IP:127.0.0.1,DNS:localhost")
     lines = key.read_text().splitlines()[1:-1]
     password = serving.state / "password"

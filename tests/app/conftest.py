@@ -34,7 +34,7 @@ def children(pid: int) -> list[int]:
 
 
 class Server:
-    """A PostgreSQL server on a unix socket in a directory of its own; no TCP."""
+    """A PostgreSQL server on a unix socket in its own directory, without TCP."""
 
     def __init__(self, directory: Path, programs: Path) -> None:
         self.directory = directory
@@ -55,7 +55,7 @@ class Server:
         self._control("stop", "--mode=immediate")
 
     def kill(self) -> None:
-        """Kill all its processes; none of them is there any more."""
+        """Kill all its processes and wait until they have ended."""
         main = int((self.directory / "data/postmaster.pid").read_text().splitlines()[0])
         os.kill(main, signal.SIGSTOP)  # it starts no other meanwhile
         killed = [main, *children(main)]
@@ -70,7 +70,7 @@ class Server:
         return f"postgresql+asyncpg://logbook@/{database}?host={self.directory}"
 
     def create(self, database: str, template: str = "template1") -> str:
-        """A new database, a copy of `template`; its URL."""
+        """Create a copy of the database `template`; its URL."""
         user = pwd.getpwuid(os.geteuid()).pw_name
         where = ["--username=logbook", f"--host={self.directory}"]
         done = subprocess.run(
@@ -81,7 +81,7 @@ class Server:
         return self.url(database)
 
     def create_role(self, connections: int) -> str:
-        """A login that may hold so many connections; its name."""
+        """Create a login with this limit of connections; its name."""
         name = f"limited_{os.urandom(4).hex()}"
         run = [
             "createuser",
@@ -124,7 +124,7 @@ def alembic(url: str, root: Path = PROJECT) -> Config:
 
 @pytest.fixture(scope="session")
 def template(server: Server) -> str:
-    """The name of a migrated database that nobody connects to: copies of it are made in no time."""
+    """The name of a migrated database without connections, which is quick to copy."""
     command.upgrade(alembic(server.create("template_logbook")), "head")
     return "template_logbook"
 
@@ -142,14 +142,14 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_settings(url: str, **values: Any) -> Settings:
-    """The settings of an app on that database, untouched by what is in the environment."""
+    """The settings of an app on this database, without the variables of the environment."""
     known = {"database_pool_size": 2, "release_tag": "v1.2.0", "release_sha": "a" * 40}
     return Settings(database_url=url, _env_file=None, **{**known, **values})
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """For a migrated database of either kind: a SQLite file of its own, or the PostgreSQL database of all tests."""
+    """Settings for a migrated database: a new SQLite file, or the PostgreSQL database that all tests share."""
     if request.param == "sqlite":
         copied = shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path)
         return make_settings(f"sqlite+aiosqlite:///{copied}")
@@ -158,7 +158,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    """The application with its lifespan entered. What it writes to PostgreSQL is rolled back in the end."""
+    """The application with its lifespan started. Its writes to PostgreSQL are rolled back at the end."""
     made = create_app(settings)
     async with made.router.lifespan_context(made):
         if settings.database_url.startswith("sqlite"):
@@ -178,14 +178,14 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
 
 @pytest.fixture
 async def committing_app(server: Server, template: str) -> AsyncIterator[FastAPI]:
-    """An application that really commits, on a PostgreSQL database of its own: for what happens side by side."""
+    """An application that really commits, on its own PostgreSQL database: for concurrent requests."""
     made = create_app(make_settings(server.create(f"test_{os.urandom(4).hex()}", template), database_pool_size=5))
     async with made.router.lifespan_context(made):
         yield made
 
 
 def client_of(app: FastAPI, token: str = "") -> httpx.AsyncClient:
-    """A client without a server between; with a token when one is given."""
+    """A client that calls the app without a server, with the token if one is given."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return httpx.AsyncClient(transport=transport, base_url="https://logbook.test", headers=headers)
@@ -199,7 +199,7 @@ async def make_token(app: FastAPI, scope: Scope = Scope.ADMIN, name: str = "test
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """With a token that may do everything."""
+    """A client with a token that is allowed to do everything."""
     async with client_of(app, await make_token(app)) as made:
         yield made
 

@@ -1,4 +1,4 @@
-"""The app as a host serves it: Gunicorn with the configuration that the role installs, on a unix socket."""
+"""The app as it runs on a host: Gunicorn with the role's configuration, on a unix socket."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ WORKERS = 2
 
 @dataclass(frozen=True)
 class Served:
-    """A running server: where it listens, and the file that its output goes to."""
+    """A running server: its socket, and the file with its output."""
 
     path: Path
     output: Path
     process: subprocess.Popen[bytes]
 
     def client(self) -> httpx.Client:
-        """Each has a connection of its own, so each may come to another worker."""
+        """A client that makes a new connection for each request, so that each may go to another worker."""
         return httpx.Client(transport=httpx.HTTPTransport(uds=str(self.path)), base_url="http://logbook.test")
 
     def stop(self) -> str:
-        """Stop it as systemd does; all that it has written."""
+        """Stop it like systemd does; its whole output."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(20) == 0, self.output.read_text()
         return self.output.read_text()
 
 
 class CrashedError(Exception):
-    """It ended before it answered; with all that it has written."""
+    """The server ended before it answered; the message is its output."""
 
 
 def gunicorn_conf() -> str:
-    """The role's template, rendered over the role's defaults."""
+    """The role's template, rendered with the role's defaults."""
     role = PROJECT / "roles/app"
     variables = {
         "ansible_managed": "Ansible managed",
@@ -65,8 +65,10 @@ def gunicorn_conf() -> str:
 
 @contextlib.contextmanager
 def serve(module: str, environment: dict[str, str]) -> Iterator[Served]:
-    """The server, up when it answers; killed at the end if it was not stopped. `module` is the source of `served`,
-    which has to have an `app`."""
+    """Start the server and wait until it answers; kill it at the end if it was not stopped.
+
+    `module` is the source of `served`, which must have an `app`.
+    """
     directory = Path(tempfile.mkdtemp(prefix="served-"))  # short: the path of a unix socket may have 107 characters
     (directory / "gunicorn.conf.py").write_text(gunicorn_conf())
     (directory / "served.py").write_text(module)

@@ -1,4 +1,4 @@
-"""What happens side by side, on PostgreSQL: what is committed there is seen by the others."""
+"""Concurrent requests, on PostgreSQL, where one request sees what another has committed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def client(committing_app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         yield made
 
 
-async def test_of_two_that_finish_at_once_one_is_refused(client: httpx.AsyncClient) -> None:
+async def test_two_different_finishes_at_once_give_one_conflict(client: httpx.AsyncClient) -> None:
     for _ in range(5):
         path = (await client.post(API, json=DEPLOYMENT)).headers["location"]
         ends = ["succeeded", "failed"]
@@ -47,7 +47,7 @@ async def test_twenty_clients_with_one_key_record_one_deployment(client: httpx.A
     assert len((await client.get(API)).json()["items"]) == 1
 
 
-async def test_a_name_that_many_want_at_once_is_given_once(client: httpx.AsyncClient) -> None:
+async def test_a_service_name_used_by_many_clients_at_once_is_created_once(client: httpx.AsyncClient) -> None:
     wanted = {"name": "shop", "repository_url": "https://git.example.com/shop"}
     answers = await asyncio.gather(*(client.post("/api/v1/services", json=wanted) for _ in range(10)))
     assert Counter(answer.status_code for answer in answers) == {201: 1, 409: 9}
@@ -61,7 +61,7 @@ async def test_a_name_that_many_want_at_once_is_given_once(client: httpx.AsyncCl
         ("DELETE", "/api/v1/services/1", None),
     ],
 )
-async def test_a_service_that_is_deleted_meanwhile_is_not_there(
+async def test_requests_for_a_service_deleted_meanwhile_are_not_found(
     committing_app: FastAPI, client: httpx.AsyncClient, method: str, path: str, body: dict[str, str] | None
 ) -> None:
     async with committing_app.state.writes() as session, session.begin():
@@ -81,7 +81,7 @@ async def _somebody_waits(app: FastAPI) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_when_no_connection_is_free_it_says_so_and_recovers(
+async def test_no_free_connection_is_unavailable_and_recovers(
     committing_app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committing_app.state.engine.sync_engine.pool, "_timeout", 0.2)

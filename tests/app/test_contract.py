@@ -1,4 +1,4 @@
-"""The API does what its OpenAPI document says: Schemathesis asks it everything that the document allows, and more."""
+"""The API matches its OpenAPI document: Schemathesis sends requests that the document allows, and others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .conftest import PROJECT, Server, make_settings
 
 @pytest.fixture(scope="module")
 def address(server: Server, template: str) -> Iterator[str]:
-    """Where Uvicorn serves the app, on a PostgreSQL database of its own; `token` makes tokens there."""
+    """The app under Uvicorn, on its own PostgreSQL database; `token` creates tokens there."""
     os.environ["DATABASE_URL"] = server.create(f"test_{os.urandom(4).hex()}", template)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -65,7 +65,7 @@ REVOKE = "/api/v1/tokens/{token_id}"
     ],
     ids=["everything", "revoking tokens", "without a token"],
 )
-def test_every_answer_is_one_that_the_document_describes(
+def test_every_response_matches_the_openapi_document(
     address: str, scope: str, paths: list[str], tmp_path: Path
 ) -> None:
     headers = ["--header", f"Authorization: Bearer {_token(scope)}"] if scope else []
@@ -84,7 +84,7 @@ def test_every_answer_is_one_that_the_document_describes(
     assert int(summary[1]) > 20
 
 
-def test_names_in_the_document_are_those_of_the_api() -> None:
-    """Two models of one name would be called by the modules that they are in."""
+def test_operation_names_in_the_openapi_document() -> None:
+    """If two models had the same name, the document would name them by their modules."""
     document = create_app(make_settings("sqlite+aiosqlite://")).openapi()
     assert not [name for name in document["components"]["schemas"] if "__" in name]

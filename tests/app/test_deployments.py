@@ -40,7 +40,7 @@ async def _end(client: httpx.AsyncClient, begun: httpx.Response, status: str, **
 
 
 async def _deploy(client: httpx.AsyncClient, version: str, minute: int, status: str = "succeeded", **more: Any) -> str:
-    """The path of a deployment that began at a minute after BEGAN, and took half of one."""
+    """The path of a deployment that began `minute` minutes after BEGAN, and took half a minute."""
     at = BEGAN + timedelta(minutes=minute)
     begun = await _begin(client, version=version, started_at=at.isoformat(), **more)
     ended = await _end(client, begun, status, finished_at=(at + timedelta(seconds=30)).isoformat())
@@ -68,13 +68,13 @@ async def test_a_deployment_is_recorded_finished_and_read(client: httpx.AsyncCli
     assert (await client.get(begun.headers["location"])).json() == ended.json()
 
 
-async def test_times_are_now_unless_they_are_given(client: httpx.AsyncClient) -> None:
+async def test_times_default_to_now(client: httpx.AsyncClient) -> None:
     ended = (await _end(client, await _begin(client), "failed")).json()
     for name in ("started_at", "finished_at"):
         assert abs(datetime.now(UTC) - datetime.fromisoformat(ended[name])) < timedelta(minutes=1)
 
 
-async def test_an_end_that_is_said_again_changes_nothing_and_another_one_is_refused(client: httpx.AsyncClient) -> None:
+async def test_finishing_twice_is_idempotent_and_another_status_a_conflict(client: httpx.AsyncClient) -> None:
     begun = await _begin(client)
     ended = await _end(client, begun, "failed", detail="the first time")
     assert (await _end(client, begun, "failed", detail="once more")).json() == ended.json()
@@ -90,7 +90,7 @@ async def test_no_deployment_ends_before_it_began(client: httpx.AsyncClient) -> 
     assert (await client.get(begun.headers["location"])).json()["status"] == "started"
 
 
-async def test_a_key_that_came_before_records_nothing_more(client: httpx.AsyncClient) -> None:
+async def test_an_idempotency_key_records_once(client: httpx.AsyncClient) -> None:
     first = await _begin(client, key="one")
     again = await _begin(client, key="one")
     assert (first.status_code, again.status_code) == (201, 200)
@@ -100,7 +100,7 @@ async def test_a_key_that_came_before_records_nothing_more(client: httpx.AsyncCl
     assert len((await client.get(API)).json()["items"]) == 1
 
 
-async def test_a_key_counts_for_the_token_that_sent_it(app: FastAPI, client: httpx.AsyncClient) -> None:
+async def test_an_idempotency_key_belongs_to_its_token(app: FastAPI, client: httpx.AsyncClient) -> None:
     first = await _begin(client, key="one")
     async with client_of(app, await make_token(app, Scope.WRITE)) as other:
         second = await _begin(other, key="one")
@@ -108,13 +108,13 @@ async def test_a_key_counts_for_the_token_that_sent_it(app: FastAPI, client: htt
     assert second.json()["id"] != first.json()["id"]
 
 
-async def test_a_service_that_nobody_made_is_no_place_for_a_deployment(client: httpx.AsyncClient) -> None:
+async def test_a_deployment_of_an_unknown_service_is_not_found(client: httpx.AsyncClient) -> None:
     answer = await _begin(client, service="unknown")
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
     assert "POST /api/v1/services" in answer.json()["detail"]
 
 
-async def test_a_service_with_deployments_stays(client: httpx.AsyncClient) -> None:
+async def test_a_service_with_deployments_cannot_be_deleted(client: httpx.AsyncClient) -> None:
     await _begin(client)
     path = f"/api/v1/services/{(await client.get('/api/v1/services')).json()['items'][0]['id']}"
     assert (await client.delete(path)).status_code == 409
@@ -141,7 +141,7 @@ async def test_bad_input_is_named(client: httpx.AsyncClient, change: dict[str, A
     assert [error["loc"][-1] for error in answer.json()["errors"]] == [named]
 
 
-async def test_a_list_goes_on_where_it_ended_although_new_ones_come(client: httpx.AsyncClient) -> None:
+async def test_pages_continue_although_new_deployments_are_added(client: httpx.AsyncClient) -> None:
     paths = [await _deploy(client, f"v{number}", minute=number) for number in range(5)]
     # Two that began in the same instant are told apart by their ids.
     paths.append(await _deploy(client, "v4b", minute=4))
@@ -158,7 +158,7 @@ async def test_a_list_goes_on_where_it_ended_although_new_ones_come(client: http
 
 
 @pytest.mark.parametrize("cursor", ["x", "1-", "1-1-1", "1-99999999999999999999", "\u0661-1"])
-async def test_a_cursor_that_was_not_given_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
+async def test_an_invalid_cursor_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
     answer = await client.get(API, params={"before": cursor})
     assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["query", "before"])
 
@@ -166,7 +166,9 @@ async def test_a_cursor_that_was_not_given_is_refused(client: httpx.AsyncClient,
 @pytest.mark.parametrize(
     ("cursor", "count"), [("999999999999999999-9999999999999999999", 2), ("-999999999999999999-0", 0)]
 )
-async def test_a_cursor_beyond_all_time_is_the_end_of_it(client: httpx.AsyncClient, cursor: str, count: int) -> None:
+async def test_a_cursor_out_of_range_is_the_first_or_last_page(
+    client: httpx.AsyncClient, cursor: str, count: int
+) -> None:
     for at in ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59.999999-01:00"):
         assert (await _begin(client, started_at=at)).status_code == 201
     page = (await client.get(API, params={"before": cursor})).json()
@@ -187,7 +189,7 @@ async def test_a_cursor_beyond_all_time_is_the_end_of_it(client: httpx.AsyncClie
         ({"service": "shop", "environment": "staging"}, []),
     ],
 )
-async def test_a_list_can_be_narrowed(client: httpx.AsyncClient, where: dict[str, str], versions: list[str]) -> None:
+async def test_a_list_can_be_filtered(client: httpx.AsyncClient, where: dict[str, str], versions: list[str]) -> None:
     await _deploy(client, "v1", minute=0)
     await _deploy(client, "v2", minute=1, service="shop")
     await _deploy(client, "v3", minute=2, environment="staging")
@@ -198,7 +200,7 @@ async def test_a_list_can_be_narrowed(client: httpx.AsyncClient, where: dict[str
     assert [item["version"] for item in found["items"]] == versions
 
 
-async def test_live_is_the_last_that_succeeded_on_each_host(client: httpx.AsyncClient) -> None:
+async def test_live_is_the_last_successful_deployment_on_each_host(client: httpx.AsyncClient) -> None:
     await _deploy(client, "v1", minute=0)
     await _deploy(client, "v2", minute=1)
     await _deploy(client, "v3", minute=2, status="failed")
@@ -223,7 +225,7 @@ async def test_live_is_the_last_that_succeeded_on_each_host(client: httpx.AsyncC
     assert (len(bounded["items"]), bounded["complete"]) == (1, False)
 
 
-async def test_a_rollback_takes_the_deploy_before_it_back(client: httpx.AsyncClient) -> None:
+async def test_a_rollback_marks_the_deploy_before_it_as_rolled_back(client: httpx.AsyncClient) -> None:
     first = await _deploy(client, "v1", minute=0)
     elsewhere = await _deploy(client, "v2", minute=1, host="app2")
     second = await _deploy(client, "v2", minute=1)
@@ -237,8 +239,8 @@ async def test_a_rollback_takes_the_deploy_before_it_back(client: httpx.AsyncCli
     assert [(item["host"], item["version"]) for item in live] == [("app1", "v1"), ("app2", "v2")]
 
 
-async def test_a_rollback_to_what_was_deployed_last_takes_nothing_back(client: httpx.AsyncClient) -> None:
-    """The same version started again, say with other settings, is no change that failed."""
+async def test_a_rollback_to_the_last_deployed_version_marks_nothing(client: httpx.AsyncClient) -> None:
+    """The same version deployed again, for example with other settings, is not a failed change."""
     path = await _deploy(client, "v1", minute=0)
     await _deploy(client, "v1", minute=1, kind="rollback")
     assert (await client.get(path)).json()["status"] == "succeeded"

@@ -18,7 +18,7 @@ def _end(day: float, status: str = "succeeded", seconds: float = 10, kind: str =
     return End((1, "prod", host), kind, status, seconds, SINCE + day * DAY)
 
 
-def test_of_nothing_nothing_is_said() -> None:
+def test_figures_of_no_deployments_are_null() -> None:
     found = summarise([], SINCE, UNTIL, complete=True)
     assert (found.deployments, found.deployments_per_day, found.days) == (0, 0, [])
     for value in (found.change_failure_rate, found.median_seconds, found.p95_seconds, found.median_seconds_to_restore):
@@ -33,13 +33,13 @@ def test_frequency_counts_what_went_live_and_failures_are_a_share_of_all_deploys
     assert found.change_failure_rate == pytest.approx(0.5)
 
 
-def test_durations_are_of_what_succeeded() -> None:
+def test_durations_are_those_of_successful_deployments() -> None:
     ends = [_end(1, seconds=n) for n in range(1, 21)] + [_end(1, "failed", seconds=1000)]
     found = summarise(ends, SINCE, UNTIL, complete=True)
     assert (found.median_seconds, found.p95_seconds) == (10.5, 19)
 
 
-def test_a_time_to_restore_runs_from_the_first_failure_to_the_next_success_at_that_place() -> None:
+def test_time_to_restore_is_from_the_first_failure_to_the_next_success() -> None:
     ends = [
         _end(1, "rolled_back"),
         _end(1.25, "failed"),
@@ -68,7 +68,7 @@ def test_a_percentile_is_one_of_the_values(values: list[float], expected: float 
     assert percentile(values, 95) == expected
 
 
-async def test_the_window_the_service_and_the_environment_are_chosen(
+async def test_figures_can_be_filtered_by_window_service_and_environment(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("billing", "shop"):

@@ -17,20 +17,20 @@ async def test_live_depends_on_nothing(client: httpx.AsyncClient) -> None:
     assert (await client.get("/health/live")).json() == {"status": "live"}
 
 
-async def test_ready_says_which_release_and_which_worker(client: httpx.AsyncClient) -> None:
+async def test_ready_has_release_and_worker(client: httpx.AsyncClient) -> None:
     answer = await client.get("/health/ready")
     assert answer.json() == {"status": "ready", "release": "v1.2.0", "sha": "a" * 40, "pid": os.getpid()}
 
 
 @pytest.fixture(params=["nowhere", "full"])
 def unusable_database(request: pytest.FixtureRequest, server: Server, migrated_postgresql: str) -> str:
-    """A server that is not there, and one that has no connection left for us."""
+    """A server that does not run, and one that has no free connection."""
     if request.param == "nowhere":
         return f"{migrated_postgresql}-nowhere"
     return migrated_postgresql.replace("logbook@", f"{server.create_role(connections=0)}@")
 
 
-async def test_without_a_database_it_is_alive_and_not_ready(unusable_database: str) -> None:
+async def test_without_a_database_it_is_live_but_not_ready(unusable_database: str) -> None:
     app = create_app(make_settings(unusable_database))
     async with app.router.lifespan_context(app), client_of(app, TOKEN) as client:
         assert (await client.get("/health/live")).status_code == 200
@@ -40,9 +40,7 @@ async def test_without_a_database_it_is_alive_and_not_ready(unusable_database: s
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, FileNotFoundError])  # that one says nothing about the database
-async def test_a_mistake_of_ours_is_a_problem_detail_that_gives_nothing_away(
-    app: FastAPI, kind: type[Exception]
-) -> None:
+async def test_an_unhandled_error_is_a_problem_detail_without_internals(app: FastAPI, kind: type[Exception]) -> None:
     @app.get("/broken")
     async def broken() -> None:
         raise kind("the secret of the tests")

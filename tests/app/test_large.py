@@ -1,4 +1,4 @@
-"""A table with many rows, on PostgreSQL: a question reads what it answers with, not all that was ever recorded."""
+"""A table with many rows, on PostgreSQL: a query reads the rows of its answer, not the whole table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Question = Callable[[AsyncSession], Awaitable[Any]]
 
 @pytest.fixture
 async def engine(committing_app: FastAPI) -> AsyncEngine:
-    """Of an app that has recorded much."""
+    """A client of an app with many recorded deployments."""
     await make_token(committing_app)
     made: AsyncEngine = committing_app.state.engine
     async with made.begin() as connection:
@@ -44,7 +44,7 @@ async def engine(committing_app: FastAPI) -> AsyncEngine:
 
 
 async def _rows_read(engine: AsyncEngine, ask: Question) -> tuple[Any, int]:
-    """The answer, and how many rows the plans of its statements go through."""
+    """The answer, and the number of rows that the plans of its statements read."""
     asked: list[tuple[str, Any]] = []
 
     def note(_: object, __: object, statement: str, parameters: Any, ___: object, ____: object) -> None:
@@ -87,9 +87,7 @@ def _rows(node: dict[str, Any]) -> int:
         (Filter(service="service-2", status=Status.STARTED), 0),
     ],
 )
-async def test_a_page_of_a_long_list_reads_little_more_than_it_shows(
-    engine: AsyncEngine, where: Filter, count: int
-) -> None:
+async def test_a_page_of_a_long_list_reads_few_rows(engine: AsyncEngine, where: Filter, count: int) -> None:
     (found, _), read = await _rows_read(engine, lambda session: deployments.page(session, where, None, 50))
     assert len(found) == count
     assert read < 1500
@@ -106,7 +104,7 @@ async def test_a_page_of_a_long_list_reads_little_more_than_it_shows(
         (None, "staging", 500, 20),
     ],
 )
-async def test_what_is_live_is_found_without_reading_what_was(
+async def test_live_is_found_without_reading_old_deployments(
     engine: AsyncEngine, service: str | None, environment: str | None, limit: int, count: int
 ) -> None:
     (found, complete), read = await _rows_read(

@@ -1,4 +1,4 @@
-"""What every request leaves in the log and in the metrics, and how large it may be."""
+"""The log line and the metrics of each request, and the limit of its body."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .conftest import PROJECT, client_of, make_settings
 
 @pytest.fixture
 def app() -> FastAPI:
-    """With routes of every kind, and no database."""
+    """An app with all kinds of routes, without a database."""
     made = create_app(make_settings("sqlite+aiosqlite://"))
     router = APIRouter(prefix="/inner")
 
@@ -47,7 +47,7 @@ def app() -> FastAPI:
 
 
 class Written:
-    """The lines of the log, as they are written."""
+    """The lines of the log."""
 
     def __init__(self) -> None:
         self._stream = io.StringIO()
@@ -97,7 +97,7 @@ async def test_a_request_is_logged_and_counted_by_its_template(
     assert REGISTRY.get_sample_value("http_requests_in_flight") == 0
 
 
-async def test_checks_of_health_are_not_worth_a_line_while_they_pass(app: FastAPI, log: Written) -> None:
+async def test_passing_health_checks_are_not_logged(app: FastAPI, log: Written) -> None:
     async with client_of(app) as client:
         await client.get("/health/live")
         assert log.requests() == []
@@ -106,7 +106,7 @@ async def test_checks_of_health_are_not_worth_a_line_while_they_pass(app: FastAP
 
 
 @pytest.mark.parametrize("sent", ["a" * 8, "A.b_c-9" * 9, "0123456789abcdef" * 2])
-async def test_the_request_id_of_the_edge_is_kept(app: FastAPI, log: Written, sent: str) -> None:
+async def test_a_valid_request_id_is_kept(app: FastAPI, log: Written, sent: str) -> None:
     async with client_of(app) as client:
         answer = await client.get("/outer/inner/7", headers={"X-Request-ID": sent})
     assert (answer.json(), answer.headers.get_list("X-Request-ID")) == (sent, [sent])
@@ -118,7 +118,7 @@ async def test_the_request_id_of_the_edge_is_kept(app: FastAPI, log: Written, se
 
 
 @pytest.mark.parametrize("sent", ["", "short", "a" * 65, 'a"b{c}d e', "abcdefgh\t"])
-async def test_a_request_id_that_is_none_is_replaced(app: FastAPI, sent: str) -> None:
+async def test_an_invalid_request_id_is_replaced(app: FastAPI, sent: str) -> None:
     async with client_of(app) as client:
         answer = await client.get("/outer/inner/7", headers={"X-Request-ID": sent})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
@@ -144,7 +144,7 @@ async def chunks(count: int) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("path", ["/echo", "/nowhere"])
-async def test_a_body_that_says_that_it_is_too_large_is_refused(app: FastAPI, log: Written, path: str) -> None:
+async def test_a_too_large_content_length_is_refused(app: FastAPI, log: Written, path: str) -> None:
     async with client_of(app) as client:
         answer = await client.post(path, content=b"[" + b" " * MAX_BODY + b"]")
     assert answer.status_code == 413
@@ -154,7 +154,7 @@ async def test_a_body_that_says_that_it_is_too_large_is_refused(app: FastAPI, lo
     assert log.requests() == [("POST", "unmatched", 413)]  # nobody has looked for a route
 
 
-async def test_a_body_that_does_not_say_it_is_refused_when_it_is(app: FastAPI, log: Written) -> None:
+async def test_a_too_large_body_without_content_length_is_refused(app: FastAPI, log: Written) -> None:
     async with client_of(app) as client:
         answer = await client.post("/echo", content=chunks(100))
     assert answer.status_code == 413
@@ -163,7 +163,7 @@ async def test_a_body_that_does_not_say_it_is_refused_when_it_is(app: FastAPI, l
     assert log.requests() == [("POST", "/echo", 413)]
 
 
-async def test_a_body_of_just_the_limit_is_taken(app: FastAPI) -> None:
+async def test_a_body_of_exactly_the_limit_is_accepted(app: FastAPI) -> None:
     async with client_of(app) as client:
         client.headers["Content-Type"] = "application/json"
         answer = await client.post("/echo", content=b"[" + b" " * (MAX_BODY - 2) + b"]")

@@ -41,7 +41,7 @@ FILLED = "SELECT count(*) FROM deployments WHERE seconds = 90.25"
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database in which nothing has been migrated."""
+    """A database without any migration."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/empty.sqlite3"
     return _new(request.getfixturevalue("server"))
@@ -52,7 +52,7 @@ def _new(server: Server) -> str:
 
 
 def _query(url: str, *statements: str) -> list[tuple[object, ...]]:
-    """Run the statements in one transaction; the rows of the last one."""
+    """Run the statements in one transaction; the rows of the last statement."""
 
     async def run() -> list[tuple[object, ...]]:
         engine = create_async_engine(url)
@@ -113,7 +113,7 @@ def test_every_step_goes_up_and_down_with_data_in_the_tables(empty_database: str
     assert _query(url, "SELECT * FROM alembic_version") == []
 
 
-def test_seconds_are_filled_in_for_what_the_code_before_them_wrote_even_after_they_came(empty_database: str) -> None:
+def test_seconds_of_rows_written_by_older_code_are_filled(empty_database: str) -> None:
     url, seconds = empty_database, "SELECT seconds FROM deployments ORDER BY id"
     _migrate(url, "0002")
     _query(url, SERVICE, TOKEN, STARTED, FINISHED)
@@ -130,7 +130,7 @@ def test_seconds_are_filled_in_for_what_the_code_before_them_wrote_even_after_th
         _query(url, "UPDATE deployments SET kind = 'neither'")
 
 
-def test_the_models_are_what_the_migrations_make(empty_database: str) -> None:
+def test_models_match_the_migrations(empty_database: str) -> None:
     config = alembic(empty_database)
     command.upgrade(config, "head")
     command.check(config)
@@ -150,7 +150,7 @@ async def _until(client: AsyncConnection, question: str, answer: int) -> None:
 
 
 async def _begin_upgrade(url: str, revision: str) -> asyncio.subprocess.Process:
-    """Alembic at work beside the test."""
+    """Alembic, running in a process beside the test."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "alembic", "upgrade", revision),
         cwd=PROJECT,
@@ -161,7 +161,7 @@ async def _begin_upgrade(url: str, revision: str) -> asyncio.subprocess.Process:
 
 
 def test_a_backfill_locks_no_row_for_longer_than_its_batch(server: Server) -> None:
-    """A client holds a row of the third batch. The first two are done and free meanwhile, and alembic tries again."""
+    """A client locks a row of the third batch. The first two are done and unlocked, and alembic retries."""
     url = _new(server)
     _migrate(url, "0003")
     _query(url, SERVICE, TOKEN, MANY)
@@ -189,7 +189,7 @@ def test_a_backfill_locks_no_row_for_longer_than_its_batch(server: Server) -> No
     assert _query(url, FILLED) == [(2500,)]
 
 
-def test_a_migration_that_cannot_have_a_table_lets_others_have_it(server: Server) -> None:
+def test_a_migration_that_waits_for_a_lock_does_not_block_others_for_long(server: Server) -> None:
     """Somebody reads for long. What wants to change the table waits for that, and readers wait behind it: not for long,
     though nobody has set a lock_timeout."""
     url = _new(server)
@@ -247,8 +247,8 @@ def test_a_backfill_that_was_interrupted_is_continued_by_the_next_run(empty_data
     assert _query(url, FILLED) == [(2500,)]
 
 
-def test_what_attempts_that_failed_have_left_is_replaced(server: Server) -> None:
-    """An invalid index instead of 0003's, and a constraint of 0004 that some row has kept from being validated."""
+def test_remains_of_failed_attempts_are_replaced(server: Server) -> None:
+    """An invalid index in place of that of 0003, and a constraint of 0004 that could not be validated."""
     url = _new(server)
     _migrate(url, "0002")
     _query(url, SERVICE, TOKEN, FINISHED, FINISHED)
@@ -274,9 +274,7 @@ def _printed(revisions: str, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_the_sql_that_is_printed_does_what_the_migrations_do(
-    server: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_printed_sql_does_the_same_as_the_migrations(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     url = _new(server)
     for revisions in ("base:0003", "0003:head"):
         done = _psql(server, url, _printed(revisions, capsys))
@@ -287,8 +285,8 @@ def test_the_sql_that_is_printed_does_what_the_migrations_do(
     command.check(alembic(url))
 
 
-def test_the_sql_has_nothing_that_squawk_minds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One file a migration: squawk knows which tables the migration has made itself, where nobody can wait for them."""
+def test_squawk_accepts_the_printed_sql(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One file per migration: squawk then knows which tables are new in it, and so used by nobody yet."""
     before = "base"
     for revision in _revisions():
         (tmp_path / f"{revision}.sql").write_text(_printed(f"{before}:{revision}", capsys))
@@ -303,7 +301,7 @@ def test_the_sql_has_nothing_that_squawk_minds(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_two_runners_take_turns(server: Server) -> None:
-    """Without the lock, the second one fails on a table that the first one has just made."""
+    """Without the lock the second runner fails, as the first one has just created the table."""
     url = server.create("two_runners")
     environment = {**os.environ, "DATABASE_URL": url}
     run = [sys.executable, "-m", "alembic", "upgrade", "head"]
@@ -316,8 +314,8 @@ def test_two_runners_take_turns(server: Server) -> None:
         assert runner.returncode == 0, output + errors
 
 
-def test_the_second_version_of_the_deploy_tests_is_sound(tmp_path: Path, empty_database: str) -> None:
-    """tests/overlay laid over this tree: it migrates, its models match, and the rows of the first version stay."""
+def test_the_migration_of_the_deploy_tests_overlay_works(tmp_path: Path, empty_database: str) -> None:
+    """tests/overlay copied over this tree: it migrates, its models match, and the rows of the first version stay."""
     head = _revisions()[-1]
     tree = tmp_path / "tree"
     for name in ("app", "alembic.ini"):

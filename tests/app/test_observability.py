@@ -1,4 +1,4 @@
-"""What a served app says of itself: lines that all parse, metrics over all workers, reports without secrets."""
+"""Observability of a served app: JSON log lines, metrics over all workers, error reports without secrets."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SECRET_KEY = "key-of-the-tests-that-nobody-may-see-0123456789"
 
 @pytest.fixture
 async def token(migrated_sqlite: Path, tmp_path: Path) -> str:
-    """Of the database `tmp_path`/logbook.sqlite3."""
+    """The environment of an app with the database `tmp_path`/logbook.sqlite3."""
     made = create_app(make_settings(f"sqlite+aiosqlite:///{shutil.copy(migrated_sqlite, tmp_path)}"))
     async with made.router.lifespan_context(made):
         return await make_token(made, name="the tests")
@@ -68,7 +68,7 @@ def served(token: str, tmp_path: Path) -> Iterator[Served]:  # noqa: ARG001  # t
 
 
 def samples(exposition: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
-    """name -> labels -> value."""
+    """The metrics as name -> labels -> value."""
     found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
@@ -83,7 +83,7 @@ def get(served: Served, path: str, **headers: str) -> httpx.Response:
         return client.get(path, headers=headers)
 
 
-def test_all_lines_of_a_served_app_are_json_and_none_has_a_secret(served: Served, token: str) -> None:
+def test_all_log_lines_are_json_and_without_secrets(served: Served, token: str) -> None:
     authorization = f"Bearer {token}"
     given = "0123456789abcdef0123456789abcdef"
     cookie = "session=what-the-browser-was-given"
@@ -132,14 +132,14 @@ def test_all_lines_of_a_served_app_are_json_and_none_has_a_secret(served: Served
         ("import os; os.environ['LOG_LEVEL'] = 'loud'; from app.main import app", "LOG_LEVEL is wrong"),
     ],
 )
-def test_lines_are_json_even_when_the_app_cannot_be_loaded(module: str, reason: str) -> None:
+def test_log_lines_are_json_even_if_the_app_cannot_be_loaded(module: str, reason: str) -> None:
     with pytest.raises(CrashedError) as caught, serve(module, {"RELEASE_TAG": "v1.2.0"}):
         pass
     lines = [json.loads(line) for line in str(caught.value).splitlines()]
     assert any(reason in line["message"] + line.get("exc_info", "") for line in lines)
 
 
-def test_metrics_are_of_all_workers_together(served: Served) -> None:
+def test_metrics_are_summed_over_all_workers(served: Served) -> None:
     asked: dict[int, int] = {}
     while len(asked) < WORKERS or sum(asked.values()) < 20:
         pid = get(served, "/health/ready").json()["pid"]
@@ -161,7 +161,7 @@ def test_metrics_are_of_all_workers_together(served: Served) -> None:
     assert "/metrics" not in get(served, "/openapi.json").text
 
 
-def test_a_worker_that_was_killed_leaves_its_counts_and_no_requests_in_flight(served: Served) -> None:
+def test_counts_of_a_killed_worker_stay_but_not_its_requests_in_flight(served: Served) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         get(served, "/killed")
     get(served, "/nowhere")
@@ -194,7 +194,7 @@ async def test_connections_that_are_in_use_are_counted(tmp_path: Path) -> None:
 
 @pytest.fixture
 def reports() -> Iterator[list[Event]]:
-    """What goes to Sentry."""
+    """The events that are sent to Sentry."""
     yield []
     sentry_sdk.get_client().close()
     sentry_sdk.get_global_scope().set_client(None)
@@ -210,7 +210,7 @@ class Kept(Transport):
             self._reports.append(event)
 
 
-async def test_a_report_says_where_an_error_was_and_nothing_of_who_asked(
+async def test_a_sentry_report_has_the_error_but_no_data_of_the_client(
     monkeypatch: pytest.MonkeyPatch, reports: list[Event]
 ) -> None:
     start = sentry.start

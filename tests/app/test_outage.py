@@ -1,4 +1,4 @@
-"""PostgreSQL is killed under load and comes back: what clients are told, what is recorded, what the log says."""
+"""PostgreSQL is killed under load and started again: the clients' responses, the recorded data, the log."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass
 class Load:
-    """Clients, each with one connection that it keeps, and what they were answered.
+    """Clients, each with one kept connection, and the answers that they got.
 
     A client that is answered what it may not be, or not in time, or whose connection breaks, ends with an error.
     """
@@ -61,7 +61,7 @@ class Load:
                 assert (await client.get("/health/live")).status_code == 200
 
     async def write(self, name: str) -> None:
-        """Record deployments and finish them. What is refused is sent again until it is accepted."""
+        """Record deployments and finish them. A refused request is repeated until it is accepted."""
         async with self._client() as client:
             for number in itertools.count():
                 if self.ended:
@@ -85,7 +85,7 @@ class Load:
     async def _ask(
         self, client: httpx.AsyncClient, method: str, path: str, body: dict[str, str] | None = None, key: str = ""
     ) -> httpx.Headers | None:
-        """The answer's headers; None when there is no database."""
+        """The headers of the answer; None while there is no database."""
         await asyncio.sleep(PAUSE)
         sent, what = time.monotonic(), f"{method} {path}"
         response = await client.request(method, path, json=body, headers={"Idempotency-Key": key} if key else {})
@@ -107,7 +107,7 @@ class Load:
 
 
 def cut_off(server: Server) -> tuple[float, float, float]:
-    """Kill the server and start it again; when it was killed, was gone, and was about to start."""
+    """Kill the server and start it again; the times when it was killed, had ended, and was going to start."""
     killed = time.monotonic()
     server.kill()
     gone = time.monotonic()
@@ -117,7 +117,7 @@ def cut_off(server: Server) -> tuple[float, float, float]:
     return killed, gone, starting
 
 
-async def test_a_database_that_is_killed_under_load_costs_answers_and_nothing_else(
+async def test_a_killed_database_gives_503_until_it_is_back_and_loses_no_data(
     server: Server, committing_app: FastAPI, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "httpx")
@@ -173,7 +173,7 @@ async def test_a_database_that_is_killed_under_load_costs_answers_and_nothing_el
     assert sum(line.get("status") == 503 for line in lines) == len(refused)
 
 
-async def test_what_cannot_be_committed_is_not_said_to_be_recorded(server: Server, committing_app: FastAPI) -> None:
+async def test_a_failed_commit_is_not_reported_as_recorded(server: Server, committing_app: FastAPI) -> None:
     wanted, key = {**DEPLOYMENT, "version": "v1"}, {"Idempotency-Key": "the-key"}
     async with client_of(committing_app, await make_token(committing_app)) as client:
         await client.post("/api/v1/services", json=SERVICE)
@@ -185,7 +185,7 @@ async def test_what_cannot_be_committed_is_not_said_to_be_recorded(server: Serve
         assert (await client.post(API, json=wanted, headers=key)).status_code == 201
 
 
-async def test_a_page_that_loses_its_connection_says_so(
+async def test_a_page_that_loses_its_database_connection_shows_an_error(
     server: Server, committing_app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.database.IDLE", 60)  # it finds out with its first query

@@ -1,4 +1,4 @@
-"""The page in a real browser: what people see, and what they do without a mouse, without JavaScript, on a phone."""
+"""The page in a real browser: also with the keyboard only, without JavaScript, and on a phone."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ expect.set_options(timeout=20_000)  # milliseconds; other tests run beside these
 
 @dataclass
 class Site:
-    """The app as it is served, and a token with which everything may be done."""
+    """The served app, and a token that is allowed to do everything."""
 
     address: str
     token: str
     api: httpx.Client
 
     def deploy(self, version: str, status: str | None = "succeeded", **values: Any) -> int:
-        """Record a deployment, and its end unless that is None; its number."""
+        """Record a deployment, and its end unless that is None; its id."""
         known = {
             "service": "billing",
             "environment": "prod",
@@ -63,7 +63,7 @@ class Site:
         return number
 
     def fill(self) -> None:
-        """Three services and some weeks, among them what is long, what runs, and what went wrong."""
+        """Record some weeks of three services, with long texts, a running deployment and failures."""
         for name in ("billing", "logbook", "a-service-whose-name-is-much-longer-than-anybody-would-like-to-read-it"):
             self.api.post("/api/v1/services", json={"name": name, "repository_url": "https://git.example.com/x"})
             for number, status in enumerate(("succeeded", "failed", "succeeded", "rolled_back", "succeeded")):
@@ -126,7 +126,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Window:
-    """A window of the browser. What goes wrong in it is kept, for the end of the test."""
+    """A window of the browser. Its errors are collected and checked at the end of the test."""
 
     context: BrowserContext
     page: Page
@@ -185,7 +185,7 @@ def test_a_token_is_entered_once(browser: Browser, busy_site: Site) -> None:
         expect(page.get_by_label("Token")).to_be_visible()
 
 
-def test_a_choice_filters_at_once_and_the_address_says_so(browser: Browser, busy_site: Site) -> None:
+def test_choosing_a_filter_applies_at_once_and_changes_the_url(browser: Browser, busy_site: Site) -> None:
     with _window(browser, busy_site) as page:
         everything = _timeline(page).count()
         page.get_by_label("Service").focus()
@@ -206,7 +206,7 @@ def test_a_choice_filters_at_once_and_the_address_says_so(browser: Browser, busy
         expect(_timeline(page)).to_have_count(everything)
 
 
-def test_without_javascript_filters_take_a_button(browser: Browser, busy_site: Site) -> None:
+def test_without_javascript_filters_have_a_button(browser: Browser, busy_site: Site) -> None:
     with _window(browser, busy_site, java_script_enabled=False) as page:
         page.get_by_label("Service").select_option("logbook")
         page.get_by_role("button", name="Filter").click()
@@ -231,7 +231,7 @@ def test_a_new_deployment_appears_without_a_reload(browser: Browser, busy_site: 
         assert page.evaluate("window.same"), "the page was loaded anew"
 
 
-def test_the_first_deployment_brings_what_to_choose_from(browser: Browser, site: Site) -> None:
+def test_the_first_deployment_adds_the_filters(browser: Browser, site: Site) -> None:
     with _window(browser, site) as page:
         page.clock.install()
         page.reload()
@@ -242,7 +242,7 @@ def test_the_first_deployment_brings_what_to_choose_from(browser: Browser, site:
         expect(_timeline(page)).to_have_count(5)
 
 
-def test_what_somebody_is_reading_stays_until_they_ask(browser: Browser, busy_site: Site) -> None:
+def test_opened_details_are_not_refreshed_until_the_visitor_asks(browser: Browser, busy_site: Site) -> None:
     with _window(browser, busy_site) as page:
         page.clock.install()
         page.reload()
@@ -258,7 +258,7 @@ def test_what_somebody_is_reading_stays_until_they_ask(browser: Browser, busy_si
         expect(page.get_by_role("button", name="Show what is new")).to_have_count(0)
 
 
-def test_when_the_token_is_revoked_the_open_page_closes(browser: Browser, busy_site: Site) -> None:
+def test_revoking_the_token_closes_the_open_page(browser: Browser, busy_site: Site) -> None:
     with _window(browser, busy_site) as page:
         page.clock.install()
         page.reload()
@@ -268,7 +268,7 @@ def test_when_the_token_is_revoked_the_open_page_closes(browser: Browser, busy_s
         expect(page.get_by_label("Token")).to_be_visible()
 
 
-def test_all_of_it_works_from_the_keyboard(browser: Browser, busy_site: Site) -> None:
+def test_the_page_works_with_the_keyboard(browser: Browser, busy_site: Site) -> None:
     with _window(browser, busy_site, signed_in=False) as page:
         page.goto("/")
         expect(page.get_by_label("Token")).to_be_focused()
@@ -315,7 +315,7 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, site: Site, width: i
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, site: Site, scheme: str) -> None:
+def test_axe_finds_no_accessibility_problems(browser: Browser, site: Site, scheme: str) -> None:
     def violations(page: Page) -> list[str]:
         found = Axe().run(page).response["violations"]
         return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
@@ -337,7 +337,7 @@ def test_axe_finds_nothing(browser: Browser, site: Site, scheme: str) -> None:
         assert violations(page) == [], "on a phone"
 
 
-def test_what_the_empty_page_says_to_type_records_a_deployment(browser: Browser, site: Site) -> None:
+def test_the_commands_on_the_empty_page_record_a_deployment(browser: Browser, site: Site) -> None:
     with _window(browser, site) as page:
         commands = page.get_by_label("Commands that record a deployment").inner_text()
         commands = commands.replace("lb_…", site.token)
@@ -349,7 +349,7 @@ def test_what_the_empty_page_says_to_type_records_a_deployment(browser: Browser,
         expect(page.locator(".timeline .outcome")).to_have_text(["Succeeded"])
 
 
-def test_plots_say_in_words_what_they_show(browser: Browser, busy_site: Site) -> None:
+def test_charts_have_text_alternatives(browser: Browser, busy_site: Site) -> None:
     with _window(browser, busy_site) as page:
         plot = page.get_by_role("img", name="Deployments per day. 10 succeeded, 3 rolled back, 3 failed.")
         expect(plot).to_be_visible()

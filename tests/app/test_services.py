@@ -37,7 +37,7 @@ async def test_a_service_is_created_read_changed_and_deleted(client: httpx.Async
     assert (await client.get(path)).status_code == 404
 
 
-async def test_a_list_is_bounded_and_goes_on_where_it_ended(client: httpx.AsyncClient) -> None:
+async def test_pages_of_services_are_bounded_and_continue(client: httpx.AsyncClient) -> None:
     ids = [(await _create(client, name=f"s{number}")).json()["id"] for number in range(5)]
     seen: list[int] = []
     after: int | None = 0
@@ -50,7 +50,7 @@ async def test_a_list_is_bounded_and_goes_on_where_it_ended(client: httpx.AsyncC
     assert (await client.get("/api/v1/services", params={"limit": 101})).status_code == 422
 
 
-async def test_a_name_is_taken_once(client: httpx.AsyncClient) -> None:
+async def test_a_taken_name_is_a_conflict(client: httpx.AsyncClient) -> None:
     await _create(client)
     other = (await _create(client, name="other")).headers["location"]
     for answer in (await _create(client), await client.patch(other, json={"name": "billing"})):
@@ -76,14 +76,14 @@ async def test_what_is_not_there_is_a_problem(client: httpx.AsyncClient, method:
         {"unknown": 1},
     ],
 )
-async def test_bad_input_is_named_and_not_repeated(client: httpx.AsyncClient, change: dict[str, Any]) -> None:
+async def test_invalid_input_is_named_without_its_value(client: httpx.AsyncClient, change: dict[str, Any]) -> None:
     answer = await _create(client, **change)
     assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
     assert next(iter(change)) in str(answer.json()["errors"])
     assert "input" not in answer.json()["errors"][0]
 
 
-async def test_null_is_no_change(client: httpx.AsyncClient) -> None:
+async def test_null_does_not_change_a_field(client: httpx.AsyncClient) -> None:
     created = await _create(client)
     changed = await client.patch(created.headers["location"], json={"name": None, "description": "Pays"})
     assert changed.json() == created.json() | {"description": "Pays"}
@@ -95,7 +95,7 @@ async def test_errors_of_the_framework_are_problems_too(client: httpx.AsyncClien
     assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
 
 
-async def test_a_request_that_fails_leaves_nothing(app: FastAPI, client: httpx.AsyncClient) -> None:
+async def test_a_failed_request_is_rolled_back(app: FastAPI, client: httpx.AsyncClient) -> None:
     @app.post("/test/fails")
     async def fails(session: Session) -> None:
         session.add(Service(**SERVICE))
@@ -107,7 +107,7 @@ async def test_a_request_that_fails_leaves_nothing(app: FastAPI, client: httpx.A
 
 
 async def test_a_commit_that_fails_is_seen_by_the_client(app: FastAPI, client: httpx.AsyncClient) -> None:
-    """The commit comes before the response: were it the other way round, this would answer 200."""
+    """The commit is made before the response is sent. Otherwise the answer would be 200."""
 
     @app.post("/test/commit-fails")
     async def commit_fails(session: Session) -> str:

@@ -45,7 +45,7 @@ SERVICE = {"name": "billing", "repository_url": "https://git.example.com/billing
         ("DELETE", f"{TOKENS}/404", Scope.ADMIN),
     ],
 )
-async def test_every_route_wants_a_token_of_its_scope(app: FastAPI, method: str, path: str, needs: Scope) -> None:
+async def test_every_route_requires_a_token_of_its_scope(app: FastAPI, method: str, path: str, needs: Scope) -> None:
     async with client_of(app) as anonymous:
         answer = await anonymous.request(method, path, json={})
     assert (answer.status_code, answer.json()["type"]) == (401, "/problems/unauthorized")
@@ -58,10 +58,10 @@ async def test_every_route_wants_a_token_of_its_scope(app: FastAPI, method: str,
 
 
 async def test_every_route_of_the_api_is_in_the_list_above(app: FastAPI) -> None:
-    """A route that somebody adds without a token would be found nowhere else."""
+    """No other test would find a new route that does not require a token."""
     listed = {
         (method, path.replace("404", "{id}"))
-        for method, path, _ in test_every_route_wants_a_token_of_its_scope.pytestmark[0].args[1]  # type: ignore[attr-defined]  # of pytest
+        for method, path, _ in test_every_route_requires_a_token_of_its_scope.pytestmark[0].args[1]  # type: ignore[attr-defined]  # of pytest
     }
     documented = set()
     for path, operations in app.openapi()["paths"].items():
@@ -72,7 +72,7 @@ async def test_every_route_of_the_api_is_in_the_list_above(app: FastAPI) -> None
 
 
 @pytest.mark.parametrize("change", ["secret", "key", "shape", "scheme"])
-async def test_what_is_not_quite_a_token_opens_nothing(app: FastAPI, change: str) -> None:
+async def test_an_almost_valid_token_is_refused(app: FastAPI, change: str) -> None:
     token = await make_token(app)
     key, secret = token.removeprefix("lb_").split("_", 1)
     header = {
@@ -87,7 +87,7 @@ async def test_what_is_not_quite_a_token_opens_nothing(app: FastAPI, change: str
     assert secret not in answer.text
 
 
-async def test_an_admin_makes_lists_and_revokes_tokens(app: FastAPI, client: httpx.AsyncClient) -> None:
+async def test_an_admin_creates_lists_and_revokes_tokens(app: FastAPI, client: httpx.AsyncClient) -> None:
     created = (await client.post(TOKENS, json={"name": "ci", "scope": "write"})).json()
     async with client_of(app, created["token"]) as made:
         assert (await made.post(SERVICES, json=SERVICE)).status_code == 201
@@ -109,7 +109,7 @@ async def test_only_a_hash_of_a_token_is_stored(app: FastAPI) -> None:
     assert not [value for value in stored if token.split("_", 2)[2] in value]
 
 
-async def test_the_last_use_is_known_to_a_minute(app: FastAPI) -> None:
+async def test_the_last_use_has_a_precision_of_one_minute(app: FastAPI) -> None:
     async with client_of(app, await make_token(app)) as client:
 
         async def last_used() -> datetime:
@@ -126,7 +126,7 @@ async def test_the_last_use_is_known_to_a_minute(app: FastAPI) -> None:
 
 
 class Command:
-    """`python -m app.tokens` on a database: its exit code, and what it has printed."""
+    """Run `python -m app.tokens` on a database; its exit code and its output."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
@@ -146,7 +146,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     get_settings.cache_clear()
 
 
-async def test_the_command_makes_lists_and_revokes_tokens(committing_app: FastAPI, command: Command) -> None:
+async def test_the_command_creates_lists_and_revokes_tokens(committing_app: FastAPI, command: Command) -> None:
     async def run(*arguments: str) -> str:
         # In a thread, as it has an event loop of its own.
         code, output, errors = await asyncio.to_thread(command, committing_app.state.settings.database_url, *arguments)
@@ -164,7 +164,7 @@ async def test_the_command_makes_lists_and_revokes_tokens(committing_app: FastAP
     assert ", revoked" in listed
 
 
-def test_the_command_says_what_is_wrong(command: Command, tmp_path: Path) -> None:
+def test_the_command_prints_errors_as_one_sentence(command: Command, tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/empty.sqlite3"
     code, _, unmigrated = command(url, "list")
     assert (code, unmigrated.count("\n")) == (1, 1)

@@ -24,7 +24,7 @@ def deployment(host: str, version: str, minutes: int, service: str = "billing", 
     )  # fmt: skip
 
 
-def test_hosts_with_the_same_release_are_one_line_that_begins_with_the_first() -> None:
+def test_hosts_with_the_same_release_are_one_line() -> None:
     live = [deployment("app1", "v2", 9), deployment("app2", "v2", 3, actor="bo"), deployment("app1", "v1", 1, "shop")]
     found = view.running(live)
     assert list(found) == ["billing", "shop"]
@@ -33,7 +33,7 @@ def test_hosts_with_the_same_release_are_one_line_that_begins_with_the_first() -
     assert line.since == BEGAN + timedelta(minutes=3)
 
 
-def test_two_releases_in_one_environment_are_two_lines_that_say_so() -> None:
+def test_two_releases_in_one_environment_are_marked_as_mixed() -> None:
     found = view.running([deployment("app1", "v1", 1), deployment("app2", "v2", 5), deployment("app3", "v1", 2)])
     assert [(line.version, line.count, line.mixed) for line in found["billing"]] == [("v2", 1, True), ("v1", 2, True)]
 
@@ -53,11 +53,11 @@ def test_two_releases_in_one_environment_are_two_lines_that_say_so() -> None:
         (90000, "1 d 1 h"),
     ],
 )
-def test_a_duration_is_said_as_people_say_it(seconds: float | None, said: str) -> None:
+def test_durations_are_formatted_for_people(seconds: float | None, said: str) -> None:
     assert view.duration(seconds) == said
 
 
-def test_phases_come_as_slipway_goes_through_them_and_unknown_ones_last() -> None:
+def test_phases_are_in_slipways_order_and_unknown_ones_last() -> None:
     made = deployment("app1", "v1", 1)
     made.phases = {"switch": 1.0, "stage": 4.0, "smoke": 2.0, "warm": 0.0}
     assert view.phases(made) == [("stage", 4.0, 1.0), ("warm", 0.0, 0.0), ("switch", 1.0, 0.25), ("smoke", 2.0, 0.5)]
@@ -85,7 +85,7 @@ def _days(*days: Day) -> list[Day]:
     return view.every_day(days, date(2026, 11, 1), date(2026, 11, 30))
 
 
-def test_bars_are_as_high_as_their_counts_and_stand_on_one_another() -> None:
+def test_bars_are_stacked_and_as_high_as_their_counts() -> None:
     svg = _plot(charts.deployments_per_day(_days(Day(day=date(2026, 11, 2), succeeded=3, failed=1))))
     bars = {rect.get("class"): rect for rect in svg.iter("rect") if rect.get("class") != "slot"}
     heights = {name: float(rect.get("height", 0)) for name, rect in bars.items()}
@@ -117,7 +117,7 @@ def test_days_without_a_median_have_no_dot() -> None:
 
 @pytest.mark.parametrize("draw", [charts.deployments_per_day, charts.median_per_day])
 @pytest.mark.parametrize("days", [8, 31, 91])
-def test_a_plot_of_nothing_is_an_axis_with_dates_that_have_room(draw: Callable[[list[Day]], str], days: int) -> None:
+def test_an_empty_chart_has_an_axis_with_dates(draw: Callable[[list[Day]], str], days: int) -> None:
     until = date(2026, 11, 30)
     empty = view.every_day([], until - timedelta(days=days - 1), until)
     text = draw(empty)

@@ -1,4 +1,4 @@
-"""The page as a browser without a window gets it: who may see it, what is in it, and what never is."""
+"""The page as HTML, without a browser: who can see it, and what it contains."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ async def token(app: FastAPI) -> str:
 
 @pytest.fixture
 async def visitor(anonymous: httpx.AsyncClient, token: str) -> httpx.AsyncClient:
-    """Somebody who has signed in."""
+    """A client that has signed in."""
     assert (await _sign_in(anonymous, token)).status_code == 303
     return anonymous
 
 
 @pytest.fixture
 async def service(client: httpx.AsyncClient) -> None:
-    """There is a service to deploy."""
+    """A service exists."""
     await client.post("/api/v1/services", json={"name": "billing", "repository_url": "https://git.example.com/b"})
 
 
@@ -63,7 +63,7 @@ async def _deploy(client: httpx.AsyncClient, status: str = "succeeded", **values
 # Signing in and out
 
 
-async def test_whoever_enters_a_token_comes_to_what_they_wanted(anonymous: httpx.AsyncClient, token: str) -> None:
+async def test_signing_in_redirects_to_the_wanted_page(anonymous: httpx.AsyncClient, token: str) -> None:
     asked = await anonymous.get("/?service=billing&days=7")
     assert asked.status_code == 303
     form = await anonymous.get(asked.headers["location"])
@@ -75,9 +75,7 @@ async def test_whoever_enters_a_token_comes_to_what_they_wanted(anonymous: httpx
     assert (await anonymous.get("/sign-in?next=/?days=90")).headers["location"] == "/?days=90"
 
 
-async def test_the_cookie_is_for_this_host_alone_and_does_not_hold_the_token(
-    anonymous: httpx.AsyncClient, token: str
-) -> None:
+async def test_the_cookie_is_for_this_host_only_and_without_the_token(anonymous: httpx.AsyncClient, token: str) -> None:
     entered = await _sign_in(anonymous, token)
     cookie = entered.headers["set-cookie"]
     assert cookie.startswith(f"{COOKIE}=")
@@ -87,7 +85,7 @@ async def test_the_cookie_is_for_this_host_alone_and_does_not_hold_the_token(
         assert part not in entered.headers["location"]
 
 
-async def test_without_tls_the_cookie_is_one_that_browsers_send(app: FastAPI, token: str) -> None:
+async def test_without_tls_the_cookie_is_not_secure(app: FastAPI, token: str) -> None:
     async with client_of(app) as client:
         client.base_url = "http://logbook.test"
         cookie = (await _sign_in(client, token)).headers["set-cookie"]
@@ -109,7 +107,7 @@ async def test_revoking_a_token_ends_its_visits_at_once(visitor: httpx.AsyncClie
     assert (await visitor.get("/")).status_code == 303
 
 
-async def test_a_cookie_that_is_not_ours_opens_nothing(visitor: httpx.AsyncClient) -> None:
+async def test_an_invalid_cookie_is_refused(visitor: httpx.AsyncClient) -> None:
     genuine = visitor.cookies[COOKIE]
     payload, rest = genuine.split(".", 1)
     for forged in ("", "1", "MQ", f"Mg.{rest}", f"{payload}.{rest[::-1]}", f"{genuine}x", "é"):
@@ -119,7 +117,7 @@ async def test_a_cookie_that_is_not_ours_opens_nothing(visitor: httpx.AsyncClien
     assert (await visitor.get("/", headers={"Cookie": f"{COOKIE}={genuine}"})).status_code == 200
 
 
-async def test_a_cookie_of_another_secret_opens_nothing(app: FastAPI, visitor: httpx.AsyncClient) -> None:
+async def test_a_cookie_signed_with_another_key_is_refused(app: FastAPI, visitor: httpx.AsyncClient) -> None:
     app.state.settings = make_settings(app.state.settings.database_url)  # with a random secret of its own
     assert (await visitor.get("/")).status_code == 303
 
@@ -135,7 +133,9 @@ async def test_a_visit_ends_after_thirty_days(visitor: httpx.AsyncClient, monkey
 @pytest.mark.parametrize(
     "elsewhere", ["https://evil.example", "//evil.example", "/\\evil.example", "/docs", "javascript:alert(1)", "\t//e"]
 )
-async def test_nobody_is_sent_to_another_site(anonymous: httpx.AsyncClient, token: str, elsewhere: str) -> None:
+async def test_signing_in_never_redirects_to_another_site(
+    anonymous: httpx.AsyncClient, token: str, elsewhere: str
+) -> None:
     assert 'name="next" value="/"' in (await anonymous.get("/sign-in", params={"next": elsewhere})).text
     assert (await _sign_in(anonymous, token, next=elsewhere)).headers["location"] == "/"
 
@@ -149,7 +149,7 @@ async def test_nobody_is_sent_to_another_site(anonymous: httpx.AsyncClient, toke
         {"Sec-Fetch-Site": "same-site", "Origin": "https://other.logbook.test"},
     ],
 )
-async def test_a_form_of_another_site_signs_nobody_in_or_out(
+async def test_forms_of_other_sites_are_refused(
     visitor: httpx.AsyncClient, token: str, headers: dict[str, str]
 ) -> None:
     for path in ("/sign-out", "/sign-in"):
@@ -160,7 +160,7 @@ async def test_a_form_of_another_site_signs_nobody_in_or_out(
     assert (await visitor.post("/sign-out", headers=ours)).status_code == 303
 
 
-async def test_a_wrong_token_is_refused_in_the_form_and_not_repeated(anonymous: httpx.AsyncClient, token: str) -> None:
+async def test_a_wrong_token_is_refused_and_not_shown_again(anonymous: httpx.AsyncClient, token: str) -> None:
     wrong = token[:-4] + "0000"
     refused = await _sign_in(anonymous, wrong, next="/?days=7")
     assert refused.status_code == 401
@@ -170,7 +170,7 @@ async def test_a_wrong_token_is_refused_in_the_form_and_not_repeated(anonymous: 
     assert "set-cookie" not in refused.headers
 
 
-async def test_after_ten_attempts_a_minute_an_address_has_to_wait(app: FastAPI, token: str) -> None:
+async def test_signing_in_is_limited_to_ten_attempts_per_minute(app: FastAPI, token: str) -> None:
     async with client_of(app) as client:
         for _ in range(9):
             assert (await _sign_in(client, "lb_wrong")).status_code == 401
@@ -186,7 +186,7 @@ async def test_after_ten_attempts_a_minute_an_address_has_to_wait(app: FastAPI, 
         assert (await _sign_in(elsewhere, token)).status_code == 303
 
 
-async def test_a_public_page_asks_nobody(app: FastAPI, anonymous: httpx.AsyncClient) -> None:
+async def test_a_public_page_needs_no_signing_in(app: FastAPI, anonymous: httpx.AsyncClient) -> None:
     app.state.settings = app.state.settings.model_copy(update={"public_page": True})
     shown = await anonymous.get("/")
     assert shown.status_code == 200
@@ -198,7 +198,7 @@ async def test_a_public_page_asks_nobody(app: FastAPI, anonymous: httpx.AsyncCli
 
 
 @pytest.mark.usefixtures("service")
-async def test_filters_narrow_what_is_shown(visitor: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
+async def test_filters_select_deployments(visitor: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
     await client.post("/api/v1/services", json={"name": "shop", "repository_url": "https://git.example.com/s"})
     await _deploy(client, version="v1-billing-prod")
     await _deploy(client, version="v2-billing-staging", environment="staging")
@@ -233,7 +233,7 @@ async def test_filters_narrow_what_is_shown(visitor: httpx.AsyncClient, client: 
         "days=",
     ],
 )
-async def test_what_makes_no_sense_in_the_address_is_left_out(
+async def test_invalid_parameters_in_the_url_are_ignored(
     visitor: httpx.AsyncClient, client: httpx.AsyncClient, query: str
 ) -> None:
     await _deploy(client)
@@ -245,7 +245,7 @@ async def test_what_makes_no_sense_in_the_address_is_left_out(
 
 
 @pytest.mark.usefixtures("service")
-async def test_an_unknown_name_is_shown_as_chosen_and_finds_nothing(
+async def test_an_unknown_name_is_shown_as_chosen_without_results(
     visitor: httpx.AsyncClient, client: httpx.AsyncClient
 ) -> None:
     await _deploy(client)
@@ -255,7 +255,7 @@ async def test_an_unknown_name_is_shown_as_chosen_and_finds_nothing(
 
 
 @pytest.mark.usefixtures("service")
-async def test_older_deployments_are_pages_away(visitor: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
+async def test_older_deployments_are_on_the_next_pages(visitor: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
     for number in range(30):
         began = f"2026-11-{1 + number // 10:02}T10:00:00Z"  # several at the same time
         await _deploy(client, status="failed", version=f"v{number}", started_at=began)
@@ -270,7 +270,7 @@ async def test_older_deployments_are_pages_away(visitor: httpx.AsyncClient, clie
 
 
 @pytest.mark.usefixtures("service")
-async def test_what_others_have_written_is_text(visitor: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
+async def test_recorded_text_is_escaped(visitor: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
     hostile = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>"
     await _deploy(client, actor=hostile, version='"><svg/onload=alert(1)>', detail=hostile + "{{ 7*7 }}")
     shown = (await visitor.get("/")).text
@@ -281,7 +281,7 @@ async def test_what_others_have_written_is_text(visitor: httpx.AsyncClient, clie
     assert "{{ 7*7 }}" in shown
 
 
-async def test_before_the_first_deployment_the_page_says_how_to_record_it(visitor: httpx.AsyncClient) -> None:
+async def test_the_empty_page_shows_how_to_record_a_deployment(visitor: httpx.AsyncClient) -> None:
     shown = (await visitor.get("/")).text
     for said in (
         "python -m app.tokens create",
@@ -296,7 +296,9 @@ async def test_before_the_first_deployment_the_page_says_how_to_record_it(visito
 
 
 @pytest.mark.usefixtures("service")
-async def test_every_page_has_a_policy_that_it_keeps(visitor: httpx.AsyncClient, client: httpx.AsyncClient) -> None:
+async def test_every_page_complies_with_its_content_security_policy(
+    visitor: httpx.AsyncClient, client: httpx.AsyncClient
+) -> None:
     await _deploy(client)
     answers = [
         await visitor.get("/"),
@@ -320,11 +322,11 @@ async def test_every_page_has_a_policy_that_it_keeps(visitor: httpx.AsyncClient,
 
 
 def _stranger(client: httpx.AsyncClient) -> httpx.AsyncClient:
-    """A browser beside this one, which has not signed in."""
+    """A second client, which has not signed in."""
     return httpx.AsyncClient(transport=client._transport, base_url=client.base_url)
 
 
-async def test_files_are_kept_for_good_under_the_address_of_their_content(anonymous: httpx.AsyncClient) -> None:
+async def test_static_files_with_their_digest_are_cached_for_good(anonymous: httpx.AsyncClient) -> None:
     page = (await anonymous.get("/sign-in")).text
     addresses = set(re.findall(r'"(/static/[^"]+)"', page))
     assert len(addresses) == 2
@@ -339,20 +341,20 @@ async def test_files_are_kept_for_good_under_the_address_of_their_content(anonym
     assert (await anonymous.get("/static/../main.py")).status_code == 404
 
 
-async def test_the_page_is_no_part_of_the_api(anonymous: httpx.AsyncClient) -> None:
+async def test_the_page_is_not_in_the_openapi_document(anonymous: httpx.AsyncClient) -> None:
     paths = (await anonymous.get("/openapi.json")).json()["paths"]
     assert not [path for path in paths if not path.startswith(("/api/v1/", "/health/", "/problems"))]
 
 
 @pytest.fixture
 async def orphan(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """An app whose database is not there."""
+    """An app whose database does not exist."""
     app = create_app(make_settings(f"postgresql+asyncpg://logbook@/logbook?host={tmp_path}", public_page=True))
     async with app.router.lifespan_context(app), client_of(app) as client:
         yield client
 
 
-async def test_without_its_database_the_page_says_so(orphan: httpx.AsyncClient) -> None:
+async def test_the_page_shows_that_the_database_does_not_answer(orphan: httpx.AsyncClient) -> None:
     answer = await orphan.get("/")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     assert "The database does not answer" in answer.text

@@ -1,4 +1,4 @@
-"""How the role `certificate` judges, issues and installs, with the real openssl; what a host does with it is in
+"""How the role `certificate` checks, issues and installs certificates, with the real openssl; hosts are tested in
 tests/acceptance/test_certificates.py."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def refusal(pair: Pair, domains: Sequence[str] = DOMAINS) -> str:
 # Self-signed
 
 
-def test_what_is_self_signed_is_taken_by_a_strict_client(authority: Path) -> None:
+def test_a_self_signed_certificate_is_accepted_by_a_strict_client(authority: Path) -> None:
     pair = signed(authority)
     verify = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", str(authority / "ca.crt")]
     assert subprocess.run(verify, input=pair.chain, text=True, capture_output=True, check=True).stdout
@@ -57,7 +57,7 @@ def test_what_is_self_signed_is_taken_by_a_strict_client(authority: Path) -> Non
     assert found.issuer == "CN=Slipway on web-1"
 
 
-def test_it_is_settled_until_its_domains_change_or_its_end_is_near(authority: Path, directory: Path) -> None:
+def test_a_certificate_is_kept_until_its_domains_change_or_it_expires_soon(authority: Path, directory: Path) -> None:
     assert not certificates.is_settled(directory, authority, DOMAINS, 30)
     certificates.install(directory, signed(authority))
     assert certificates.is_settled(directory, authority, DOMAINS, 30)
@@ -67,7 +67,9 @@ def test_it_is_settled_until_its_domains_change_or_its_end_is_near(authority: Pa
     assert not certificates.is_settled(directory, authority, DOMAINS, 30)
 
 
-def test_one_of_another_authority_is_not_settled_but_can_stay(authority: Path, directory: Path, tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_needs_replacing_but_can_stay(
+    authority: Path, directory: Path, tmp_path: Path
+) -> None:
     assert not certificates.can_stay(directory, authority)
     signed(authority)
     certificates.install(directory, signed(tmp_path / "elsewhere"))
@@ -77,13 +79,13 @@ def test_one_of_another_authority_is_not_settled_but_can_stay(authority: Path, d
     assert not certificates.can_stay(directory, authority)
 
 
-def test_an_authority_that_was_cut_off_in_the_making_is_made_anew(authority: Path) -> None:
+def test_an_authority_whose_key_does_not_match_is_created_again(authority: Path) -> None:
     signed(authority)
     (authority / "ca.key").write_text(signed(authority).key)
     assert certificates.judge(signed(authority), DOMAINS)
 
 
-def test_an_end_is_near_by_days_or_by_the_last_third() -> None:
+def test_expires_soon_means_30_days_or_the_last_third() -> None:
     begins = datetime(2027, 1, 1, tzinfo=UTC)
 
     def is_due(life: float, after: float) -> bool:
@@ -98,7 +100,7 @@ def test_an_end_is_near_by_days_or_by_the_last_third() -> None:
 # Judging
 
 
-def test_what_cannot_be_served_is_refused_with_the_reason(authority: Path, tmp_path: Path) -> None:
+def test_an_unusable_pair_is_refused_with_the_reason(authority: Path, tmp_path: Path) -> None:
     pair = signed(authority)
     assert certificates.judge(pair, ["LOGBOOK.example.com", "2001:0db8::0001"])
     assert refusal(Pair(pair.chain, signed(authority).key, "")) == "its key belongs to another certificate"
@@ -131,7 +133,7 @@ def test_a_wildcard_covers_one_label(authority: Path) -> None:
 # In place
 
 
-def test_a_pair_in_place_is_two_files_of_which_the_key_is_for_root(authority: Path, directory: Path) -> None:
+def test_an_installed_key_is_readable_by_root_only(authority: Path, directory: Path) -> None:
     pair = signed(authority)
     certificates.install(directory, pair)
     assert certificates.load(directory) == pair
@@ -139,7 +141,7 @@ def test_a_pair_in_place_is_two_files_of_which_the_key_is_for_root(authority: Pa
     assert modes == [0o644, 0o600]
 
 
-def test_a_new_pair_takes_the_place_of_the_old_one_whole(authority: Path, directory: Path) -> None:
+def test_a_new_pair_replaces_the_old_one_atomically(authority: Path, directory: Path) -> None:
     for _ in range(3):
         certificates.install(directory, pair := signed(authority))
         assert certificates.load(directory) == pair
@@ -147,7 +149,7 @@ def test_a_new_pair_takes_the_place_of_the_old_one_whole(authority: Path, direct
     assert sorted(path.name for path in directory.glob(".*")) == []
 
 
-def test_keys_that_a_killed_run_has_left_go_with_the_next(authority: Path, directory: Path) -> None:
+def test_keys_left_by_a_killed_run_are_removed_by_the_next(authority: Path, directory: Path) -> None:
     for name, age in (("old", 2), ("new", 0)):
         (left := directory / f".work-{name}").mkdir(parents=True)
         then = datetime.now(UTC).timestamp() - age * 3600
@@ -157,10 +159,10 @@ def test_keys_that_a_killed_run_has_left_go_with_the_next(authority: Path, direc
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_wherever_an_installation_is_killed_what_is_in_place_matches(
+def test_a_killed_installation_leaves_a_matching_pair(
     authority: Path, directory: Path, monkeypatch: pytest.MonkeyPatch, *, plain: bool
 ) -> None:
-    """At each call that changes the directory; also where the old pair is two plain files, as it once was."""
+    """Killed at each call that changes the directory, also when the old pair is two plain files, as in old versions."""
     old, new = signed(authority), signed(authority)
     changes = ["symlink_to", "replace", "rename", "unlink", "mkdir"]
 
@@ -215,7 +217,7 @@ def wanted(place: Path, **changes: Any) -> bool:
     return certificates.is_wanted(place, Acme(**{**settings, "renew_days": 30, **changes}))
 
 
-def test_the_authority_is_asked_for_what_it_has_not_issued_yet(authority: Path, directory: Path) -> None:
+def test_an_acme_certificate_is_requested_until_a_valid_one_is_installed(authority: Path, directory: Path) -> None:
     assert wanted(directory)
     pair = signed(authority)
     certificates.install(directory, pair)
@@ -247,7 +249,7 @@ def test_the_authority_is_asked_for_what_it_has_not_issued_yet(authority: Path, 
         ("", "certbot gave no reason"),
     ],
 )
-def test_why_nothing_was_issued_is_one_clause(errors: str, said: str) -> None:
+def test_the_reason_why_nothing_was_issued_is_one_clause(errors: str, said: str) -> None:
     assert certificates.reason(errors) == said
 
 
@@ -278,7 +280,7 @@ def test_the_methods_of_the_providers_are_those_of_the_module() -> None:
 def test_what_an_app_may_declare_as_tls_is_what_the_role_takes() -> None:
     options = _specification("certificate")["certificate_source"]
     assert apps.specification()["tls"]["default"] == options["default"]
-    with pytest.raises(AnsibleFilterError, match="must be one of: self_signed, acme.*, got: acmee found in tls"):
+    with pytest.raises(AnsibleFilterError, match=r"must be one of: self_signed, acme.*, got: acmee found in tls"):
         apps.settings({"logbook": {"tls": {"provider": "acmee"}}})
 
 

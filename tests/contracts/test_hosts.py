@@ -1,4 +1,4 @@
-"""The local hosts' container engine, as far as it can be tested without killing it."""
+"""The container engine of the local hosts, as far as it can be tested without killing it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hosts import container_runtime
 
 
 @pytest.mark.parametrize("program", ["sleep", "another"])
-def test_the_pid_file_of_a_daemon_is_kept_while_it_runs_and_no_longer(tmp_path: Path, program: str) -> None:
+def test_the_pid_file_is_kept_only_while_its_daemon_runs(tmp_path: Path, program: str) -> None:
     pid_file = tmp_path / "daemon.pid"
     with subprocess.Popen(["sleep", "60"]) as daemon:
         pid_file.write_text(str(daemon.pid))

@@ -1,4 +1,4 @@
-"""The reports of the engine, and the Logbook that they are for: the real one, on SQLite."""
+"""The reports of the engine, sent to a real Logbook on SQLite."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _run(url: str, *module: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(database_url: str) -> Iterator[str]:
-    """Where the app answers."""
+    """The address of the app."""
     app = create_app(Settings(database_url=database_url, _env_file=None))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run)
@@ -62,7 +62,7 @@ def site(database_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def token(database_url: str) -> str:
-    """Made as docs/operating.md says, and taken as `make demo` takes it: the last line."""
+    """Create a token as in docs/operating.md, and read it like `make demo`: the last line."""
     return _run(database_url, "app.tokens", "create", "--name", "slipway", "--scope", "write").splitlines()[-1]
 
 
@@ -106,7 +106,9 @@ def closed(deployment: Deployment, outcome: str, message: str = "", *, switched:
     )
 
 
-def test_what_the_engine_reports_is_what_the_logbook_shows(settings: config.Settings, site: str, token: str) -> None:
+def test_the_logbook_shows_the_deployments_that_the_engine_reports(
+    settings: config.Settings, site: str, token: str
+) -> None:
     first, second, third = opened(1), opened(2, tag="v2"), opened(3, tag=None, action="rollback")
     fourth = opened(4, tag="v" + "9" * 200, owner="\x1b[2J" + "o" * 300)
     ends = [
@@ -140,7 +142,7 @@ def test_what_the_engine_reports_is_what_the_logbook_shows(settings: config.Sett
     assert shown[0]["detail"] == "v1 is live in 1.0 s, 0 of 0 requests failed."
 
 
-def test_a_report_that_is_sent_again_is_the_same_one(settings: config.Settings, site: str, token: str) -> None:
+def test_a_report_sent_twice_is_recorded_once(settings: config.Settings, site: str, token: str) -> None:
     made = opened(30, tag="again")
     entry = closed(made, "succeeded")
     for _ in range(2):
@@ -165,7 +167,7 @@ def test_a_token_that_was_revoked_leaves_the_report_in_the_outbox(settings: conf
 
 
 @pytest.mark.parametrize("environment", ["prod", "staging", "local"])
-def test_the_app_turns_away_what_the_gate_asks_of_it(site: str, environment: str) -> None:
+def test_the_app_refuses_the_auth_check_request(site: str, environment: str) -> None:
     inventory = PROJECT / f"inventories/{environment}/group_vars/{environment}/main.yml"
     method, path = yaml.safe_load(inventory.read_text())["apps"]["logbook"]["auth_check"].split()
     assert httpx.request(method, f"{site}{path}", json={}).status_code == 401

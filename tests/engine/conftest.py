@@ -21,7 +21,7 @@ from .fakes import Host, Programs
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings:
-    """An app `logbook` whose directories lie below `tmp_path` and belong to whoever runs the tests."""
+    """An app `logbook` whose directories are below `tmp_path` and belong to the user that runs the tests."""
     me = getpass.getuser()
     root = tmp_path / "srv"
     for directory in ("releases", "slots/blue", "slots/green"):

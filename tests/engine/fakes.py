@@ -1,4 +1,4 @@
-"""Stand-ins: a host on which the engine works, and the programs that it runs."""
+"""Fakes: a host for the engine, and the programs that the engine runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ V1, V2, V3 = ("v1", "1" * 40), ("v2", "2" * 40), ("v3", "3" * 40)
 
 
 class Host:
-    """Which slots run, which releases can be built and pass the gate, where the database is."""
+    """A fake host: the slots that run, the releases that can be built and pass the gate, the database's revision."""
 
     def __init__(self, settings: config.Settings) -> None:
         self.settings = settings
@@ -170,7 +170,7 @@ def _numbers(found: Iterable[processes.Process]) -> str:
 
 
 def write_release(settings: config.Settings, made: manifest.Manifest) -> Path:
-    """The directory of a complete release, with its manifest and nothing else."""
+    """The directory of a complete release that only has a manifest."""
     path = settings.release(made.release)
     path.mkdir(exist_ok=True)
     (path / manifest.NAME).write_text(manifest.dump(made))
@@ -200,7 +200,7 @@ def deployed(host: Host, *versions: tuple[str, str]) -> None:
 
 
 def switched(host: Host) -> None:
-    """v2 has taken traffic from v1; its deployment is still open."""
+    """v2 is live after v1; its deployment is still open."""
     deployed(host, V1)
     host.engine.stage(request(V2), None)
     host.engine.phase("start", "alice")
@@ -208,7 +208,7 @@ def switched(host: Host) -> None:
 
 
 class Programs:
-    """What was run, as command lines, and what it came to: (exit code, output, errors) by a part of the line."""
+    """The command lines that were run, and their results: (exit code, output, errors) by a part of the line."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []

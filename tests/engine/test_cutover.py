@@ -24,7 +24,7 @@ ACTIVE, ACTIVATING = UnitState("active", "running", 0), UnitState("activating", 
 
 
 class Slot:
-    """One slot: what systemd says of it, what its workers answer in turn, who talks to it, what was done to it."""
+    """A fake slot: its systemd state, the answers of its workers, its connections, and the actions on it."""
 
     def __init__(self) -> None:
         self.state = ACTIVE

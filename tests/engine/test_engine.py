@@ -320,7 +320,7 @@ def test_a_deploy_whose_client_disconnected_is_undone_before_the_switch(host: Ho
 
 @pytest.fixture
 def expanding(host: Host) -> Host:
-    """v1 is live at 0001; what is built next brings 0002."""
+    """v1 is live at revision 0001. The next release has the migration 0002."""
     deployed(host, V1)
     host.history = [manifest.Revision("0001", ""), manifest.Revision("0002", "add notes")]
     host.heads = ["0002"]
@@ -365,7 +365,7 @@ def test_a_live_release_that_was_not_ready_before_does_not_stop_the_deploy(
 
 @pytest.fixture
 def contracting(expanding: Host) -> Host:
-    """As above, and 0002 wants code that knows it."""
+    """As above, and 0002 needs code that has it."""
     expanding.history[1] = replace(expanding.history[1], oldest_compatible="0002")
     return expanding
 

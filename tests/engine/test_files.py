@@ -9,7 +9,7 @@ import pytest
 from slipway.base import files
 from slipway.slot import slots
 
-# Killed where a power cut or a lack of memory may end it: what it wrote has no name of its own yet.
+# A process that is killed before it renames its temporary file.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -22,7 +22,7 @@ LINKS = KILLED + "files.link_atomically(Path(sys.argv[1]), 'slots/green')"
 
 
 def test_link_atomically_never_leaves_the_link_missing(tmp_path: Path) -> None:
-    """What an unlink-then-symlink would fail: the link is read while it is moved 500 times."""
+    """The link is read while it is changed 500 times. With unlink and symlink this would fail."""
     link = tmp_path / "live"
     files.link_atomically(link, "slots/blue")
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""What another version of the engine has written is neither misread nor forgotten."""
+"""Files of other versions of the engine are neither misread nor lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slipway.records.receipt import Receipt
 from .conftest import entry
 from .fakes import V1, V2, Host, deployed, request
 
-# As the version before formats had numbers wrote it.
+# As a version wrote it before formats had numbers.
 OLD = {
     "id": "d1",
     "action": "deploy",

@@ -114,7 +114,7 @@ def test_a_mirror_is_updated_by_one_process_at_a_time(repository: GitRepository,
 def test_a_git_whose_parent_was_killed_still_holds_the_mirror_lock(
     repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has the descriptor of the lock, and flock's lock lasts as long as anybody has."""
+    """git inherits the descriptor of the lock, and a flock ends only with its last descriptor."""
     repository.commit({"a": "1"}, tag="v1")
     held, wrapper = tmp_path / "held", tmp_path / "bin/git"
     wrapper.parent.mkdir()

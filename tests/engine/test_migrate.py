@@ -181,7 +181,7 @@ def test_oldest_compatible_decides_which_code_can_run_on_the_schema(
 
 @pytest.fixture
 def contracted(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> manifest.Manifest:
-    """The release v1. v3 is live and has brought the database to 0003, which wants code that has 0002."""
+    """The release v1. v3 is live and has migrated the database to 0003, which needs code that has 0002."""
     write_release(settings, _release("v3", "0001", "0002", "0003", compatible={"0003": "0002"}))
     files.link_atomically(settings.slot("blue") / "release", "../../releases/v3")
     files.link_atomically(settings.live, "slots/blue")

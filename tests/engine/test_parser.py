@@ -35,7 +35,7 @@ def _result(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 @pytest.fixture
 def installed(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> config.Settings:
-    """The app is on this host, and whoever runs the tests is root."""
+    """The app is installed on this host, and the tests run as root."""
     monkeypatch.setattr(config, "load", lambda _: settings)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_USER", "alice")
@@ -44,7 +44,7 @@ def installed(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> con
 
 
 class Unit:
-    """The transient unit: whether it is active each time somebody looks, what ran in it, how that ended."""
+    """A fake transient unit: whether it is active at each check, the commands that ran in it, their exit code."""
 
     def __init__(self) -> None:
         self.active = [False]
@@ -141,7 +141,7 @@ def test_a_controller_from_before_there_was_a_protocol_reads_the_action_of_a_pla
 
 @pytest.fixture
 def live(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A release is live whose `python` says where and as what it runs; its directory."""
+    """The directory of a live release whose `python` prints its directory, environment and arguments."""
     monkeypatch.setattr(config, "load", lambda _: settings)
     release = settings.release("v1-a")
     (release / ".venv/bin").mkdir(parents=True)
@@ -192,7 +192,9 @@ def test_run_replaces_the_process_and_returns_the_exit_code_of_the_command(
         (["--", ".venv/no-program"], "has a program '.venv/no-program'"),
     ],
 )
-def test_run_refuses_a_missing_program(capsys: pytest.CaptureFixture[str], command: list[str], sentence: str) -> None:
+def test_run_refuses_a_missing_command_or_program(
+    capsys: pytest.CaptureFixture[str], command: list[str], sentence: str
+) -> None:
     assert cli.main(["run", "logbook", *command]) == 3
     assert sentence in capsys.readouterr().out
 

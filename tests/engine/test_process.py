@@ -30,7 +30,7 @@ def test_a_program_of_another_user_gets_only_the_given_environment(monkeypatch: 
 
 
 def become(user: str, path: str = process.PATH) -> dict[str, str]:
-    """What the kernel says of a process that became `cat` as `user`."""
+    """The fields of /proc/self/status in a process that was replaced by `cat` as `user`."""
     call = f"process.become(['cat', '/proc/self/status'], {user!r}, {{'PATH': {path!r}}}, pathlib.Path('/'))"
     code = f"import pathlib; from slipway.base import process; {call}"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -56,7 +56,7 @@ def test_a_deploy_interrupted_after_the_switch_is_finished(host: Host) -> None:
 
 
 def test_a_crash_between_the_rename_and_its_record_counts_as_switched(host: Host) -> None:
-    """The link is the truth: the state file still says warm."""
+    """Only the link decides: the record is still in the state `started`."""
     deployed(host, V1)
     host.engine.stage(request(V2), None)
     host.engine.phase("start", "alice")
@@ -90,7 +90,7 @@ def test_repeating_a_killed_rollback_goes_to_the_same_release(host: Host, switch
 
 
 def test_repeating_a_rollback_does_not_go_further_back(host: Host) -> None:
-    """Whoever gives it again may not have seen the first one end."""
+    """The operator may not have seen the first rollback end."""
     deployed(host, V1, V2, V3)
     host.engine.rollback(Request(owner="alice"))
     assert not host.engine.plan_rollback(Request(owner="alice")).open

@@ -1,4 +1,4 @@
-"""The lock, the lease and the phases of a deployment that is under way."""
+"""The lock, the lease and the phases of an open deployment."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_lease_without_an_open_deployment_locks_nobody_out(host: Host) -> None
     assert host.results() == [("deploy", "v1", "succeeded")]
 
 
-def test_a_superseded_owner_cannot_continue_the_deployment(host: Host) -> None:
+def test_a_phase_of_another_owners_deployment_is_refused(host: Host) -> None:
     host.engine.stage(request(V1, owner="bob"), None)
     with lock.hold(host.settings.lock, "logbook") as held:
         held.end_lease()

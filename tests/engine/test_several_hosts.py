@@ -1,4 +1,4 @@
-"""A deployment of several hosts on one of them: it never goes forward without the controller."""
+"""A deployment of several hosts, on one of them: it is never finished forward without the controller."""
 
 from __future__ import annotations
 

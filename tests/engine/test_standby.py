@@ -369,13 +369,13 @@ def test_going_back_to_a_slot_that_is_paused_already_wakes_it(host: Host) -> Non
 
 
 def test_the_timer_ends_a_standby_whose_time_is_over_and_no_other(paused: Host) -> None:
-    assert paused.engine.end_standby().message == "No standby is over."
+    assert paused.engine.end_standby().message == "There is no standby whose time is over."
     assert paused.stopped == set(PIDS["blue"])
     change(paused, until=standby.clock() - 1)
     assert paused.engine.end_standby().message == "v1 in blue was on standby and is stopped."
     assert paused.running == {"green"}
     assert not paused.settings.standby.exists()
-    assert paused.engine.end_standby().message == "No standby is over."
+    assert paused.engine.end_standby().message == "There is no standby whose time is over."
 
 
 def test_the_timer_leaves_the_standby_to_a_deployment_that_is_open(paused: Host) -> None:

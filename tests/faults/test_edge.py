@@ -17,7 +17,7 @@ CERTIFICATES = "/etc/ssl/slipway/logbook"
 
 
 @pytest.mark.row(34, "nginx", "the new configuration is invalid")
-def test_a_configuration_that_nginx_refuses_is_not_installed(site: Site, steady: Steady) -> None:
+def test_a_configuration_refused_by_nginx_is_not_installed(site: Site, steady: Steady) -> None:
     old = site.live()
     digest = ["sha256sum", "/etc/nginx/nginx.conf"]
     before = site.host.exec(*digest)

@@ -40,7 +40,7 @@ def test_a_tag_that_does_not_exist_is_refused_with_near_ones_before_anything_cha
 
 
 @pytest.mark.row(8, "resolve", "the tag was moved after it was deployed")
-def test_a_tag_that_moved_is_refused_unless_forced(site: Site, steady: Steady) -> None:
+def test_a_moved_tag_is_refused_without_force(site: Site, steady: Steady) -> None:
     old, new, other = site.live(), site.version(), site.version()
     with steady() as load:
         site.deploy(new)
