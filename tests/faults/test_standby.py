@@ -170,9 +170,13 @@ def test_a_deploy_takes_the_slot_of_the_release_on_standby(site: Site, steady: S
     _, second = on_standby(site)
     new = site.version()
     with steady() as load:
-        paused = site.processes(idle(site)).keys()
+        slot = idle(site)
+        paused = site.processes(slot).keys()
         site.deploy(new)
         assert site.live() == new
+        said = site.sh(f"journalctl --sync; journalctl --boot --output=cat --unit=logbook@{slot}.service")
+        killed = [pid for pid in paused if f"worker {pid} is killed, which is its proper end" in said]
+        assert len(killed) == len(paused) - 1, "all but the main process, and none is waited for"
         assert standby(site)["release"] == second.release
         assert not set(paused) & set(site.processes(site.status()["live"]["slot"]))
         assert site.left_behind() == []
