@@ -15,7 +15,7 @@ from slipway.base.errors import SlipwayError
 from slipway.base.settings import Settings
 from slipway.deployment import lock
 from slipway.observers import logbook
-from slipway.records import deployment, journal, manifest, receipt
+from slipway.records import deployment, journal, manifest, owner, receipt
 from slipway.release import store
 from slipway.schema import migrate
 from slipway.slot import slots, standby, systemd
@@ -185,13 +185,13 @@ def render(found: dict[str, Any]) -> str:
     for item in found["last"]:
         version = item["tag"] or item["sha"][:12]
         text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
-        rows.append(("last", f"{text}{_count(item['receipt'])}, {deployment.display_owner(item['owner'])}"))
+        rows.append(("last", f"{text}{_count(item['receipt'])}, {owner.display(item['owner'])}"))
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
 
 
 def _progress(opened: dict[str, Any]) -> str:
     """Which deployment is open, whose it is, and how far it has come."""
-    who = deployment.display_owner(opened["owner"])
+    who = owner.display(opened["owner"])
     return f"{opened['action']} of {opened['version']} by {who}: {opened['state']}"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from slipway.base.settings import Settings
 from slipway.observers.text import one_line
-from slipway.records import journal, phases, receipt
-from slipway.records.deployment import Deployment, display_owner
+from slipway.records import journal, owner, phases, receipt
+from slipway.records.deployment import Deployment
 
 VERSION = 1  # of the object's format
 OPENED, SWITCHED, CLOSED = EVENTS = ("opened", "switched", "closed")
@@ -34,7 +34,7 @@ def event(settings: Settings, deployment: Deployment, name: str, entry: journal.
         "action": deployment.action,
         "version": deployment.version,
         "commit": deployment.sha,
-        "actor": one_line(display_owner(deployment.owner)) or "unknown",
+        "actor": one_line(owner.display(deployment.owner)) or "unknown",
         "previous_version": _version(deployment.from_release),
         "time": entry.at if entry is not None else journal.now(),
     }

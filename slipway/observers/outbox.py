@@ -13,7 +13,7 @@ from slipway.base import files
 from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
 from slipway.observers.text import one_line
-from slipway.records import deployment, formats, journal
+from slipway.records import deployment, formats, journal, owner
 from slipway.records.deployment import Deployment
 
 FORMAT = 1
@@ -49,7 +49,7 @@ def new(settings: Settings, opened: Deployment) -> Report:
         "kind": opened.action,
         "version": opened.version[:100],
         "commit": opened.sha,
-        "actor": one_line(deployment.display_owner(opened.owner)) or "unknown",
+        "actor": one_line(owner.display(opened.owner)) or "unknown",
         "started_at": opened.opened_at,
     }
     return Report(path(settings, opened), f"{host}/{settings.app}/{opened.id}", begun, None)

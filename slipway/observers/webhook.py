@@ -21,7 +21,7 @@ def post(url: str, content: bytes, left: Left) -> tuple[bool, str] | None:
     In a thread, which is abandoned then: no timeout of Python's covers a name that is being looked up, or a server
     that sends one byte at a time.
     """
-    done: list[tuple[bool, str]] = []
+    done: list[tuple[bool, str] | None] = []
     worker = threading.Thread(target=lambda: done.append(_post(url, content, left())), daemon=True)
     worker.start()
     while worker.is_alive() and left() > 0:
@@ -29,9 +29,11 @@ def post(url: str, content: bytes, left: Left) -> tuple[bool, str] | None:
     return done[0] if done else None
 
 
-def _post(url: str, content: bytes, timeout: float) -> tuple[bool, str]:
+def _post(url: str, content: bytes, timeout: float) -> tuple[bool, str] | None:
     try:
         status = _request(url, content, timeout)
+    except TimeoutError:  # the same end as that of an abandoned thread, whichever comes first
+        return None
     except OSError as error:
         return False, f"did not answer: {reason(error)}"
     except UnicodeError:

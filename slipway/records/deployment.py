@@ -72,11 +72,6 @@ class Request:
         return self.tag or self.sha[:12] or "an earlier release"
 
 
-def display_owner(owner: str) -> str:
-    """An owner for people: without the numbers of its process."""
-    return owner.partition(" (")[0]
-
-
 def new_id() -> str:
     return secrets.token_hex(4)
 

@@ -61,6 +61,11 @@ class Owner:
         return f"{self.person}@{self.controller}" if self.controller else self.person
 
 
+def display(text: str) -> str:
+    """The owner that `text` describes, for people."""
+    return parse(text).display()
+
+
 def parse(text: str) -> Owner:
     """The owner that `text` describes, in the form of this version or an earlier one; other text is a person's name."""
     match = _NOW.fullmatch(text) or _BEFORE.fullmatch(text)

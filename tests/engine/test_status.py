@@ -42,7 +42,7 @@ def test_a_live_release_is_shown_with_its_slot_its_unit_and_its_last_deploy(host
 
 def test_an_open_deployment_is_shown_with_owner_and_state(host: Host) -> None:
     deployed(host, V1)
-    host.engine.stage(request(V2, owner="bob (run 7)"), None)
+    host.engine.stage(request(V2, owner="bob (pid 7)"), None)
     assert "open deploy of v2 by bob: staged" in _shown(host)
     assert status.gather(host.settings)["deployment"]["phase"] == "stage"
 
