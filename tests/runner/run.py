@@ -39,6 +39,7 @@ class Run:
     """One run of several stages.
 
     `stop` ends it early. `remove_host` removes a container that a part has left because it was ended. `say` prints.
+    `deadline` is when the run has to have ended, by its `clock`.
     """
 
     directory: Path
@@ -47,6 +48,7 @@ class Run:
     remove_host: Callable[[str], None]
     say: Callable[[str], None]
     tidy: float = SECONDS_TO_TIDY
+    clock: Callable[[], float] = time.monotonic
     _printing: threading.Lock = field(default_factory=threading.Lock)
     _running: dict[str, float] = field(default_factory=dict)
     _results: dict[str, Result] = field(default_factory=dict)
@@ -80,7 +82,7 @@ class Run:
     def _part(self, part: Part, alone: bool) -> Result:
         log, events = self.directory / f"{part.name}.log", self.directory / f"{part.name}.jsonl"
         events.unlink(missing_ok=True)
-        if self.stop.is_set() or time.monotonic() > self.deadline:
+        if self.stop.is_set() or self.clock() > self.deadline:
             log.unlink(missing_ok=True)
             return Result(part, "not started", found=Outcomes(failures=[Failure(part.name, self._why_not())]))
         started = time.monotonic()
@@ -106,7 +108,7 @@ class Run:
         """Run the part's command to its end, or to the end of its time; how it ended, and where it was if it had to."""
         # Without colours, also of tools that only ask what kind of terminal there is: a log is to be read by programs.
         environment = {**os.environ, outcomes.VARIABLE: str(events.resolve()), "NO_COLOR": "1"}
-        limit = min(time.monotonic() + part.seconds, self.deadline)
+        limit = min(self.clock() + part.seconds, self.deadline)
         with log.open("wb") as output, log.open(errors="replace") as printed:
             process = subprocess.Popen(
                 part.command,
@@ -120,7 +122,7 @@ class Run:
             while not ended and process.poll() is None:
                 if self.stop.wait(POLL):
                     ended = "interrupted"
-                elif time.monotonic() > limit:
+                elif self.clock() > limit:
                     ended = "too long"
                 if alone:
                     self._copy(printed.read())
