@@ -31,7 +31,7 @@ time.sleep(60)
 def script(name: str, instance: str = "blue") -> str:
     """What a setting of the unit gives to the shell."""
     unit = renderer.render("app", "app@.service.j2").replace("\\\n", " ")
-    found = re.search(rf"^{name}=-?/bin/sh -c (.*)$", unit, re.MULTILINE)
+    found = re.search(rf"^{name}=[-+]*/bin/sh -c (.*)$", unit, re.MULTILINE)
     assert found, f"the unit has no {name}="
     (text,) = shlex.split(found[1])
     return text.replace("$$", "$").replace("%i", instance)
