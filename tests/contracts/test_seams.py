@@ -115,8 +115,10 @@ def test_the_files_with_secrets_are_where_the_engine_reads_them_and_for_root_alo
     task = next(item for item in yaml.safe_load((ROLE / "tasks/settings.yml").read_text()) if "token" in item["name"])
     written = task["ansible.builtin.copy"]
     paths = [item["dest"].replace("{{ app_name }}", "logbook") for item in task["loop"]]
+    assert written["dest"] == "{{ item.dest }}"
     assert paths == [str(settings.logbook_token_file), str(settings.hooks_file)]
     assert (written["mode"], task["no_log"]) == ("0600", True)
+    assert [f"0{item['mode']}" for item in task["loop"]] == ["0600", "0600"]
 
 
 def test_the_file_of_hooks_has_every_key_of_each() -> None:
