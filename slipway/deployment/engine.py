@@ -60,9 +60,12 @@ class Engine:
 
     def deploy(self, request: Request, bundle: Path | None) -> Progress:
         """All phases of a deploy in order, for a run with one host."""
-        with self._sent(bundle) as received, self._new(request) as run:
-            staged = self._stage(run, request, received)
-            return self._cut_over(run) if staged.open else staged
+        with contextlib.ExitStack() as sent:
+            received = sent.enter_context(self._sent(bundle))
+            with self._new(request) as run:
+                staged = self._stage(run, request, received)
+                sent.close()  # deletes the bundle: a kill in a later phase must not leave it behind
+                return self._cut_over(run) if staged.open else staged
 
     def _stage(self, run: Run, request: Request, bundle: Path | None) -> Progress:
         preflight.check_request(self.settings, request)

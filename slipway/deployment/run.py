@@ -23,6 +23,7 @@ from slipway.records import deployment as record
 from slipway.records import journal, manifest, phases, receipt
 from slipway.records.deployment import Deployment, Request
 from slipway.records.manifest import Manifest
+from slipway.release import store
 from slipway.schema import migrate
 from slipway.slot import cutover, slots, standby, watch
 
@@ -92,6 +93,7 @@ class Run:
             with lock.hold(settings.lock, settings.app, wait) as app_lock:
                 for directory in (settings.root, settings.backups, *map(settings.slot, slots.NAMES)):
                     files.sweep(directory)
+                store.sweep_bundles(settings)
                 if app_lock.waited and not report.has_client_after("The lock is free.", lock.CLIENT_SECONDS):
                     raise FailedError(lock.DISCONNECTED)
                 run = cls(settings, report, observers, app_lock)

@@ -44,6 +44,14 @@ def incomplete(settings: Settings) -> list[Path]:
     return sorted(p for p in settings.releases.iterdir() if p.is_dir() and not (p / manifest.COMPLETE).exists())
 
 
+def sweep_bundles(settings: Settings) -> list[str]:
+    """Delete bundles that no running command uses; their names."""
+    gone = [path for path in settings.root.glob(BUNDLES) if not _is_read(path)]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    return [path.name for path in gone]
+
+
 def _is_read(bundle: Path) -> bool:
     """Whether a running command still uses a bundle: it holds a lock on it, which ends with its process."""
     try:
@@ -79,8 +87,4 @@ def prune(settings: Settings, target: str | None = None) -> list[str]:
     for path in incomplete(settings):
         delete(path)
         doomed.append(path.name)
-    for path in settings.root.glob(BUNDLES):
-        if not _is_read(path):
-            path.unlink(missing_ok=True)
-            doomed.append(path.name)
-    return doomed
+    return [*doomed, *sweep_bundles(settings)]

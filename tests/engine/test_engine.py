@@ -224,6 +224,21 @@ def _sent(directory: Path) -> Path:
     return bundle
 
 
+def test_the_received_bundle_is_deleted_before_the_phases_that_follow_on_stage(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[list[Path]] = []
+
+    def start(*_: object) -> str:
+        left.append(list(host.settings.root.glob("incoming-*")))
+        return "ready"
+
+    monkeypatch.setattr(cutover, "start", start)
+    monkeypatch.setattr(build, "receive", lambda *_: None)
+    host.engine.deploy(request(V1), _sent(tmp_path))
+    assert left == [[]]
+
+
 def test_the_received_bundle_is_deleted_even_if_it_is_damaged(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

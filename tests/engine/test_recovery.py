@@ -42,9 +42,12 @@ def test_the_next_command_removes_temporary_files_of_a_killed_run(host: Host, co
     ]
     for path in half:
         path.symlink_to("nowhere")
+    bundle = settings.root / "incoming-1a2b3c4d.bundle"
+    bundle.touch()
     arguments = {"revert": ("alice",), "stage": (request(V2), None)}.get(comes_next, ())
     getattr(host.engine, comes_next)(*arguments)
     assert [path for path in half if path.is_symlink()] == []
+    assert not bundle.exists()
 
 
 def test_a_deploy_interrupted_after_the_switch_is_finished(host: Host) -> None:
