@@ -228,7 +228,7 @@ def test_a_deploy_with_a_migration_and_its_rollback_fail_no_request(controller: 
 def test_the_old_release_was_live_until_the_switch(controller: Controller) -> None:
     lines = [line for line in controller.journal() if line["tag"] == "v2.0.0"]
     live = {line["phase"]: line["live"].rpartition("-")[0] for line in lines}
-    assert [live[phase] for phase in ("stage", "migrate", "warm", "switch")] == ["v1.0.0"] * 3 + ["v2.0.0"]
+    assert [live[phase] for phase in ("stage", "migrate", "start", "switch")] == ["v1.0.0"] * 3 + ["v2.0.0"]
 
 
 def test_status_is_a_readable_table(controller: Controller) -> None:
@@ -270,7 +270,7 @@ def test_a_crashing_release_shows_its_traceback_and_changes_nothing(controller: 
 @pytest.mark.parametrize(
     ("command", "killed_when", "expected"),
     [
-        (["deploy.yml", "-e", "version=v2.0.0"], ["opened", "staged", "migrated", "warm"], "v2.0.0"),
+        (["deploy.yml", "-e", "version=v2.0.0"], ["opened", "staged", "migrated", "started"], "v2.0.0"),
         (["rollback.yml"], ["switched"], "v1.0.0"),
         (["deploy.yml", "-e", "version=v2.0.0"], ["switched"], "v2.0.0"),
     ],

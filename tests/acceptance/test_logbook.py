@@ -106,7 +106,7 @@ def test_the_logbook_has_each_deploy_with_its_receipt(logbook: Logbook) -> None:
         assert item["detail"] == line["message"]
         assert item["phases"] == line["receipt"]["phases"]
         assert (item["commit"], item["host"], item["environment"]) == (line["sha"], status["host"], "local")
-    assert {"stage", "migrate", "warm", "switch", "watch", "drain"} <= second["phases"].keys()
+    assert {"stage", "migrate", "start", "switch", "watch", "drain"} <= second["phases"].keys()
     assert second["detail"].startswith("v1.0.0 → v2.0.0 in "), "not the sentence of its receipt"
 
 
