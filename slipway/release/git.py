@@ -193,7 +193,7 @@ def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, st
     """
     span = f"{old}..{new}" if old is not None and source.has(old) else new
     log = source.git("log", "--max-count=50", "--format=%H %s", span).split("\n")
-    return [(sha, subject) for sha, _, subject in (line.partition(" ") for line in log)]
+    return [(sha, subject) for sha, _, subject in (line.partition(" ") for line in log if line)]
 
 
 def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:

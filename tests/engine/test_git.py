@@ -174,6 +174,7 @@ def test_compare_lists_the_commits_between(repository: GitRepository) -> None:
     whole = [(new, "Two\u2028lines"), (old, "One")]
     assert git.compare(_source(repository), None, new) == whole
     assert git.compare(_source(repository), "f" * 40, new) == whole, "a live commit that is gone from the source"
+    assert git.compare(_source(repository), new, old) == [], "the older one adds nothing"
 
 
 def test_migrations_are_read_from_a_commit(repository: GitRepository) -> None:
