@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -217,20 +218,34 @@ def _detach(options: argparse.Namespace, arguments: Sequence[str], report: Repor
     settings = config.load(options.app)
     if options.command in ("deploy", "rollback"):
         arguments = [*arguments, "--owner", options.owner]  # in the unit the user is always root
-    lease = lock.read(settings.lock)
-    # The phase of a killed run goes on in its unit. A run that takes over waits for its end.
-    superseded = lease is not None and lease.owner in getattr(options, "supersede", ())
-    waits = superseded and systemd.is_detached(options.app)
-    if not systemd.is_detached(options.app, lock.TAKEOVER_WAIT if superseded else 0):
-        if waits and not report.has_client_after("The other run has ended.", lock.CLIENT_SECONDS):
-            raise FailedError(lock.DISCONNECTED)
-        code = systemd.run_detached(options.app, sys.argv[0], arguments)
-        if code == systemd.KILLED:
-            unit = f"slipway-{options.app}.service"
-            raise FailedError(f"{options.command} was killed. `journalctl --unit={unit}` may show why.")
-        if code == 0 or not systemd.is_detached(options.app):  # else another run has taken the unit
-            return code
-    raise lock.busy(options.app, lock.read(settings.lock))
+    waited = _wait_for_unit(options.app, settings.lock, getattr(options, "supersede", ()))
+    if waited and not report.has_client_after("The other run has ended.", lock.CLIENT_SECONDS):
+        raise FailedError(lock.DISCONNECTED)
+    code = systemd.run_detached(options.app, sys.argv[0], arguments)
+    if code == systemd.KILLED:
+        unit = f"slipway-{options.app}.service"
+        raise FailedError(f"{options.command} was killed. `journalctl --unit={unit}` may show why.")
+    if code != 0 and systemd.is_detached(options.app):  # another run was quicker
+        raise lock.busy(options.app, lock.read(settings.lock))
+    return code
+
+
+def _wait_for_unit(app: str, path: Path, superseded: Sequence[str]) -> bool:
+    """Wait until the app's transient unit is free; whether it was not. LockedError when another run is at work there.
+
+    The phase of a killed run goes on in the unit: a run that takes over waits for its end. A run without a lease has
+    closed its deployment, and only tells its observers: any run waits for that.
+    """
+    started = time.monotonic()
+    waited = False
+    while systemd.is_detached(app):
+        lease = lock.read(path)
+        patience = lock.OBSERVERS_WAIT if lease is None else lock.TAKEOVER_WAIT if lease.owner in superseded else 0
+        if time.monotonic() - started >= patience:
+            raise lock.busy(app, lease)
+        waited = True
+        time.sleep(0.1)
+    return waited
 
 
 def _whoami() -> str:

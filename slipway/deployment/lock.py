@@ -24,6 +24,8 @@ FORMAT = 1
 
 # The phase of a killed run goes on in its unit. A run that takes over waits this many seconds for its end.
 TAKEOVER_WAIT = 180.0
+# Observers of a deployment that is closed, such as hooks, may take so many seconds at most (see slipway/observers).
+OBSERVERS_WAIT = 20.0
 # A client that has disconnected in the meantime is seen to be gone after so many seconds; then nothing may be opened.
 CLIENT_SECONDS = 1.0
 DISCONNECTED = "The client disconnected while this command waited. Nothing was changed."

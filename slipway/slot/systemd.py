@@ -114,8 +114,8 @@ def readable(line: str) -> str:
     return f"{level}{value['message']}{traceback}"
 
 
-def is_detached(app: str, patience: float = 0) -> bool:
-    """Whether a command is running in the app's transient unit, and still is after `patience` seconds.
+def is_detached(app: str) -> bool:
+    """Whether a command is running in the app's transient unit.
 
     If it was killed, this waits until systemd has released the unit, which takes until the last of its processes has
     ended: the command that undoes the interrupted deployment must not be refused because of that.
@@ -127,7 +127,7 @@ def is_detached(app: str, patience: float = 0) -> bool:
         if "LoadState=not-found" in shown:
             return False
         found = parse_show(shown)
-        if time.monotonic() - started >= (patience if found.is_up else max(patience, _RELEASE_SECONDS)):
+        if found.is_up or time.monotonic() - started >= _RELEASE_SECONDS:
             return True
         if found.active == "failed":
             process.run(["systemctl", "reset-failed", unit])

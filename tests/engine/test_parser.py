@@ -51,8 +51,7 @@ class Unit:
         self.code = 0
         self.ran: list[list[str]] = []
 
-    def is_detached(self, _: str, patience: float = 0) -> bool:
-        self.patience = patience
+    def is_detached(self, _: str) -> bool:
         return self.active.pop(0)
 
     def run_detached(self, _: str, __: str, arguments: list[str]) -> int:
@@ -285,15 +284,46 @@ def test_a_unit_in_use_is_a_locked_error(
     assert len(unit.ran) == runs
 
 
-@pytest.mark.parametrize(("dead", "waits"), [("bob", True), ("carol", False)])
+@pytest.mark.parametrize(("dead", "code"), [("bob", 0), ("carol", 4)])
 def test_the_unit_of_a_superseded_run_is_waited_for(
-    installed: config.Settings, unit: Unit, dead: str, waits: bool
+    installed: config.Settings, unit: Unit, monkeypatch: pytest.MonkeyPatch, dead: str, code: int
 ) -> None:
+    monkeypatch.setattr(lock, "CLIENT_SECONDS", 0)
     with lock.hold(installed.lock, "logbook") as held:
         held.renew("bob", "d1", "start", "v1", 60)
-    unit.active = [False, False]
-    assert cli.main(["rollback", "logbook", "--supersede", dead]) == 0
-    assert (unit.patience > 60) is waits
+    unit.active = [True, True, True, False]
+    assert cli.main(["rollback", "logbook", "--supersede", dead]) == code
+    assert len(unit.ran) == (code == 0)
+    assert lock.TAKEOVER_WAIT > 60
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_run_that_only_tells_its_observers_is_waited_for(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "CLIENT_SECONDS", 0)
+    unit.active = [True, True, False]
+    assert cli.main(["rollback", "logbook"]) == 0
+    assert len(unit.ran) == 1
+
+
+@pytest.mark.parametrize("begins_anew", [True, False])
+def test_a_unit_that_stays_taken_without_a_lease_or_is_taken_anew_is_locked(
+    installed: config.Settings, unit: Unit, monkeypatch: pytest.MonkeyPatch, begins_anew: bool
+) -> None:
+    if not begins_anew:
+        monkeypatch.setattr(lock, "OBSERVERS_WAIT", 0.2)
+    looks: list[int] = []
+
+    def is_detached(_: str) -> bool:
+        looks.append(1)
+        if begins_anew and len(looks) == 2:
+            with lock.hold(installed.lock, "logbook") as held:
+                held.renew("bob", "d1", "start", "v1", 60)
+        return True
+
+    monkeypatch.setattr(systemd, "is_detached", is_detached)
+    assert cli.main(["rollback", "logbook"]) == 4
+    assert unit.ran == []
+    assert len(looks) >= 2
 
 
 @pytest.mark.parametrize("is_there", [True, False])
