@@ -50,7 +50,10 @@ def _stop_idle(run: Run, live: str | None) -> str:
         return ""
     if systemd.state(run.settings.app, idle).active == "inactive":
         return ""
+    run.not_woken = standby.problem(run.settings, idle)
     standby.end(run.settings, idle)
+    if run.not_woken:
+        return f"{idle} was on standby and was stopped: {run.not_woken}."
     return f"{idle} ran without taking traffic and was stopped."
 
 

@@ -75,6 +75,7 @@ class Run:
         self.deployment = record.load(settings.deployment)
         self.interrupted = self.deployment  # as it was found; `recovery` ends it before another one is opened
         self.ready_at: float | None = None  # when the release has passed its gate in this command (monotonic clock)
+        self.not_woken = ""  # why `recovery` has stopped the slot that was on standby
         self.recovered = ""  # what `recovery` did, as a sentence
         self._observers = observers
         self._closed: list[tuple[Deployment, journal.Entry]] = []  # to be passed to observers once the lock is free

@@ -53,7 +53,7 @@ def start(run: Run) -> Found:
     release = _release(run)
     slot = run.current.to_slot
     if run.current.action == "rollback":  # the release may be on standby, and older than the setting `auth_check`
-        message = cutover.wake_or_start(run.settings, slot, release, _database(run, release))
+        message = cutover.wake_or_start(run.settings, slot, release, _database(run, release), run.not_woken)
     else:
         message = cutover.start(run.settings, slot, release)
         message += cutover.check_authentication(run.settings, slot, release)

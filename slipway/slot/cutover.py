@@ -40,13 +40,15 @@ def start(settings: Settings, slot: str, release: Manifest) -> str:
     return f"{slot} ready after {seconds:.1f} s, {settings.workers} workers"
 
 
-def wake_or_start(settings: Settings, slot: str, release: Manifest, database: standby.Database | None) -> str:
+def wake_or_start(
+    settings: Settings, slot: str, release: Manifest, database: standby.Database | None, ended: str = ""
+) -> str:
     """Like `start`, but a release on standby in the slot is woken if possible; if not, the sentence says why.
 
-    After the switch a woken slot needs `standby.wake_main`.
+    `ended` is why its standby was ended already. After the switch a woken slot needs `standby.wake_main`.
     """
     check_environment(settings)
-    reason = standby.why_not(settings, slot, release, database)
+    reason = ended or standby.why_not(settings, slot, release, database)
     if not reason:
         try:
             standby.wake_workers(settings, slot)

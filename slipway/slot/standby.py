@@ -35,6 +35,7 @@ _FIRST_TO_GO = 1000  # what the kernel is told of a paused process for the case 
 _DATABASE_WAIT = 1.0  # seconds for PostgreSQL to end what it was asked just before the pause
 _HEARTBEAT_WAIT = 10.0  # seconds for each worker to report to the main process; one second is the rule
 _INTERVAL = 0.05
+_OTHER_VERSION = "the record of its standby is from another version of Slipway"
 _ROUNDS = 10  # of looking for processes that were started while others were being stopped
 
 
@@ -234,7 +235,7 @@ def why_not(settings: Settings, slot: str, release: Manifest, database: Database
     record = load(settings)
     if record is None:
         newer = settings.standby.exists()
-        return "the record of its standby is from another version of Slipway" if newer else "it was not on standby"
+        return _OTHER_VERSION if newer else "it was not on standby"
     if (record.slot, record.release, record.sha) != (slot, release.release, release.sha):
         return f"{record.version} was on standby, not {release.version}"
     if reason := _what_became_of(settings, record) or memory.shortage():
@@ -272,6 +273,14 @@ def is_kept(settings: Settings, slot: str) -> bool:
     """Whether a slot is on standby as it should be: it runs without traffic, and that is right."""
     record = load(settings)
     return record is not None and record.slot == slot and not _what_became_of(settings, record)
+
+
+def problem(settings: Settings, slot: str) -> str:
+    """Why a slot that is on standby cannot stay so; "" when it can, or is not on standby."""
+    record = load(settings)
+    if record is None:
+        return _OTHER_VERSION if settings.standby.exists() else ""
+    return _what_became_of(settings, record) if record.slot == slot else ""
 
 
 def wake_workers(settings: Settings, slot: str) -> bool:

@@ -224,11 +224,10 @@ def test_a_standby_that_cannot_be_woken_is_ended_and_the_release_started_anew(pa
     COLD[reason](paused)
     asked = standby.Database(lambda: paused.server)
     assert standby.why_not(paused.settings, "blue", release, asked) == reason
-    # What recovery would have ended is ended by it already, and then there is no standby any more.
     paused.engine.rollback(request(V1))
     assert "stop blue" in paused.calls
     assert paused.calls.index("stop blue") < paused.calls.index("start blue")
-    assert "; not woken from standby: " in message(paused, "start")
+    assert f"; not woken from standby: {reason}" in message(paused, "start")
     assert paused.live() == "v1-111111111111"
     assert not paused.stopped & set(PIDS["blue"])
 
@@ -307,7 +306,9 @@ def test_a_live_slot_that_is_stopped_in_part_is_continued_workers_first(paused: 
 @pytest.mark.parametrize("state", ["pausing", "waking"])
 def test_an_idle_slot_that_is_half_paused_is_ended(paused: Host, state: str) -> None:
     change(paused, state=state)
-    assert "blue ran without taking traffic and was stopped." in paused.engine.recover().message
+    assert (
+        "blue was on standby and was stopped: pausing or waking it was interrupted." in paused.engine.recover().message
+    )
     assert paused.running == {"green"}
     assert not paused.settings.standby.exists()
     assert paused.timers[-1] == "no slipway-standby-logbook"
