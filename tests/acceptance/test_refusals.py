@@ -50,7 +50,7 @@ def test_a_configuration_refused_by_nginx_is_not_installed(controller: Controlle
 
 DEPLOY: list[tuple[list[str], str]] = [
     (["-e", "version=v1.0.9"], "No tag 'v1.0.9'"),
-    (["-e", "version=v1.0.9"], "Near: v1.0.0"),
+    (["-e", "version=v1.0.9"], "Similar tags: v1.0.0"),
     (["-e", "version=main"], "No tag 'main'"),
     (["-e", "app=other"], "There is no app 'other' in local: pass -e app= with one of logbook"),
     (["-e", '{"version": 1.2}'], "version is 1.2, which is no text"),

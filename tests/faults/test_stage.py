@@ -34,7 +34,7 @@ def test_a_tag_that_does_not_exist_is_refused_with_near_ones_before_anything_cha
         assert site.journal() == journal
         site.next_run()
     assert "No tag 'v2.0.1'" in flat(output), output
-    assert re.search(r"Near: .*v2\.0\.0", flat(output)), output
+    assert re.search(r"Similar tags: .*v2\.0\.0", flat(output)), output
     assert "changed=0" in output
     assert load.failures == []
 
