@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
-from roles.app.filter_plugins import app_settings  # noqa: E402
+from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
 
 Declared = Mapping[str, Mapping[str, Any]]
 Settings = Mapping[str, Mapping[str, Any]]

@@ -21,8 +21,8 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
-from slipway.base import settings as engine  # noqa: E402
-from slipway.base.errors import RefusedError  # noqa: E402
+from slipway.base import settings as engine  # noqa: E402  # the path comes first
+from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
 
 Options = Mapping[str, Mapping[str, Any]]
 Values = Mapping[str, Any]
@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 # Names that no app may have, on whatever host: of roles and units that a fresh host gets only with PostgreSQL, and of
 # what Slipway itself is called. The role asks each host for its own accounts and units.
 RESERVED_NAMES = frozenset(
-    "postgres postgresql public none root nginx slipway slipway-recover systemd ssl".split()  # noqa: SIM905
+    ("postgres", "postgresql", "public", "none", "root", "nginx", "slipway", "slipway-recover", "systemd", "ssl")
 )
 
 # Inventories may have these names still. The specification has no place for them: ansible-lint refuses its `aliases`.

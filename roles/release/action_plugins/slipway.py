@@ -21,10 +21,10 @@ sys.path.append(str(PROJECT))
 
 # Little is imported here: all of it is read at the start of each run, before the first task.
 from roles.release.module_utils.engine_call import Answer, command_line, read_events  # noqa: E402  # the path is first
-from roles.release.module_utils.this_run import start_of, this_owner  # noqa: E402
-from slipway import PROTOCOL  # noqa: E402
-from slipway.base.errors import SlipwayError  # noqa: E402
-from slipway.records import owner, phases  # noqa: E402
+from roles.release.module_utils.this_run import start_of, this_owner  # noqa: E402  # the path comes first
+from slipway import PROTOCOL  # noqa: E402  # the path comes first
+from slipway.base.errors import SlipwayError  # noqa: E402  # the path comes first
+from slipway.records import owner, phases  # noqa: E402  # the path comes first
 from slipway.records.owner import Owner  # noqa: E402
 
 PROGRAM = "/usr/local/bin/slipway"
