@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,12 @@ SPECIFICATION = Path(__file__).resolve().parents[1] / "roles/app/meta/argument_s
 
 def defaults() -> dict[str, Any]:
     """The default of each setting of an app."""
+    return copy.deepcopy(_declared())
+
+
+@functools.cache
+def _declared() -> dict[str, Any]:
+    """Read once: it takes longer than most of the tests."""
     options = yaml.safe_load(SPECIFICATION.read_text())["argument_specs"]["main"]["options"]
     return {name: option["default"] for name, option in options["app_settings"]["options"].items()}
 

@@ -120,7 +120,9 @@ def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
+@functools.cache
 def _load(role: str, name: str) -> dict[str, Any]:
+    """A file of a role, which nobody changes."""
     path = ROLES / role / name
     found: dict[str, Any] = (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
     return found
