@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slipway.base import process
 from slipway.base.errors import FailedError
@@ -17,6 +18,7 @@ from slipway.base.errors import FailedError
 # Set inside of the transient unit, so that a command knows that it already runs there.
 INSIDE = "SLIPWAY_INSIDE_UNIT"
 
+_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # the id of systemd's message that it starts a unit
 KILLED = 255  # the exit code of systemd-run when its command was killed by a signal
 _RELEASE_SECONDS = 10.0  # systemd may take so long to end the remaining processes of a killed phase
 
@@ -93,12 +95,30 @@ def stop(app: str, slot: str) -> None:
 def failure(app: str, slot: str, since: float) -> str:
     """The first failure in the log of a slot's service after `since` (seconds since 1970), with systemd's lines.
 
-    All its runs since then count, as it may have crashed and been started again several times.
+    All its runs since then count, as it may have crashed and been started again several times. What the run before
+    them says of its own end may come late, and does not count.
     """
     process.run(["journalctl", "--sync"])
-    selection = [f"--unit={app}@{slot}.service", f"--since=@{int(since)}"]
-    result = process.run(["journalctl", "--output=cat", "--lines=1000", "--no-pager", *selection])
-    return process.first_failure("\n".join(readable(line) for line in result.stdout.splitlines()))
+    command = [
+        *("journalctl", "--output=json", "--all", "--lines=1000", "--no-pager", "--quiet"),
+        "--output-fields=MESSAGE,MESSAGE_ID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID",
+        *(f"--unit={app}@{slot}.service", f"--since=@{since:.6f}"),
+    ]
+    entries = [json.loads(line) for line in process.run(command).stdout.splitlines()]
+    started = {_run_of(entry) for entry in entries if entry.get("MESSAGE_ID") == _STARTING}
+    messages = [_message(entry) for entry in entries if not started or _run_of(entry) in started]
+    return process.first_failure("\n".join(readable(line) for text in messages for line in text.splitlines()))
+
+
+def _run_of(entry: dict[str, Any]) -> str:
+    """The run of its service that an entry of the journal is about, also when systemd itself wrote it."""
+    return str(entry.get("_SYSTEMD_INVOCATION_ID") or entry.get("INVOCATION_ID"))
+
+
+def _message(entry: dict[str, Any]) -> str:
+    """Its text, which journalctl gives as a list of bytes when it has colours or is not UTF-8."""
+    text = entry.get("MESSAGE") or ""
+    return bytes(text).decode(errors="replace") if isinstance(text, list) else str(text)
 
 
 def readable(line: str) -> str:

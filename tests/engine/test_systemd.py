@@ -80,10 +80,39 @@ def test_a_systemd_error_is_a_failure_with_its_message(programs: Programs) -> No
         systemd.stop("logbook", "blue")
 
 
+def logged(*messages: object, run: str = "new", starts: bool = False) -> list[dict[str, object]]:
+    """Entries of the journal, as journalctl gives them; with systemd's own of the start of that run before them."""
+    start = {"MESSAGE": "Starting logbook@blue.service...", "MESSAGE_ID": systemd._STARTING, "INVOCATION_ID": run}
+    entries = [{"MESSAGE": message, "_SYSTEMD_INVOCATION_ID": run} for message in messages]
+    return [start, *entries] if starts else entries
+
+
+def journal(*entries: dict[str, object]) -> tuple[int, str, str]:
+    return 0, "".join(f"{json.dumps(entry)}\n" for entry in entries), ""
+
+
 def test_failure_reads_only_this_slots_log_since_its_start(programs: Programs) -> None:
-    programs.answers["--output=cat"] = (0, "started\n[ERROR] no\n", "")
+    programs.answers["--output=json"] = journal(*logged("started", "[ERROR] no"))
     assert systemd.failure("logbook", "blue", since=1000.9) == "started\n[ERROR] no"
-    assert programs.ran[-1].endswith("--unit=logbook@blue.service --since=@1000")
+    assert programs.ran[-1].endswith("--unit=logbook@blue.service --since=@1000.900000")
+
+
+def test_failure_leaves_out_how_the_run_before_has_ended(programs: Programs) -> None:
+    """The end of a standby is written down late, and has errors of its own: its workers are killed."""
+    ending = logged("[ERROR] Worker (pid:7) was sent SIGKILL! Perhaps out of memory?", run="old")
+    crash = [*logged("[ERROR] no such module", starts=True), *logged(run="again", starts=True)]
+    programs.answers["--output=json"] = journal(*ending, *crash, *ending)
+    assert systemd.failure("logbook", "blue", since=0).splitlines() == [
+        "Starting logbook@blue.service...",
+        "[ERROR] no such module",
+        "Starting logbook@blue.service...",
+    ]
+
+
+def test_failure_reads_text_that_journalctl_gives_as_bytes_or_not_at_all(programs: Programs) -> None:
+    coloured = list(b"\x1b[31mERROR\x1b[0m \xff")
+    programs.answers["--output=json"] = journal(*logged(coloured, None, "two\nlines"))
+    assert systemd.failure("logbook", "blue", since=0) == "\x1b[31mERROR\x1b[0m \ufffd\ntwo\nlines"
 
 
 def test_failure_shows_json_log_lines_as_text(programs: Programs) -> None:
@@ -93,7 +122,7 @@ def test_failure_shows_json_log_lines_as_text(programs: Programs) -> None:
         {"time": "t", "level": "ERROR", "message": "Exception in worker process", "exc_info": traceback},
         {"time": "t", "level": "ERROR", "message": "Worker (pid:7) exited with code 3."},
     ]
-    programs.answers["--output=cat"] = (0, "\n".join(json.dumps(line) for line in lines), "")
+    programs.answers["--output=json"] = journal(*logged(*map(json.dumps, lines)))
     assert systemd.failure("logbook", "blue", since=0) == (
         f"[INFO] Starting gunicorn\n[ERROR] Exception in worker process\n{traceback}"
     )
