@@ -35,10 +35,10 @@ class Outcomes:
     running: list[str] = field(default_factory=list)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, longest: int = LONGEST_REASON) -> str:
     """A message without its line breaks, cut where it is too long for a list."""
     folded = " ".join(text.split())
-    return folded if len(folded) <= LONGEST_REASON else f"{folded[: LONGEST_REASON - 1]}…"
+    return folded if len(folded) <= longest else f"{folded[: longest - 1]}…"
 
 
 class Recorder:
@@ -77,6 +77,8 @@ def reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     text = (
         str(crash.message) if crash is not None else report.longreprtext.strip().rpartition("\n")[2].removeprefix("E ")
     )
+    if len(text) > LONGEST_REASON:  # a whole output, most likely: what was expected of it says more
+        text = next((line for line in text.splitlines() if line.startswith("assert ")), text)
     return one_line(text) or "pytest gave no reason"
 
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from tests.runner.outcomes import one_line
 from tests.runner.run import Result
+
+LONGEST = 1800  # characters of all lines together: CI may keep no more than the end of what was printed
+SHORTEST_REASON = 60
 
 
 def lines(results: Sequence[Result], seconds: float) -> list[str]:
     """How many tests passed and failed, one line for each that failed, one for each part."""
     counts: Counter[str] = sum((result.found.counts for result in results), Counter())
-    failed = [
-        f"FAILED {result.part.name}: {failure.test}: {failure.reason}"
-        for result in results
-        for failure in result.found.failures
-    ]
+    failures = [(result.part.name, failure) for result in results for failure in result.found.failures]
     width = max(len(result.part.name) for result in results)
-    return [
-        f"{counts['passed']} passed, {len(failed)} failed",
-        *failed,
+    times = [
         *(f"{result.part.name:<{width}} {result.seconds:6.0f} s  {_words(result)}" for result in results),
         f"{'all':<{width}} {seconds:6.0f} s",
     ]
+    head = f"{counts['passed']} passed, {len(failures)} failed"
+    names = [f"FAILED {part}: {failure.test}: " for part, failure in failures]
+    left = LONGEST - sum(len(line) + 1 for line in [head, *times, *names])
+    longest = max(SHORTEST_REASON, left // max(1, len(failures)))
+    failed = [name + one_line(failure.reason, longest) for name, (_, failure) in zip(names, failures, strict=True)]
+    return [head, *failed, *times]
 
 
 def code(results: Sequence[Result]) -> int:

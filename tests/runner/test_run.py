@@ -201,6 +201,14 @@ def test_the_last_lines_name_what_failed_and_then_the_times(runs: Runs) -> None:
     ]
 
 
+def test_reasons_are_cut_where_all_of_the_last_lines_would_be_too_many_to_be_kept(runs: Runs) -> None:
+    outcomes = "; ".join(f"record('failed', 't::{number}', 'why ' * 200)" for number in range(12))
+    lines = summary.lines(runs(Stage((part("unit", f"{outcomes}; exit(1)"),))), 61.2)
+    assert len("\n".join(lines)) < summary.LONGEST
+    assert all(line.startswith(f"FAILED unit: t::{number}: why why") for number, line in enumerate(lines[1:13]))
+    assert all(line.endswith("…") for line in lines[1:13])
+
+
 def test_a_host_that_cannot_be_removed_does_not_hide_the_results(runs: Runs) -> None:
     def fails(_: str) -> None:
         raise RuntimeError("no daemon")
@@ -246,6 +254,7 @@ SUITE = """
 import pytest
 def test_passes(): pass
 def test_fails(): assert [1] == [2], "the reason"
+def test_fails_with_an_output(): assert "live" in "went wrong", "TASK [Deploy] ok " * 40
 @pytest.fixture
 def broken(): raise KeyError("setup")
 def test_errors(broken): pass
@@ -268,11 +277,12 @@ def test_what_pytest_finds_is_recorded(runs: Runs, tmp_path: Path, how: list[str
     command = (*quickly, "--continue-on-collection-errors", f"--rootdir={suite}", *how, str(suite))
     (result,) = runs(Stage((Part("pytest", command, 300),)))
     assert result.ended == "failed"
-    assert dict(result.found.counts) == {"passed": 1, "failed": 3, "skipped": 1}
+    assert dict(result.found.counts) == {"passed": 1, "failed": 4, "skipped": 1}
     reasons = {failure.test: failure.reason for failure in result.found.failures}
     assert reasons["test_bad.py"].startswith("not collected: ")
     assert "No module named 'nowhere'" in reasons["test_bad.py"]
     assert reasons["test_some.py::test_fails"].startswith("AssertionError: the reason assert [1] == [2]")
+    assert reasons["test_some.py::test_fails_with_an_output"] == "assert 'live' in 'went wrong'"
     assert reasons["test_some.py::test_errors"] == "setup: KeyError: 'setup'"
     assert result.found.running == []
 
