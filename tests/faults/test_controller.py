@@ -65,7 +65,7 @@ class Deaths:
 
         Those before the host is asked for the first time are checks on the controller; one run follows on all of them.
         """
-        asked = next(number for number, name in enumerate(names) if "Deploy |" in name or "Roll back |" in name)
+        asked = next(number for number, name in enumerate(names) if ": Deploy |" in name or ": Roll back |" in name)
         command, version = self.following()
         for number, name in enumerate(names):
             run = self.site.run(*command)
@@ -138,9 +138,11 @@ def test_a_controller_that_is_killed_at_any_task_leaves_one_release_and_the_next
     with steady() as load:
         tasks = deaths.undisturbed()
         deaths.at_tasks(tasks)
-    record_property("note", f"{len(tasks)} tasks")
-    assert len(tasks) > 7, "or they were not seen"
-    assert any("migrate, start, switch" in name or "Roll back |" in name for name in tasks)
+        # The commit is found, the host is asked, a bundle is written and sent, a release is built.
+        deaths.at_moments(next(name for name in tasks if " | Find the " in name), MOMENTS)
+    record_property("note", f"{len(tasks)} tasks, and {len(MOMENTS)} moments of the longest one")
+    seen = " ".join(tasks)
+    assert all(said in seen for said in ("Check what the run is for", "Find the ", "Say what is live")), seen
     deaths.check(load)
 
 
