@@ -91,8 +91,11 @@ def test_a_required_variable_that_is_missing_is_named_before_anything_changes(si
 
 @pytest.mark.row(30, "start", "a variable that nobody declared as required is missing")
 def test_what_the_code_says_of_a_missing_variable_is_shown(site: Site, steady: Steady) -> None:
-    output = refused(site, steady, site.version("needs_a_variable"))
+    new = site.version("needs_a_variable")
+    output = refused(site, steady, new)
+    assert "crashed after" in flat(output), output
     assert "PAYMENT_TOKEN must be set" in output, output
+    assert site.phase(new, "start")["seconds"] < 10
 
 
 @pytest.mark.row(31, "watch", "ready, then 500s under traffic (their clients are the ones that see them)")
