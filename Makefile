@@ -39,7 +39,7 @@ test: .venv/.installed ## everything that must pass, side by side where it can; 
 	@$(PYTHON) -m tests.runner --limit $(LIMIT) $(PARTS)
 
 quick: .venv/.installed ## engine, contracts, templates: no root, no PostgreSQL, no browser, under 30 s
-	@SLIPWAY_QUICK=1 $(BIN)/pytest -q -p no:schemathesis -m "not slow" --numprocesses 2 --dist worksteal \
+	@SLIPWAY_QUICK=1 $(BIN)/pytest -q -p no:schemathesis -m "not slow" --numprocesses 3 --dist worksteal \
 		tests/engine tests/contracts tests/templates tests/runner
 
 fmt: .venv/.installed ## format the Python code, and put right what ruff can

@@ -24,6 +24,42 @@ def tasks(role: str) -> list[dict[str, Any]]:
     ]
 
 
+def test_both_files_of_postgresql_are_looked_at_with_the_mode_that_they_are_written_with() -> None:
+    look = yaml.safe_load((ROLES / "postgresql/vars/main.yml").read_text())["__postgresql_look"]
+    found = tasks("postgresql")
+    assert len(found) == 2
+    for task in found:
+        module, file = task["ansible.builtin.template"], task["vars"]["__file"]
+        assert (module["src"], module["dest"]) == ("{{ __file.src }}", "{{ __file.dest }}")
+        assert (module["owner"], module["group"]) == ("postgres", "postgres")
+        assert module["mode"] == f"0{file['mode']}"
+        assert file["dest"].replace("{{ __postgresql_configuration }}", "/etc/postgresql/*/*") in look
+
+
+@pytest.mark.parametrize("file", ["absent", "same", "other content", "other mode"])
+def test_certificate_authorities_are_written_only_where_the_host_has_others(tmp_path: Path, file: str) -> None:
+    """What the host says of the file comes from the command of the role itself, run here."""
+    path = tmp_path / "slipway.crt"
+    if file != "absent":
+        path.write_text("authority\n" if file != "other content" else "another\n")
+        path.chmod(0o600 if file == "other mode" else 0o644)
+    known = yaml.safe_load((ROLES / "host/vars/main.yml").read_text())
+    digest = re.sub(r"lookup\(.*?\)", "text", known["__host_authorities_digest"])
+    packages = yaml.safe_load((ROLES / "host/tasks/packages.yml").read_text())[0]["ansible.builtin.raw"]
+    look = packages[packages.index("find {{ __host_authorities }}") :].replace("{{ __host_authorities }}", str(path))
+    lines = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=False).stdout.splitlines()
+    write = yaml.safe_load((ROLES / "host/tasks/authorities.yml").read_text())[0]["when"][1]
+    variables: dict[str, Any] = {
+        "__host_authorities": str(path),
+        "__host_packages_found": {"stdout_lines": ["installed git", "fresh lists", *lines]},
+    }
+    variables["__host_authorities_digest"] = render.evaluate(digest, text="authority\n", **variables)
+    variables["__host_authorities_found"] = render.evaluate(known["__host_authorities_found"], **variables)
+    user = f"{path.owner()}:{path.group()}" if path.exists() else ""
+    assert render.evaluate(f"{{{{ {write.replace('root:root', user)} }}}}", **variables) is (file != "same")
+    assert bool(variables["__host_authorities_found"]) is (file != "absent")
+
+
 @pytest.mark.parametrize(("role", "files"), [("app", 12), ("host", 4)])
 def test_a_file_is_looked_at_with_the_group_and_the_mode_that_it_is_written_with(role: str, files: int) -> None:
     look = yaml.safe_load((ROLES / role / "vars/main.yml").read_text())[f"__{role}_look"]

@@ -258,6 +258,7 @@ def test_a_bundle_is_not_used_if_the_host_has_the_commit(host: Host, tmp_path: P
     assert host.engine.stage(request(V1), _sent(tmp_path)).changed
 
 
+@pytest.mark.slow
 def test_a_bundle_on_standard_input_is_read_before_the_lock_is_taken(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -380,6 +380,7 @@ def test_what_a_webhook_answers_is_written_down_and_changes_nothing(
     assert notes(host) == ([] if said[0] == "ok" else [f"Hooks that failed: closed: webhook to 127.0.0.1 {said[1]}."])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("talk", "said"),
     [

@@ -48,6 +48,7 @@ def test_a_second_process_gets_the_holder_at_once_and_a_kill_frees_the_lock(tmp_
             holder.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_waiting_process_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with lock.hold(path, "logbook"), pytest.raises(LockedError), lock.hold(path, "logbook", wait=0.2):

@@ -394,6 +394,7 @@ def test_an_observer_reports_what_it_is_told_and_has_nothing_to_say(host: Host, 
     assert (told.ends(), waiting(host), len(told.told)) == ([(1, "succeeded")], 0, 3)
 
 
+@pytest.mark.slow
 def test_a_logbook_that_was_silent_at_one_end_is_not_waited_for_at_the_next(
     host: Host, told: Logbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:

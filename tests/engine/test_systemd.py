@@ -83,8 +83,8 @@ def test_a_systemd_error_is_a_failure_with_its_message(programs: Programs) -> No
 def logged(*messages: object, run: str = "new", starts: bool = False) -> list[dict[str, object]]:
     """Entries of the journal, as journalctl gives them; with systemd's own of the start of that run before them."""
     start = {"MESSAGE": "Starting logbook@blue.service...", "MESSAGE_ID": systemd._STARTING, "INVOCATION_ID": run}
-    entries = [{"MESSAGE": message, "_SYSTEMD_INVOCATION_ID": run} for message in messages]
-    return [start, *entries] if starts else entries
+    entries: list[dict[str, object]] = [{"MESSAGE": text, "_SYSTEMD_INVOCATION_ID": run} for text in messages]
+    return [{**start}, *entries] if starts else entries
 
 
 def journal(*entries: dict[str, object]) -> tuple[int, str, str]:
