@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit acceptance faults fleet upgrade molecule bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit acceptance faults standby fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -66,8 +66,8 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 
 unit: .venv/.installed ## engine, app, templates, contracts; no host
 	@$(PYTHON) -m hosts products
-	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults --ignore tests/fleet --ignore tests/upgrade \
-		--numprocesses 2 --dist worksteal --cov --cov-fail-under 95
+	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults --ignore tests/standby --ignore tests/fleet \
+		--ignore tests/upgrade --numprocesses 2 --dist worksteal --cov --cov-fail-under 95
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
 	@$(PYTHON) -m hosts products chromium
@@ -75,6 +75,9 @@ acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollba
 
 faults: .venv/.installed ## every fault of docs/faults.md on a real host, under traffic
 	$(BIN)/pytest --durations=10 tests/faults
+
+standby: .venv/.installed ## the faults around a release on standby, on a host of their own
+	$(BIN)/pytest --durations=10 tests/standby
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

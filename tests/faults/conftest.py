@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -24,7 +25,8 @@ __all__ = ["pytest_configure", "pytest_runtest_makereport", "pytest_terminal_sum
 SSH_PORT, HTTP_PORT, HTTPS_PORT = 28022, 28080, 28443
 CACHE = scratch.PROJECT / ".cache/faults"
 # 36, 37: tests/acceptance/test_tls.py, which has an ACME server. 49-51, 55: tests/fleet, which has several hosts.
-ELSEWHERE = {36, 37, 49, 50, 51, 55}
+# 56-58: tests/standby, beside this directory on a host of its own.
+ELSEWHERE = {36, 37, 49, 50, 51, 55, 56, 57, 58}
 ROWS = set(range(1, 59)) - ELSEWHERE
 
 # What most rows want: little time for what they do not look at, and every release kept.
@@ -48,12 +50,11 @@ class Steady(Protocol):
     def __call__(self, *, verify: bool = True) -> AbstractContextManager[Outcome]: ...
 
 
-@pytest.fixture(scope="session")
-def provisioned() -> Iterator[Site]:
+@contextlib.contextmanager
+def provision(host: Host, state: Path) -> Iterator[Site]:
     """A fresh host, provisioned, with both good versions on it. SLIPWAY_KEEP_HOST=1 keeps it for the next run."""
     keep = os.environ.get("SLIPWAY_KEEP_HOST") == "1"
-    host = Host("slipway-faults", "13", {SSH_PORT: 22, HTTP_PORT: 80, HTTPS_PORT: 443})
-    site = Site(host, CACHE / "state", APP, VARIABLES)
+    site = Site(host, state, APP, VARIABLES)
     if not (keep and site.host.exists() and site.repository.exists()):
         site.host.down()
         _forget(site)
@@ -68,6 +69,13 @@ def provisioned() -> Iterator[Site]:
     if not keep:
         site.host.down()
         _forget(site)
+
+
+@pytest.fixture(scope="session")
+def provisioned() -> Iterator[Site]:
+    host = Host("slipway-faults", "13", {SSH_PORT: 22, HTTP_PORT: 80, HTTPS_PORT: 443})
+    with provision(host, CACHE / "state") as site:
+        yield site
 
 
 def _forget(site: Site) -> None:

@@ -31,7 +31,8 @@ def _make(target: str, seconds: float, *hosts: str) -> Part:
 PREPARE = _make("prepare", 900)
 LINT = _make("lint", 600)
 UNIT = _make("unit", 900)
-FAULTS = _make("faults", 4600, "slipway-faults")
+FAULTS = _make("faults", 4000, "slipway-faults")
+STANDBY = _make("standby", 1800, "slipway-standby")
 ACCEPTANCE = _make("acceptance", 2400, "slipway-acceptance")
 MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
@@ -42,7 +43,7 @@ UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 STAGES: tuple[Stage, ...] = (
     Stage((LINT, PREPARE)),
     Stage((UNIT,), at_once=1),
-    Stage((FAULTS, ACCEPTANCE, MOLECULE, FLEET, UPGRADE)),
+    Stage((FAULTS, ACCEPTANCE, STANDBY, MOLECULE, FLEET, UPGRADE)),
 )
 
 

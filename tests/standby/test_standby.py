@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from hosts.host import USER
-
-from .conftest import Steady
-from .site import STANDBY, UNIT, Site, Version, wait_for
+from tests.faults.conftest import Steady
+from tests.faults.site import STANDBY, UNIT, Site, Version, wait_for
 
 SLOTS = "/srv/logbook/slots"
 TIMER = "slipway-standby-logbook.timer"
