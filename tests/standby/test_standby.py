@@ -18,19 +18,13 @@ SLOTS = "/srv/logbook/slots"
 TIMER = "slipway-standby-logbook.timer"
 TOOLS = "/usr/local/sbin"  # before all others in the engine's PATH
 # Stands in for the programs that the engine runs, from the moment on at which its deployment is staged. It kills the
-# engine in place of the call for which the shell finds the condition in /run/kill-when; $count and $call are at hand.
+# engine in place of the call for which the shell finds the condition in /run/kill-when. $call is at hand, and $step: the
+# same with the state of the deployment, and without the name of a slot.
 TOOL = r"""#!/bin/sh
 call="${0##*/} $*"
 stages='"state": "(staged|started|switched|watched|finishing)"'
 if [ -n "$SLIPWAY_INSIDE_UNIT" ] && [ -e /run/kill-when ] && grep -Eqs "$stages" /srv/logbook/deployment.json; then
-    # How often the gate and the drain look is a matter of time, so what they repeat counts once in each state.
-    now="$(grep '"state"' /srv/logbook/deployment.json) $call"
-    case "$now" in
-        *NRestarts*|*"ss --unix --all"*) [ "$now" = "$(cat /run/kill-last)" ] && exec "/usr/bin/${0##*/}" "$@";;
-    esac
-    echo "$now" > /run/kill-last
-    count=$(($(cat /run/kill-count) + 1))
-    echo $count > /run/kill-count
+    step=$(echo "$(grep '"state"' /srv/logbook/deployment.json) $call" | sed -E 's/blue|green/SLOT/g')
     if . /run/kill-when; then
         rm /run/kill-when
         echo "$call" > /run/killed
@@ -40,6 +34,8 @@ if [ -n "$SLIPWAY_INSIDE_UNIT" ] && [ -e /run/kill-when ] && grep -Eqs "$stages"
 fi
 exec "/usr/bin/${0##*/}" "$@"
 """
+# A condition: each step once, whatever else happens between two of them.
+STEP_BY_STEP = """! grep -Fqsx "$step" /run/kill-steps && echo "$step" >> /run/kill-steps"""
 PROGRAMS = ("systemctl", "systemd-run", "ss")
 
 
@@ -51,7 +47,7 @@ class Killer:
 
     def set(self, condition: str) -> None:
         self._site.write("/run/kill-when", condition)
-        self._site.sh("echo 0 > /run/kill-count; : > /run/kill-last; rm -f /run/killed")
+        self._site.sh("rm -f /run/killed")
 
     def killed_at(self) -> str:
         """The call that was not made; "" when the engine was not killed."""
@@ -65,7 +61,7 @@ def killer(site: Site) -> Iterator[Killer]:
         site.write(f"{TOOLS}/{name}", TOOL)
         site.sh(f"chmod 755 {TOOLS}/{name}")
     yield Killer(site)
-    site.sh(f"rm -f /run/kill-when {' '.join(f'{TOOLS}/{name}' for name in PROGRAMS)}")
+    site.sh(f"rm -f /run/kill-when /run/kill-steps {' '.join(f'{TOOLS}/{name}' for name in PROGRAMS)}")
 
 
 def command(site: Site, *arguments: str) -> list[str]:
@@ -200,7 +196,7 @@ def test_an_engine_that_is_killed_at_any_step_of_waking_and_pausing_leaves_nothi
     other_ways: list[str] = []
     with steady() as load:
         for _ in range(60):
-            killer.set(f"[ $count -ge {len(seen) + 1} ]")
+            killer.set(STEP_BY_STEP)
             rollback(site, target, check=False)
             if call := killer.killed_at():
                 seen.append(call)
@@ -209,7 +205,7 @@ def test_an_engine_that_is_killed_at_any_step_of_waking_and_pausing_leaves_nothi
                 said = {name: site.phase(target, name)["message"] for name in ("start", "drain")}
                 if "woken from standby" in said["start"] and "on standby for" in said["drain"]:
                     break
-                # A busy machine may have kept it from being woken or paused: then not all steps were there.
+                # A busy machine may have kept it from being woken or paused: then not all steps were taken.
                 other_ways.append(f"{said['start']}; {said['drain']}")
             assert site.live() == target, call
             assert site.left_behind() == [], call
