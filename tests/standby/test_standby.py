@@ -18,8 +18,8 @@ SLOTS = "/srv/logbook/slots"
 TIMER = "slipway-standby-logbook.timer"
 TOOLS = "/usr/local/sbin"  # before all others in the engine's PATH
 # Stands in for the programs that the engine runs, from the moment on at which its deployment is staged. It kills the
-# engine in place of the call for which the shell finds the condition in /run/kill-when. $call is at hand, and $step: the
-# same with the state of the deployment, and without the name of a slot.
+# engine in place of the call for which the shell finds the condition in /run/kill-when. $call is at hand, and $step:
+# that with the state of the deployment, and without the name of a slot.
 TOOL = r"""#!/bin/sh
 call="${0##*/} $*"
 stages='"state": "(staged|started|switched|watched|finishing)"'
