@@ -25,7 +25,7 @@ from roles.release.module_utils.this_run import start_of, this_owner  # noqa: E4
 from slipway import PROTOCOL  # noqa: E402  # the path comes first
 from slipway.base.errors import SlipwayError  # noqa: E402  # the path comes first
 from slipway.records import owner, phases  # noqa: E402  # the path comes first
-from slipway.records.owner import Owner  # noqa: E402
+from slipway.records.owner import Owner  # noqa: E402  # the path comes first
 
 PROGRAM = "/usr/local/bin/slipway"
 READ_ONLY = {"plan", "resolve", "compare", "status", "releases"}
