@@ -21,6 +21,22 @@ _BEFORE = 8  # lines to show before an error: the app may have logged the reason
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+# Of the variables of whoever calls the engine: who that is, and what is the engine's own.
+_CALLER = ("HOME", "LOGNAME", "SUDO_USER", "TERM", "TMPDIR", "USER")
+_OWN = "SLIPWAY_"
+
+
+def forget_caller() -> None:
+    """Let what this process creates and starts be the same whoever has called it, over which login.
+
+    A umask would close releases to the app, a locale would change what programs answer, and variables for Python, git,
+    PostgreSQL or systemd what they do.
+    """
+    os.umask(0o022)
+    kept = {name: value for name, value in os.environ.items() if name in _CALLER or name.startswith(_OWN)}
+    os.environ.clear()
+    os.environ.update({"PATH": PATH, "LANG": "C.UTF-8", **kept})
+
 
 def run(
     command: Sequence[str | Path],
@@ -29,6 +45,7 @@ def run(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
     timeout: float | None = None,
+    given: str = "",
     inherited: Sequence[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` and wait until it ends, with any exit code. Both output streams are captured and decoded.
@@ -36,7 +53,7 @@ def run(
     With `user` it runs as that user, with the user's groups and a umask of 022. Its environment is then `environment`
     plus PATH, HOME and LANG, so that no variable of root is passed on. It is killed when this process ends: otherwise
     it could still be writing when the next run starts. `timeout` is in seconds. FailedError when it is exceeded, or
-    when the program does not exist. `inherited` are file descriptors to pass on to the program.
+    when the program does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it.
     """
     arguments = [str(part) for part in command]
     # Checked first: with `user` a missing program would only show as an error of setpriv.
@@ -44,7 +61,7 @@ def run(
         raise FailedError(f"{arguments[0]} is not installed. Run site.yml.")
     env: dict[str, str] | None = None
     if environment is not None or user is not None:
-        env = {"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})}
+        env = {"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})}  # with a PATH of its own if that is given
     as_user = _as_user(user) if user is not None and os.geteuid() == 0 else {}
     if as_user:
         arguments = ["setpriv", "--pdeathsig", "KILL", "--", *arguments]
@@ -56,7 +73,7 @@ def run(
             env=env,
             cwd=directory,
             timeout=timeout,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             errors="replace",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from slipway import PROTOCOL, __version__
+from slipway.base import process
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, LockedError, RefusedError, SlipwayError
 from slipway.base.output import Reporter
@@ -187,6 +188,7 @@ def program() -> NoReturn:
     It exits without cleaning up while an observer's thread is still sending: a thread inside of OpenSSL can crash the
     exiting process, and then a deployment that succeeded would look as if it had been killed.
     """
+    process.forget_caller()
     code = main(sys.argv[1:])
     if threading.active_count() > 1:
         with contextlib.suppress(OSError):  # the client has disconnected

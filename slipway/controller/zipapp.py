@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 
 # Without the host's own packages (-S), as it uses none: that starts a little sooner.
-SHEBANG = b"#!/usr/bin/python3 -IS\n"
+# Isolated from variables and packages of the caller, and with UTF-8 whatever the locale is.
+SHEBANG = b"#!/usr/bin/python3 -ISXutf8\n"
 
 # Python caches the bytecode of files, but not of modules in a zip: compiling them again would cost each command a tenth
 # of a second. So root unpacks the zip below /run (in memory) on hosts. Elsewhere it runs from the zip.

@@ -1,12 +1,21 @@
-"""Git, on the controller (resolve, bundle, compare) and on a host (receive, verify, export)."""
+"""Git, on the controller (resolve, bundle, compare) and on a host (receive, verify, export).
+
+It is run in one place, with an environment and with options that make its answers the same for everybody: whatever the
+user has in a git configuration or in variables, and whether a git hook has started us. Only what reads in a form made
+for programs is asked ("plumbing"), as the other commands change their output with such settings.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import fnmatch
 import hashlib
+import os
 import re
+import secrets
+import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +27,58 @@ from slipway.release import revisions
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
-# Without git's background maintenance, which would go on writing after the command has ended.
-_ALONE = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
-
 # Each commit also has a ref of the engine's own, so that a bundle can have a commit without a tag, and `gc` keeps it.
 KEEP = "refs/slipway/"
+
+_MIGRATIONS = "*versions/*.py"
+
+# Settings that would change what a command does or answers. Those with which a person reaches a remote (credentials,
+# proxies, other addresses) stay as they are.
+_SETTINGS = {
+    "core.attributesFile": os.devnull,  # it may leave files out of an archive
+    "core.autocrlf": "false",
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "core.quotePath": "false",
+    "fetch.prune": "false",
+    "fetch.pruneTags": "false",
+    "fetch.recurseSubmodules": "false",
+    "gc.auto": "0",
+    "gc.autoDetach": "false",  # background maintenance would go on writing after the command has ended
+    "i18n.logOutputEncoding": "UTF-8",
+    "init.defaultRefFormat": "files",
+    "init.templateDir": "",
+    "maintenance.auto": "false",
+    "maintenance.autoDetach": "false",
+    "tar.umask": "0022",
+}
+_OPTIONS = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+
+# Variables of git that reach it: how a person's remote is reached, and nothing else.
+_REMOTE_VARIABLES = (
+    "GIT_ASKPASS",
+    "GIT_PROXY_SSL_CAINFO",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+)
+_VARIABLES = {
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a replaced commit would be exported with the content of another one
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C.UTF-8",
+}
+# A host has no person whose settings could be wanted.
+_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+def _environment(caller: Mapping[str, str]) -> dict[str, str]:
+    """The environment of git on the controller: the caller's without what changes git's answers."""
+    kept = {name: value for name, value in caller.items() if not name.startswith(("GIT_", "LC_")) and name != "LANG"}
+    remote = {name: caller[name] for name in _REMOTE_VARIABLES if name in caller}
+    return {**kept, **remote, **_VARIABLES}
 
 
 @dataclass(frozen=True)
@@ -38,36 +94,56 @@ class Commit:
 class Repository:
     """A git repository on this machine, used as `user` (None: the current user)."""
 
-    path: Path
+    path: Path  # of the directory with its objects and refs (`.git`, or a bare repository)
     user: str | None = None
     home: Path | None = None
+    directory: Path | None = None  # how a person calls it, when that is not `path`
 
-    def git(self, *arguments: str, check: bool = True, inherited: Sequence[int] = ()) -> str:
+    @property
+    def name(self) -> Path:
+        return self.directory or self.path
+
+    def git(self, *arguments: str, check: bool = True, given: str = "", inherited: Sequence[int] = ()) -> str:
         """Standard output of `git <arguments>`; FailedError with git's error message when it fails."""
-        environment = None
-        if self.user is not None:
-            environment = {"HOME": str(self.home or self.path), "GIT_TERMINAL_PROMPT": "0"}
-        result = process.run(
-            ["git", "-C", self.path, *_ALONE, *arguments],
+        result = self.run(*arguments, given=given, inherited=inherited)
+        if check and result.returncode != 0:
+            raise FailedError(f"git {arguments[0]} failed in {self.name}.", process.tail(result.stderr))
+        return result.stdout.strip("\n") if result.returncode == 0 else ""
+
+    def run(
+        self, *arguments: str, given: str = "", inherited: Sequence[int] = (), options: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        """`git <arguments>` with any exit code. `given` is its standard input, `options` are more of git's own."""
+        return process.run(
+            ["git", f"--git-dir={self.path}", *_OPTIONS, *options, *arguments],
             user=self.user,
-            environment=environment,
+            environment=self._environment(),
+            given=given,
             inherited=inherited,
         )
-        if check and result.returncode != 0:
-            raise FailedError(f"git {arguments[0]} failed in {self.path}.", process.tail(result.stderr))
-        return result.stdout.strip() if result.returncode == 0 else ""
+
+    def _environment(self) -> dict[str, str]:
+        if self.user is None:
+            return _environment(os.environ)
+        return {"HOME": str(self.home or self.path), **_VARIABLES, **_NO_SETTINGS}
+
+    def create(self) -> None:
+        """Make it an empty bare repository, if it is none yet. No other process may be writing to it."""
+        self._remove_locks()
+        self.git("init", "--quiet", "--bare")
 
     def fetch(self, source: str | Path, *options: str, inherited: Sequence[int] = ()) -> None:
-        """Fetch all refs of another repository or a bundle. No other process may be writing to this repository.
-
-        A git process that was killed may have left lock files, with which the next one would fail. They are removed.
-        """
-        process.run(["find", self.path, "-name", "*.lock", "-delete"], user=self.user)  # no ref can have such a name
+        """Fetch all refs of another repository or a bundle. No other process may be writing to this repository."""
+        self._remove_locks()
         arguments = ("fetch", "--quiet", "--no-write-fetch-head", *options, str(source), "+refs/*:refs/*")
         self.git(*arguments, inherited=inherited)
 
+    def _remove_locks(self) -> None:
+        """A git process that was killed may have left lock files, with which the next one would fail."""
+        process.run(["find", self.path, "-name", "*.lock", "-delete"], user=self.user)  # no ref can have such a name
+
     def tags(self) -> list[str]:
-        return self.git("tag", "--list").splitlines()
+        return self.git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags").splitlines()
 
     def commit(self, revision: str) -> str | None:
         """The full hash of the commit that `revision` names; None when there is none."""
@@ -76,7 +152,40 @@ class Repository:
         return self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False) or None
 
     def subject(self, sha: str) -> str:
-        return self.git("log", "-1", "--format=%s", sha)
+        return self.git("rev-list", "--max-count=1", "--no-commit-header", "--format=%s", sha)
+
+    def why_incomplete(self, sha: str) -> str:
+        """Why the repository lacks a part of the commit or of its history, with the command that gets it; "" if not."""
+        if self.git("rev-parse", "--is-shallow-repository") == "true":
+            return (
+                f"{self.name} is a shallow clone: it lacks the history that a host has to get. "
+                f"Type `git -C {self.name} fetch --unshallow --tags`; in CI, clone with the whole history "
+                "(GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0)."
+            )
+        if not self.git("config", "--get-regexp", r"^remote\..*\.promisor$", check=False):
+            return ""
+        absent = self.git("rev-list", "--objects", "--missing=print", "--no-object-names", sha)
+        if not any(line.startswith("?") for line in absent.splitlines()):
+            return ""
+        return (
+            f"{self.name} is a partial clone: it lacks files of earlier commits. "
+            f"Type `git -C {self.name} fetch --refetch --no-filter`; in CI, clone without a filter."
+        )
+
+    def texts(self, sha: str, pattern: str) -> Iterator[tuple[str, str]]:
+        """The path and the text of each file of a commit whose path matches `pattern`."""
+        listed = self.git("ls-tree", "-r", "-z", "--full-tree", sha).split("\0")
+        named = (line.partition("\t") for line in listed if line)
+        blobs = [
+            (described.split()[2], path)
+            for described, _, path in named
+            if described.split()[1] == "blob" and fnmatch.fnmatchcase(path, pattern)
+        ]
+        mark = secrets.token_hex(16)  # no text has it
+        names = "".join(f"{name}\n" for name, _ in blobs)
+        texts = self.git("cat-file", f"--batch={mark}", given=names).split(f"{mark}\n")[1:] if blobs else []
+        for (_, path), text in zip(blobs, texts, strict=True):
+            yield path, text
 
     def has(self, sha: str) -> bool:
         return self.commit(sha) is not None
@@ -102,7 +211,7 @@ def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
         version = versions.newest(tags)
         if version is None:
             raise RefusedError(
-                f"{repository.path} has no version tags. Tag the commit to deploy, for example "
+                f"{repository.name} has no version tags. Tag the commit to deploy, for example "
                 "`git tag -a v1.0.0 -m v1.0.0`, or pass -e version=<tag>."
             )
     if version in tags:
@@ -111,19 +220,26 @@ def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
         sha = repository.commit(f"refs/tags/{version}")
         if sha is None:
             raise RefusedError(f"The tag '{version}' does not name a commit.")
-        return Commit(sha, version, repository.subject(sha))
+        return _whole(repository, Commit(sha, version, repository.subject(sha)))
     named_by_sha = bool(_ABBREVIATED.fullmatch(version))
     sha = repository.commit(version) if accept == "commits" or named_by_sha else None
     if sha is None:
         similar = versions.near(version, tags)
         hint = f" Similar tags: {', '.join(similar)}." if similar else _newest_hint(tags)
-        raise RefusedError(f"No tag '{version}' in {repository.path}.{hint}")
+        raise RefusedError(f"No tag '{version}' in {repository.name}.{hint}")
     if accept != "commits":
         raise RefusedError(
             f"'{version}' is a commit without a tag, and this environment deploys {accept.replace('-', ' ')} only "
             f"(accept: {accept}). Create a tag for it and deploy the tag."
         )
-    return Commit(sha, None, repository.subject(sha))
+    return _whole(repository, Commit(sha, None, repository.subject(sha)))
+
+
+def _whole(repository: Repository, commit: Commit) -> Commit:
+    """The commit; RefusedError when the repository does not have all of it and of its history."""
+    if reason := repository.why_incomplete(commit.sha):
+        raise RefusedError(reason)
+    return commit
 
 
 def _newest_hint(tags: Sequence[str]) -> str:
@@ -137,20 +253,38 @@ def open_source(location: str, cache: Path) -> Repository:
     RefusedError when the directory is not a repository; FailedError when the remote cannot be fetched.
     """
     if "://" not in location and not re.match(r"[\w.-]+@[\w.-]+:", location):
-        path = Path(location).expanduser()
-        if not path.is_dir() or not Repository(path).git("rev-parse", "--git-dir", check=False):
-            raise RefusedError(f"'{location}' is not a git repository; set the app's 'repository' to a path or a URL.")
-        return Repository(path.resolve())
+        return _open_directory(location)
     mirror = cache / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
     cache.mkdir(parents=True, exist_ok=True)
     with mirror.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # git inherits it, and so still holds it if this process is killed
         try:
-            process.run(["git", "init", "--quiet", "--bare", mirror])
+            Repository(mirror).create()
             Repository(mirror).fetch(location, "--prune", inherited=[lock.fileno()])
         except FailedError as error:
             raise FailedError(f"The repository {location} could not be fetched.", error.detail) from error
     return Repository(mirror)
+
+
+def _open_directory(location: str) -> Repository:
+    path = Path(location).expanduser()
+    if not path.is_dir():
+        raise RefusedError(f"There is no directory '{location}'; set the app's 'repository' to a path or a URL.")
+    # Git looks for the repository from the directory upwards, and refuses one that belongs to somebody else.
+    command = ["git", "-C", str(path), *_OPTIONS, "rev-parse", "--absolute-git-dir"]
+    found = process.run(command, environment=_environment(os.environ))
+    if found.returncode == 0:
+        return Repository(Path(found.stdout.removesuffix("\n")), directory=path.resolve())
+    if "dubious ownership" in found.stderr:
+        raise RefusedError(
+            f"Git does not read the repository '{location}', as it belongs to another user. If you trust them, type "
+            f"`git config --global --add safe.directory {path.resolve()}`; or use a clone of your own.",
+            process.tail(found.stderr),
+        )
+    reason = process.tail(found.stderr, 1).removeprefix("fatal: ")
+    raise RefusedError(
+        f"'{location}' is not a git repository ({reason}); set the app's 'repository' to a path or a URL."
+    )
 
 
 def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], output: Path) -> None:
@@ -159,9 +293,10 @@ def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], o
     The source repository is only read: the refs for the bundle are made in an empty repository that uses its objects.
     """
     objects = source.git("rev-parse", "--path-format=absolute", "--git-path", "objects")
+    format_ = source.git("rev-parse", "--show-object-format")
     with tempfile.TemporaryDirectory(prefix="slipway-bundle-") as scratch:
         borrowed = Repository(Path(scratch))
-        borrowed.git("init", "--quiet", "--bare")
+        borrowed.git("init", "--quiet", "--bare", f"--object-format={format_}")
         (Path(scratch) / "objects/info/alternates").write_text(f"{objects}\n")
         borrowed.git("update-ref", f"{KEEP}{sha}", sha)
         references = [f"{KEEP}{sha}"]
@@ -192,18 +327,14 @@ def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, st
     If `old` is None or not in the repository, this is the history of `new`.
     """
     span = f"{old}..{new}" if old is not None and source.has(old) else new
-    log = source.git("log", "--max-count=50", "--format=%H %s", span).split("\n")
+    log = source.git("rev-list", "--max-count=50", "--no-commit-header", "--format=%H %s", span).split("\n")
     return [(sha, subject) for sha, _, subject in (line.partition(" ") for line in log if line)]
 
 
 def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:
     """The alembic migrations of a commit, by revision."""
-    # One line per declaration: "<sha>:<path>NUL<line>". Empty if the app has no alembic.
-    found = source.git(
-        "grep", "-z", "-E", r"^((down_)?revision|oldest_compatible)\b", sha, "--", "*versions/*.py", check=False
-    )
-    named = (line.partition("\0") for line in found.splitlines())
-    return revisions.parse((name.removeprefix(f"{sha}:"), text) for name, _, text in named)
+    found = source.texts(sha, _MIGRATIONS)
+    return revisions.parse((path, line) for path, text in found for line in text.splitlines())
 
 
 def signature_problem(repository: Repository, tag: str, allowed_signers: Path) -> str:
@@ -212,12 +343,9 @@ def signature_problem(repository: Repository, tag: str, allowed_signers: Path) -
     # A signed tag has its name inside. With another name it is an old signature that was used again.
     if f"tag {tag}" not in repository.git("cat-file", "tag", reference, check=False).split("\n\n")[0].splitlines():
         return f"{tag} is not an annotated tag of that name"
-    command = [
-        *("git", "-C", str(repository.path)),
+    options = [
         *("-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen"),
         *("-c", f"gpg.ssh.allowedSignersFile={allowed_signers}"),
-        *("verify-tag", reference),
     ]
-    environment = {"HOME": str(repository.home or repository.path)}
-    result = process.run(command, user=repository.user, environment=environment)
+    result = repository.run("verify-tag", reference, options=options)
     return "" if result.returncode == 0 else process.tail(result.stderr) or "it has no signature"

@@ -60,7 +60,7 @@ def test_a_file_system_without_a_fixed_number_of_inodes_is_not_refused(
 def source(settings: config.Settings, repository: GitRepository) -> git.Repository:
     """What bundles are made from, beside an empty mirror on the host."""
     repository.git("init", "--quiet", "--bare", str(settings.repository))
-    return git.Repository(repository.path)
+    return git.open_source(str(repository.path), repository.path / "unused")
 
 
 def test_a_bundle_is_fetched_into_the_mirror_and_must_contain_the_commit(

@@ -14,7 +14,7 @@ from .conftest import GitRepository
 
 
 def _source(repository: GitRepository) -> git.Repository:
-    return git.Repository(repository.path)
+    return git.open_source(str(repository.path), repository.path / "unused")
 
 
 def test_a_tag_becomes_the_commit_that_it_names(repository: GitRepository) -> None:

@@ -35,7 +35,7 @@ def bundle(signed: config.Settings, repository: GitRepository, tmp_path: Path) -
 
     def make(request: Request) -> Path:
         path = tmp_path / "v1.bundle"
-        git.bundle(git.Repository(repository.path), request.sha, request.tag, [], path)
+        git.bundle(git.Repository(repository.path / ".git"), request.sha, request.tag, [], path)
         return path
 
     return make
