@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit acceptance faults standby fleet upgrade molecule bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit acceptance faults standby circumstances fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,7 +67,7 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 unit: .venv/.installed ## engine, app, templates, contracts; no host
 	@$(PYTHON) -m hosts products
 	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults --ignore tests/standby --ignore tests/fleet \
-		--ignore tests/upgrade --numprocesses 2 --dist worksteal --cov --cov-fail-under 95
+		--ignore tests/circumstances/host --ignore tests/upgrade --numprocesses 2 --dist worksteal --cov --cov-fail-under 95
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
 	@$(PYTHON) -m hosts products chromium
@@ -78,6 +78,9 @@ faults: .venv/.installed ## every fault of docs/faults.md on a real host, under 
 
 standby: .venv/.installed ## the faults around a release on standby, on a host of their own
 	$(BIN)/pytest --durations=10 tests/standby
+
+circumstances: .venv/.installed ## machines, repositories and databases as users have them, on a host of their own
+	$(BIN)/pytest --durations=10 tests/circumstances/host
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

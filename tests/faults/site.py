@@ -81,12 +81,13 @@ class Site(Controller):
         *,
         migration: str = "",
         packages: str = "",
-        files: Mapping[str, str] | None = None,
+        files: Mapping[str, str | None] | None = None,
     ) -> Version:
         """Tag the next version: with a behaviour from variants/, with one more migration from variants/migrations/.
 
         Later versions have that migration as well, unless it is one that never succeeds. `packages` are a word in the
-        lock file: one that no other version has makes its packages be installed anew, and not taken over.
+        lock file: one that no other version has makes its packages be installed anew, and not taken over. `files` are
+        written, or removed where None is given, after all else.
         """
         series = self.state / "migrations"
         series.mkdir(parents=True, exist_ok=True)
@@ -114,7 +115,12 @@ class Site(Controller):
             if migration not in NEVER_SUCCEED:
                 shutil.copy2(script, series)
         for name, content in (files or {}).items():
-            (tree / name).write_text(content)
+            file = tree / name
+            if content is None:
+                file.unlink()
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(content)
         if packages:
             with (tree / "uv.lock").open("a") as lock:
                 lock.write(f"\n# {packages} {number}\n")
