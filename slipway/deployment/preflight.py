@@ -11,7 +11,7 @@ from slipway.records import deployment, journal, manifest, versions
 from slipway.records.deployment import Request
 from slipway.release import build, git
 from slipway.schema import database, migrate
-from slipway.slot import cutover, slots, systemd
+from slipway.slot import cutover, envfile, slots, systemd
 
 
 def check_request(settings: Settings, request: Request) -> None:
@@ -71,7 +71,8 @@ def check_host(settings: Settings) -> str | None:
     release = manifest.read(settings.release(live)) if live else None
     if release is not None and release.revisions is None:
         return None  # an app without alembic
-    return database.current_revision(settings, database.migration_environment(settings))
+    table = release.version_table if release is not None else ""
+    return database.current_revision(settings, envfile.of_migrations(settings), table)
 
 
 @dataclass(frozen=True)

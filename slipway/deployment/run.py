@@ -77,6 +77,7 @@ class Run:
         self.ready_at: float | None = None  # when the release has passed its gate in this command (monotonic clock)
         self.not_woken = ""  # why `recovery` has stopped the slot that was on standby
         self.recovered = ""  # what `recovery` did, as a sentence
+        self.forced = False  # whether the operator insists on this release
         self._observers = observers
         self._closed: list[tuple[Deployment, journal.Entry]] = []  # to be passed to observers once the lock is free
 
@@ -140,6 +141,7 @@ class Run:
 
     def open(self, action: str, request: Request, schema_from: str | None = None) -> None:
         """Open a deployment from what is live now to the release of `request`."""
+        self.forced = request.force
         live = slots.live_slot(self.settings)
         self.deployment = Deployment(
             id=record.new_id(),

@@ -14,7 +14,7 @@ from slipway.records.manifest import Manifest
 from slipway.release import build, store
 from slipway.schema import database
 from slipway.schema import migrate as migrations
-from slipway.slot import cutover, slots, standby
+from slipway.slot import cutover, envfile, slots, standby
 from slipway.slot import watch as watching
 
 _FRESH = 0.5  # seconds in which the last passing of the gate still counts
@@ -31,8 +31,23 @@ def stage(run: Run) -> Found:
     """Build the release, unless it is built already."""
     wanted = run.current
     already = manifest.read(run.settings.release(wanted.release)) is not None
-    build.build(run.settings, wanted.release, wanted.tag, wanted.sha)
+    made = build.build(run.settings, wanted.release, wanted.tag, wanted.sha)
+    _check_migrations(run, made)
     return Found(f"{wanted.release}{' is here already' if already else ''}", skipped=already)
+
+
+def _check_migrations(run: Run, release: Manifest) -> None:
+    """FailedError when the live release has migrations and the new one has none: somebody has lost them."""
+    before = run.release_before()
+    if run.forced or release.revisions or before is None or not before.revisions:
+        return
+    where = "alembic finds no configuration" if release.revisions is None else "alembic finds no script"
+    raise FailedError(
+        f"{release.version} has no migrations ({where}), but {before.version}, which is live, has "
+        f"{len(before.revisions)}, the last of them {', '.join(before.heads)}. Check that alembic's configuration and "
+        "its directory of versions are committed and that .gitattributes does not leave them out (export-ignore); or "
+        "pass -e force=true if the app has no migrations any more."
+    )
 
 
 def migrate(run: Run) -> Found:
@@ -137,7 +152,7 @@ def _upgrade(run: Run, release: Manifest) -> str:
     if live is None or slot is None:
         return migrations.upgrade(run.settings, release)
     stops = run.settings.on_incompatible == "stop"
-    head = release.heads[0] if release.heads else None
+    head = ",".join(release.heads) or None
     found = release.breaking(live, head)
     if found is not None and stops:
         raise FailedError(
@@ -159,7 +174,7 @@ def _database(run: Run, release: Manifest | None) -> standby.Database | None:
     """How PostgreSQL is asked about the connections of a release; None for an app without alembic."""
     if release is None or release.revisions is None:
         return None
-    environment = database.migration_environment(run.settings)
+    environment = envfile.of_migrations(run.settings)
     return standby.Database(lambda: database.server(run.settings, environment), database.port(environment))
 
 

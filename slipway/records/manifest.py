@@ -20,11 +20,14 @@ class Revision:
     """One alembic revision, as the migration scripts of the release declare it.
 
     `oldest_compatible`, if declared, is the oldest revision whose code can still run on the schema after this one.
+    `follows` are the revisions that have to be run before this one; None in a manifest of an earlier version of the
+    engine, where that is the revision before it in the list.
     """
 
     revision: str
     message: str
     oldest_compatible: str | None = None
+    follows: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return f"{self.revision} {self.message}".strip()
@@ -32,7 +35,11 @@ class Revision:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The identity of a release. `revisions` is oldest first; None if the app has no alembic."""
+    """The identity of a release. `revisions` is oldest first; None if the app has no alembic.
+
+    `version_table` is the table in which alembic keeps the revision of the database, quoted for SQL; "" if alembic was
+    not asked for it, then it is alembic's usual one.
+    """
 
     release: str
     tag: str | None
@@ -43,6 +50,7 @@ class Manifest:
     built_at: str
     heads: list[str] = field(default_factory=list)
     revisions: list[Revision] | None = None
+    version_table: str = ""
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property
@@ -55,25 +63,46 @@ class Manifest:
 
         Nothing is pending when this release does not have `current`: then the schema is ahead of the release.
         """
-        revisions = self.revisions or []
-        if current is None:
-            return list(revisions)
-        names = [item.revision for item in revisions]
-        return revisions[names.index(current) + 1 :] if current in names else []
+        if not self.knows(current):
+            return []
+        done = self._behind(current)
+        return [item for item in self.revisions or [] if item.revision not in done]
 
     def knows(self, current: str | None) -> bool:
         """Whether this release has the database's revision `current` (None, an empty database, counts as known)."""
-        return current is None or any(item.revision == current for item in self.revisions or [])
+        return _parts(current) <= {item.revision for item in self.revisions or []}
 
     def breaking(self, older: Manifest, current: str | None) -> Revision | None:
         """The first revision of this release, up to `current`, on which the code of `older` cannot run; else None."""
-        names = [item.revision for item in self.revisions or []]
-        if older.revisions is None or current not in names:
+        if older.revisions is None or not self.knows(current):
             return None
-        for item in (self.revisions or [])[: names.index(current) + 1]:
-            if not older.knows(item.revision) and item.oldest_compatible and not older.knows(item.oldest_compatible):
+        done = self._behind(current)
+        for item in self.revisions or []:
+            newer = item.revision in done and not older.knows(item.revision)
+            if newer and item.oldest_compatible and not older.knows(item.oldest_compatible):
                 return item
         return None
+
+    def _behind(self, current: str | None) -> set[str]:
+        """The revisions that a database at `current` has, with all that they follow on."""
+        follows: dict[str, tuple[str, ...]] = {}
+        before: tuple[str, ...] = ()
+        for item in self.revisions or []:
+            follows[item.revision] = before if item.follows is None else item.follows
+            before = (item.revision,)
+        found: set[str] = set()
+        waiting = list(_parts(current))
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(follows.get(name, ()))
+        return found
+
+
+def _parts(current: str | None) -> set[str]:
+    """The revisions of a database that is at several, as `database.current_revision` names them."""
+    return set(current.split(",")) if current else set()
 
 
 def dump(manifest: Manifest) -> str:
@@ -84,9 +113,19 @@ def load(value: dict[str, Any]) -> Manifest:
     """Build a Manifest from decoded JSON; TypeError or KeyError when it is not one."""
     revisions = value.get("revisions")
     if revisions is not None:
-        revisions = [Revision(item["revision"], item["message"], item.get("oldest_compatible")) for item in revisions]
+        revisions = [_revision(item) for item in revisions]
     arguments, unknown = formats.split(value, Manifest)
     return Manifest(**{**arguments, "revisions": revisions}, unknown=unknown)
+
+
+def _revision(value: dict[str, Any]) -> Revision:
+    follows = value.get("follows")
+    return Revision(
+        value["revision"],
+        value["message"],
+        value.get("oldest_compatible"),
+        None if follows is None else tuple(follows),
+    )
 
 
 def read(release: Path) -> Manifest | None:

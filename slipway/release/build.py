@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -21,23 +20,6 @@ from slipway.release import bytecode, git, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
-
-# Lists the revisions with the release's own alembic. Runs in the release's virtualenv, without its env.py.
-_LIST_REVISIONS = """
-import json
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-script = ScriptDirectory.from_config(Config("alembic.ini"))
-revisions = [
-    {
-        "revision": r.revision,
-        "message": (r.doc or "").strip(),
-        "oldest_compatible": getattr(r.module, "oldest_compatible", None),
-    }
-    for r in script.walk_revisions()
-]
-print(json.dumps({"heads": list(script.get_heads()), "revisions": revisions[::-1]}))
-"""
 
 
 def repository(settings: Settings) -> git.Repository:
@@ -206,24 +188,9 @@ def _digest(release: Path) -> str:
 def _describe(
     settings: Settings, name: str, tag: str | None, sha: str, release: Path, python: str
 ) -> manifest.Manifest:
-    heads: list[str] = []
-    revisions: list[manifest.Revision] | None = None
-    if (release / "alembic.ini").is_file():
-        from slipway.release import history  # here, as a rollback does not need it
+    from slipway.release import migrations  # here, as a rollback does not need it
 
-        revisions = history.read(release, python)
-        if revisions is not None:
-            heads = [revisions[-1].revision]
-        else:
-            heads, revisions = _ask_alembic(settings, release)
-        if len(heads) > 1:
-            raise FailedError(f"The migrations have {len(heads)} heads ({', '.join(heads)}); run `alembic merge`.")
-        names = {item.revision for item in revisions}
-        if wrong := [item for item in revisions if item.oldest_compatible and item.oldest_compatible not in names]:
-            raise FailedError(
-                f"Migration {wrong[0].revision} declares oldest_compatible = {wrong[0].oldest_compatible!r}, "
-                "which is not a revision of this release."
-            )
+    found = migrations.find(settings, release, python, slots.identity(tag, sha))
     return manifest.Manifest(
         release=name,
         tag=tag,
@@ -232,16 +199,7 @@ def _describe(
         python=python,
         lock_sha256=_digest(release),
         built_at=journal.now(),
-        heads=heads,
-        revisions=revisions,
+        heads=found.heads,
+        revisions=found.revisions,
+        version_table=found.version_table,
     )
-
-
-def _ask_alembic(settings: Settings, release: Path) -> tuple[list[str], list[manifest.Revision]]:
-    """The heads and the revisions of a release, oldest first, listed by alembic."""
-    command = [".venv/bin/python", "-c", _LIST_REVISIONS]
-    result = process.run(command, user=settings.build_user, directory=release)
-    if result.returncode != 0:
-        raise FailedError("alembic cannot read the release's migrations.", process.tail(result.stderr))
-    listed = json.loads(result.stdout)
-    return listed["heads"], [manifest.Revision(**item) for item in listed["revisions"]]

@@ -12,7 +12,6 @@ import graphlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.records.manifest import Revision
@@ -31,14 +30,6 @@ class _UnusualError(Exception):
     """Only alembic can tell."""
 
 
-@dataclass(frozen=True)
-class _Script:
-    """One migration, and the revisions that it follows on, in the order of its file."""
-
-    item: Revision
-    follows: tuple[str, ...]
-
-
 def read(release: Path, python: str) -> list[Revision] | None:
     """The revisions of a release with one head, oldest first, as alembic lists them; None when only alembic can tell.
 
@@ -50,16 +41,27 @@ def read(release: Path, python: str) -> list[Revision] | None:
     places = (release, release / f".venv/lib/python{minor}/site-packages")
     try:
         found = [_read_script(path.read_bytes(), places) for path in _files(_directory(release))]
-        scripts = {script.item.revision: script for script in found}
+        scripts = {script.revision: script for script in found}
         if len(scripts) != len(found):
             return None  # two files of one revision
-        return [scripts[name].item for name in _in_order(scripts)]
+        return [scripts[name] for name in _in_order(scripts)]
     except (_UnusualError, OSError, ValueError, SyntaxError, RecursionError, MemoryError, configparser.Error):
+        return None
+
+
+def setup(release: Path) -> tuple[bytes, ...] | None:
+    """The files that set alembic up: alembic.ini and env.py. None when only alembic can tell which those are."""
+    try:
+        return (release / "alembic.ini").read_bytes(), (_directory(release).parent / "env.py").read_bytes()
+    except (_UnusualError, OSError, ValueError, configparser.Error):
         return None
 
 
 def _directory(release: Path) -> Path:
     """Where alembic.ini says that the migrations are."""
+    project = release / "pyproject.toml"
+    if project.exists() and "tool.alembic" in project.read_text("utf-8"):
+        raise _UnusualError  # alembic reads both
     config = configparser.ConfigParser({"here": release.as_posix()})
     config.read_string((release / "alembic.ini").read_text("ascii"))  # of other encodings alembic asks the locale
     if any(config.has_option("alembic", name) for name in _OPTIONS_OF_LAYOUT):
@@ -83,7 +85,7 @@ def _files(directory: Path) -> Iterator[Path]:
         yield path
 
 
-def _read_script(source: bytes, places: tuple[Path, ...]) -> _Script:
+def _read_script(source: bytes, places: tuple[Path, ...]) -> Revision:
     """What a migration declares by plain assignments; nothing else in its file may have a say in that."""
     tree = ast.parse(source)
     values: dict[str, object] = {}
@@ -103,7 +105,7 @@ def _read_script(source: bytes, places: tuple[Path, ...]) -> _Script:
         raise _UnusualError
     if oldest is not None and not isinstance(oldest, str):
         raise _UnusualError
-    return _Script(Revision(str(revision), _message(tree), oldest), tuple(map(str, follows)))
+    return Revision(str(revision), _message(tree), oldest, tuple(map(str, follows)))
 
 
 def _is_revision(value: object) -> bool:
@@ -171,17 +173,17 @@ def _bound(node: ast.AST) -> list[str]:
     return []
 
 
-def _in_order(scripts: Mapping[str, _Script]) -> list[str]:
+def _in_order(scripts: Mapping[str, Revision]) -> list[str]:
     """All revisions, each after those that it follows on, in the order in which alembic goes through them.
 
     It walks down from the head. At a merge it goes down each side in turn, in the order that the merge names them, and
     stops where another side still leads to the revision that would come next.
     """
-    followed = {name for script in scripts.values() for name in script.follows}
+    followed = {name for script in scripts.values() for name in script.follows or ()}
     heads = [name for name in scripts if name not in followed]
     if len(heads) != 1 or not followed <= set(scripts):
         raise _UnusualError
-    graphlib.TopologicalSorter({name: script.follows for name, script in scripts.items()}).prepare()  # no circles
+    graphlib.TopologicalSorter({name: script.follows or () for name, script in scripts.items()}).prepare()  # no circles
     down: list[str] = []
     done: set[str] = set()
     current = 0
@@ -192,7 +194,7 @@ def _in_order(scripts: Mapping[str, _Script]) -> list[str]:
             continue
         down.append(name)
         done.add(name)
-        following = [item for item in scripts[name].follows if item not in done and item not in heads]
+        following = [item for item in scripts[name].follows or () if item not in done and item not in heads]
         if following:
             heads[current : current + 1] = following[:1]
             heads.extend(following[1:])
@@ -202,7 +204,7 @@ def _in_order(scripts: Mapping[str, _Script]) -> list[str]:
     return down[::-1]
 
 
-def _above(scripts: Mapping[str, _Script], heads: list[str], current: int) -> int | None:
+def _above(scripts: Mapping[str, Revision], heads: list[str], current: int) -> int | None:
     """The place of the first of the other `heads` that follows on the current one; None when none does."""
     for place, name in enumerate(heads):
         if place != current and heads[current] in _ancestors(scripts, name):
@@ -210,7 +212,7 @@ def _above(scripts: Mapping[str, _Script], heads: list[str], current: int) -> in
     return None
 
 
-def _ancestors(scripts: Mapping[str, _Script], name: str) -> set[str]:
+def _ancestors(scripts: Mapping[str, Revision], name: str) -> set[str]:
     """A revision and all that it follows on."""
     found: set[str] = set()
     waiting = [name]
@@ -218,5 +220,5 @@ def _ancestors(scripts: Mapping[str, _Script], name: str) -> set[str]:
         item = waiting.pop()
         if item not in found:
             found.add(item)
-            waiting.extend(scripts[item].follows)
+            waiting.extend(scripts[item].follows or ())
     return found

@@ -6,57 +6,19 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
-from slipway.slot import envfile, standby
+from slipway.schema import url
+from slipway.slot import standby
 
-_QUERY_NAMES = {
-    "host": "PGHOST",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "sslmode": "PGSSLMODE",
-    "ssl": "PGSSLMODE",  # asyncpg's name for it
-    "sslrootcert": "PGSSLROOTCERT",
-}
 _UNDEFINED_TABLE = "42P01"
+_USUAL_TABLE = "alembic_version"
 
 # Where Debian has PostgreSQL's own programs, by version. Its /usr/bin/psql looks for the newest of them, in Perl, which
 # takes three times as long as a query.
 PROGRAMS = Path("/usr/lib/postgresql")
-
-
-def libpq_environment(url: str) -> dict[str, str]:
-    """libpq's environment variables for a SQLAlchemy URL such as `postgresql+asyncpg://me@/db?host=/run/postgresql`.
-
-    Passed in the environment and not as arguments, as the process list would show a password. Empty if the URL is not
-    one of PostgreSQL.
-    """
-    parts = urlsplit(url)
-    if parts.scheme.partition("+")[0] not in ("postgresql", "postgres"):
-        return {}
-    found = {
-        "PGHOST": unquote(parts.hostname or ""),
-        "PGPORT": str(parts.port or ""),
-        "PGUSER": unquote(parts.username or ""),
-        "PGPASSWORD": unquote(parts.password or ""),
-        "PGDATABASE": unquote(parts.path.lstrip("/")),
-    }
-    for name, value in parse_qsl(parts.query):
-        if name in _QUERY_NAMES:
-            found[_QUERY_NAMES[name]] = value
-    return {name: value for name, value in found.items() if value}
-
-
-def migration_environment(settings: Settings) -> dict[str, str]:
-    """The environment of alembic: that of the app, overridden by the values for the migration role."""
-    values = envfile.read(settings.env_file)
-    if settings.migrate_env_file.exists():
-        values |= envfile.read(settings.migrate_env_file)
-    return values
 
 
 @dataclass(frozen=True)
@@ -139,13 +101,16 @@ def dump(settings: Settings, environment: Mapping[str, str], target: Path) -> No
         partial.unlink(missing_ok=True)
 
 
-def current_revision(settings: Settings, environment: Mapping[str, str]) -> str | None:
-    """The revision in `alembic_version`; None when no migration was ever run.
+def current_revision(settings: Settings, environment: Mapping[str, str], table: str = "") -> str | None:
+    """The revision in alembic's table of versions; None when no migration was ever run. Several are joined by commas.
+
+    `table` is its name, quoted for SQL; "" for the usual one.
 
     FailedError, with the output of psql, when PostgreSQL cannot be connected to within 10 s.
     """
     try:
-        found = _query(settings, environment, "SELECT version_num FROM alembic_version ORDER BY 1")
+        query = f"SELECT version_num FROM {table or _USUAL_TABLE} ORDER BY 1"  # noqa: S608  # alembic has quoted it
+        found = _query(settings, environment, query)
     except FailedError as error:
         if _UNDEFINED_TABLE in error.detail:
             return None
@@ -163,7 +128,7 @@ SELECT pg_postmaster_start_time(), a.pid, a.client_port, a.pid IN (SELECT l.pid 
 
 def port(environment: Mapping[str, str]) -> str:
     """The TCP port of PostgreSQL."""
-    return libpq_environment(environment.get("DATABASE_URL", "")).get("PGPORT", standby.DATABASE_PORT)
+    return url.libpq_environment(environment.get("DATABASE_URL", "")).get("PGPORT", standby.DATABASE_PORT)
 
 
 def server(settings: Settings, environment: Mapping[str, str]) -> standby.Server:
@@ -196,7 +161,7 @@ def _run(
     settings: Settings, environment: Mapping[str, str], command: list[str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """Run one of PostgreSQL's programs as the migration role."""
-    connection = libpq_environment(environment.get("DATABASE_URL", ""))
+    connection = url.libpq_environment(environment.get("DATABASE_URL", ""))
     if not connection:
         raise FailedError("DATABASE_URL is not a PostgreSQL URL; production runs on PostgreSQL only.")
     return process.run(

@@ -18,12 +18,12 @@ from slipway.records import journal
 from slipway.records.manifest import Manifest, Revision
 from slipway.release import store
 from slipway.schema import database
-from slipway.slot import slots
+from slipway.slot import envfile, slots
 
 
 def pending(settings: Settings, release: Manifest) -> tuple[str | None, list[Revision]]:
     """The database's revision, and the migrations of this release that were not run on it yet."""
-    current = database.current_revision(settings, database.migration_environment(settings))
+    current = database.current_revision(settings, envfile.of_migrations(settings), release.version_table)
     return current, release.pending(current)
 
 
@@ -51,18 +51,20 @@ def upgrade(settings: Settings, release: Manifest) -> str:
     would fail because of them. When a migration fails: FailedError with alembic's last lines, the revision of the
     database after that, and the changes in its schema.
     """
-    environment = database.migration_environment(settings)
+    environment = envfile.of_migrations(settings)
     before, waiting = pending(settings, release)
     schema = database.catalog(settings, environment)
     invalid = sorted(item.name for item in schema if item.is_invalid)
     for name in invalid:
         database.drop_index(settings, environment, name)
-    problem = _alembic(settings, release, environment, "upgrade", "head")
+    problem = _alembic(settings, release, environment, "upgrade", "heads")
     if problem is not None:
-        raise FailedError(_whereabouts(settings, environment, before, schema), problem)
-    after = database.current_revision(settings, environment)
-    if after not in release.heads:
-        raise FailedError(f"alembic succeeded, but the database is at {after or 'no revision'}, not at the head.")
+        raise FailedError(_whereabouts(settings, release, environment, before, schema), problem)
+    after = database.current_revision(settings, environment, release.version_table)
+    if not release.knows(after) or release.pending(after):
+        raise FailedError(
+            f"alembic succeeded, but the database is at {after or 'no revision'}, not at {', '.join(release.heads)}."
+        )
     dropped = f"; invalid indexes dropped before: {', '.join(invalid)}" if invalid else ""
     return f"{len(waiting)} migration(s): {before or 'empty'} to {after}{dropped}"
 
@@ -85,9 +87,14 @@ def breaks(migration: Revision, release: Manifest) -> str:
 
 def check_downgrade(settings: Settings, release: Manifest) -> None:
     """RefusedError when the schema cannot be downgraded to the head of `release`, or a dump may not fit the disk."""
-    environment = database.migration_environment(settings)
-    current = database.current_revision(settings, environment)
+    environment = envfile.of_migrations(settings)
+    current = database.current_revision(settings, environment, release.version_table)
     newer = _went_through(settings, current)
+    if len(release.heads) > 1:
+        raise RefusedError(
+            f"{release.version} has {len(release.heads)} heads, and a schema is downgraded to a single one only. "
+            "Downgrade it by hand with alembic, then roll back."
+        )
     if newer is None or not release.heads or not newer.knows(release.heads[0]):
         raise RefusedError(f"No release on this host has the migrations between {current} and {release.version}.")
     size, free = database.size(settings, environment), shutil.disk_usage(settings.root).free
@@ -99,8 +106,8 @@ def check_downgrade(settings: Settings, release: Manifest) -> None:
 
 def downgrade(settings: Settings, release: Manifest) -> str:
     """Dump the database, then downgrade its schema to the head of `release`; a sentence with the path of the dump."""
-    environment = database.migration_environment(settings)
-    current = database.current_revision(settings, environment)
+    environment = envfile.of_migrations(settings)
+    current = database.current_revision(settings, environment, release.version_table)
     newer = _went_through(settings, current)
     if current is None or newer is None:
         raise FailedError(f"No release on this host has the migrations that lead to {current}.")
@@ -113,13 +120,14 @@ def downgrade(settings: Settings, release: Manifest) -> str:
 
 def restore(settings: Settings, revision: str) -> str:
     """Upgrade the schema again to where it was before a downgrade. Data that the downgrade deleted does not return."""
-    environment = database.migration_environment(settings)
+    environment = envfile.of_migrations(settings)
     newer = _went_through(settings, revision)
-    if newer is None or database.current_revision(settings, environment) == revision:
+    if newer is None or database.current_revision(settings, environment, newer.version_table) == revision:
         return ""
-    problem = _alembic(settings, newer, environment, "upgrade", revision)
-    if problem is not None:
-        raise FailedError(f"The schema could not be upgraded to {revision} again.", problem)
+    for part in revision.split(","):
+        problem = _alembic(settings, newer, environment, "upgrade", part)
+        if problem is not None:
+            raise FailedError(f"The schema could not be upgraded to {revision} again.", problem)
     return f"The schema is at {revision} again. The deleted data is in the newest dump in {settings.backups}."
 
 
@@ -156,7 +164,7 @@ def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, st
         result = process.run(
             [directory / ".venv/bin/python", "-m", "alembic", *arguments],
             user=settings.migrate_user,
-            environment={**environment, "RELEASE_TAG": release.tag or "", "RELEASE_SHA": release.sha},
+            environment={**environment, **slots.identity(release.tag, release.sha)},
             directory=directory,
             timeout=settings.migrate_timeout,
         )
@@ -169,11 +177,15 @@ def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, st
 
 
 def _whereabouts(
-    settings: Settings, environment: Mapping[str, str], before: str | None, schema: frozenset[database.Item]
+    settings: Settings,
+    release: Manifest,
+    environment: Mapping[str, str],
+    before: str | None,
+    schema: frozenset[database.Item],
 ) -> str:
     """The message after a failed migration: the database's revision, and what is different in its schema."""
     try:
-        after = database.current_revision(settings, environment)
+        after = database.current_revision(settings, environment, release.version_table)
         changed = database.difference(schema, database.catalog(settings, environment))
     except FailedError as error:
         return f"A migration failed, and the database's revision is unknown: {error} {error.detail}".strip()

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from slipway.base.errors import RefusedError
+from slipway.base.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -59,6 +60,14 @@ def read(path: Path) -> dict[str, str]:
         return parse(path.read_bytes().decode(), str(path))
     except FileNotFoundError:
         raise RefusedError(f"{path} is missing. Run site.yml to write it.") from None
+
+
+def of_migrations(settings: Settings) -> dict[str, str]:
+    """The environment of alembic: that of the app, overridden by the values for the migration role."""
+    values = read(settings.env_file)
+    if settings.migrate_env_file.exists():
+        values |= read(settings.migrate_env_file)
+    return values
 
 
 def missing(values: dict[str, str], required: list[str]) -> list[str]:

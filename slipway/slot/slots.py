@@ -52,11 +52,12 @@ def switch(settings: Settings, slot: str) -> None:
 
 def environment(settings: Settings, manifest: Manifest) -> dict[str, str]:
     """The environment of the app: its environment file, plus tag and commit of the release."""
-    return {
-        **envfile.read(settings.env_file),
-        "RELEASE_TAG": manifest.tag or "",
-        "RELEASE_SHA": manifest.sha,
-    }
+    return {**envfile.read(settings.env_file), **identity(manifest.tag, manifest.sha)}
+
+
+def identity(tag: str | None, sha: str) -> dict[str, str]:
+    """The variables that tell the app which release it is."""
+    return {"RELEASE_TAG": tag or "", "RELEASE_SHA": sha}
 
 
 def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:

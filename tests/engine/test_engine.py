@@ -303,6 +303,7 @@ def test_a_branched_history_is_refused_and_an_older_release_is_not(host: Host) -
     deployed(host, V1)  # its head, 0001, was reached before
     assert host.live() == "v1-111111111111"
     host.heads = ["0002b"]
+    host.history.append(manifest.Revision("0002b", ""))
     with pytest.raises(
         FailedError, match=r"at 0002, which v3 does not have, and it never was at the head of v3, 0002b\."
     ):

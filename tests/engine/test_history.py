@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import sys
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 from slipway.records.manifest import Revision
-from slipway.release import build, history
+from slipway.release import alembic_question, history, migrations
 
 PYTHON = "{}.{}.{}".format(*sys.version_info)
 INI = "[alembic]\nscript_location = %(here)s/migrations\npath_separator = os\n"
@@ -49,13 +46,11 @@ def write(release: Path, files: dict[str, str | bytes], ini: str = INI) -> Path:
 
 def of_alembic(release: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[Revision]]:
     """What alembic lists, asked as a fall-back asks it; in this process, as it would be started too often."""
-    printed = io.StringIO()
     monkeypatch.chdir(release)
     monkeypatch.syspath_prepend(release)
-    with contextlib.redirect_stdout(printed):
-        exec(build._LIST_REVISIONS, {})  # noqa: S102
-    listed = json.loads(printed.getvalue())
-    return listed["heads"], [Revision(**item) for item in listed["revisions"]]
+    monkeypatch.setattr(alembic_question, "version_table", lambda *_: "")
+    answer = alembic_question.look()
+    return answer["heads"], migrations.listed(answer)
 
 
 def chain(*names: str) -> dict[str, str | bytes]:

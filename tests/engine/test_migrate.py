@@ -68,7 +68,7 @@ def test_pending_migrations_run_and_are_counted(settings: config.Settings, progr
     release = _release("v1", "0001", "0002", "0003")
     assert migrate.nothing_to_run(settings, release) == ""
     assert migrate.upgrade(settings, release) == "2 migration(s): 0001 to 0003"
-    assert programs.ran == [f"{settings.releases}/v1/.venv/bin/python -m alembic upgrade head"]
+    assert programs.ran == [f"{settings.releases}/v1/.venv/bin/python -m alembic upgrade heads"]
 
 
 def test_a_database_at_head_has_nothing_to_run(settings: config.Settings, at: At) -> None:
@@ -79,7 +79,7 @@ def test_a_database_at_head_has_nothing_to_run(settings: config.Settings, at: At
 @pytest.mark.usefixtures("programs")
 def test_alembic_that_succeeds_but_is_not_at_the_head_fails(settings: config.Settings, at: At) -> None:
     at("0001", "0002")
-    with pytest.raises(FailedError, match="alembic succeeded, but the database is at 0002, not at the head"):
+    with pytest.raises(FailedError, match="alembic succeeded, but the database is at 0002, not at 0003"):
         migrate.upgrade(settings, _release("v1", "0001", "0002", "0003"))
 
 
@@ -132,7 +132,7 @@ def test_invalid_indexes_are_dropped_and_named_before_the_next_attempt(
     assert done == "1 migration(s): 0001 to 0002; invalid indexes dropped before: ix_slug"
     drop, upgrade = programs.ran
     assert drop.endswith("DROP INDEX CONCURRENTLY IF EXISTS ix_slug")
-    assert upgrade.endswith("alembic upgrade head")
+    assert upgrade.endswith("alembic upgrade heads")
 
 
 def test_a_killed_alembic_is_reported_with_its_signal(settings: config.Settings, programs: Programs, at: At) -> None:
