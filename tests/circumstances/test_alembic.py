@@ -6,6 +6,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from slipway.base import settings as config
 from slipway.base.errors import FailedError
 from slipway.records import manifest
 from slipway.records.manifest import Manifest, Revision
-from slipway.release import migrations
+from slipway.release import inside, migrations
 from slipway.schema import database, migrate
 from slipway.slot import envfile
 from tests.app.conftest import Server, server
@@ -99,7 +100,8 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[str, str], set[str]]] = {
          "service/db/__init__.py": "", "service/db/migrations/env.py": env(),
          **versions("a", "b", where="service/db/migrations/versions")}, {}, {"b"}),
     "a table of versions of its own": ({**USUAL, "migrations/env.py": env("version_table='my_versions'")}, {}, {"b"}),
-    "a table that has to be quoted": ({**USUAL, "migrations/env.py": env("version_table='My \"versions\"'")}, {}, {"b"}),
+    "a table that has to be quoted": (
+        {**USUAL, "migrations/env.py": env("version_table='My \"versions\"'")}, {}, {"b"}),
     "a schema of its own for that table": (
         {**USUAL, "migrations/env.py": env("version_table_schema='meta'", prepare=MAKES_SCHEMA.format("meta"))},
         {}, {"b"}),
@@ -108,17 +110,20 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[str, str], set[str]]] = {
         {}, {"b"}),
     "another search path": (
         {**USUAL, "migrations/env.py": env(
-            prepare=MAKES_SCHEMA.format("tenant"), engine=", connect_args={'server_settings': {'search_path': 'tenant'}}")},
+            prepare=MAKES_SCHEMA.format("tenant"),
+            engine=", connect_args={'server_settings': {'search_path': 'tenant'}}")},
         {}, {"b"}),
     "options from elsewhere": (
         {**USUAL, "migrations/env.py": env("**OPTIONS", before="from app.db import OPTIONS"), "app/__init__.py": "",
          "app/db.py": "OPTIONS = {'version_table': 'app_versions'}\n"}, {}, {"b"}),
-    "one transaction for each migration": ({**USUAL, "migrations/env.py": env("transaction_per_migration=True")}, {}, {"b"}),
+    "one transaction for each migration": (
+        {**USUAL, "migrations/env.py": env("transaction_per_migration=True")}, {}, {"b"}),
     "directories below that of the versions": (
         {"alembic.ini": INI + "recursive_version_locations = true\n", "migrations/env.py": env(),
          "migrations/versions/2025/a.py": script("a"), "migrations/versions/2026/b.py": script("b", "a")}, {}, {"b"}),
     "two directories, each with a history of its own": (
-        {"alembic.ini": TWO_PLACES, "migrations/env.py": env(), **versions("a", "b"), **versions("x", "y", where="billing")},
+        {"alembic.ini": TWO_PLACES, "migrations/env.py": env(), **versions("a", "b"),
+         **versions("x", "y", where="billing")},
         {}, {"b", "y"}),
     "heads of which one depends on the other": (
         {"alembic.ini": TWO_PLACES, "migrations/env.py": env(), **versions("a", "b"),
@@ -212,7 +217,8 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "a migration that cannot be loaded": (
         {**USUAL, "migrations/versions/c.py": script("c", "b", more="import nothing_of_that_name")},
         "alembic cannot read the release's migrations"),
-    "an env.py that ends the program": ({**USUAL, "migrations/env.py": "raise SystemExit(0)"}, "ended without an answer"),
+    "an env.py that ends the program": (
+        {**USUAL, "migrations/env.py": "raise SystemExit(0)"}, "ended without an answer"),
     "an env.py that fails": ({**USUAL, "migrations/env.py": "1/0"}, "alembic cannot read the release's migrations"),
     "an oldest revision that is not there": (
         {**USUAL, "migrations/versions/c.py": script("c", "b", more="oldest_compatible = 'z'")},
@@ -240,25 +246,26 @@ def test_alembic_is_asked_once_for_the_same_env_and_again_for_another(
 ) -> None:
     variables(settings, DATABASE_URL=server.create("asked_once"))
     asked = []
-    ask = migrations.inside.ask
-    monkeypatch.setattr(migrations.inside, "ask", lambda *a, **k: asked.append(a) or ask(*a, **k))
+    ask = inside.ask
+
+    def counted(*arguments: Any, **options: Any) -> dict[str, Any]:
+        asked.append(arguments)
+        return ask(*arguments, **options)
+
+    monkeypatch.setattr(inside, "ask", counted)
     mine = {**USUAL, "migrations/env.py": env("version_table='v'")}
-    for name, files in (
-        ("v1", mine),
-        ("v2", {**mine, **versions("a", "b", "c")}),
-        ("v3", {**mine, "migrations/env.py": env()}),
+    for name, files, times, table in (
+        ("v1", mine, 1, "public.v"),
+        ("v2", {**mine, **versions("a", "b", "c")}, 1, "public.v"),
+        ("v3", {**mine, "migrations/env.py": env()}, 2, "public.alembic_version"),
     ):
         made = described(settings, files, name)
+        assert (len(asked), made.version_table) == (times, table)
         (settings.release(name) / manifest.NAME).write_text(manifest.dump(made))
         (settings.release(name) / manifest.COMPLETE).touch()
-        assert (len(asked), made.version_table) == {
-            "v1": (1, "public.v"),
-            "v2": (1, "public.v"),
-            "v3": (2, "public.alembic_version"),
-        }[name]
 
 
-def test_a_database_at_several_revisions_is_known_by_what_they_follow_on(settings: config.Settings) -> None:
+def test_a_database_at_several_revisions_is_known_by_what_they_follow_on() -> None:
     def made(*names: str, **follows: tuple[str, ...]) -> Manifest:
         listed = [Revision(name, "", None, follows.get(name, ())) for name in names]
         return Manifest("v1", "v1", "1" * 40, "", PYTHON, "", "", [], listed)
