@@ -30,6 +30,8 @@ exit codes:
   4  another deployment of the app is in progress
 """
 
+INTERRUPTED = 130  # as a shell says it of a program that SIGINT has ended
+
 # Commands that touch a running service. They run in a transient unit, and go on when their client disconnects.
 DETACHED = {row.command for row in phases.TABLE if row.outlives_client} | {"cut-over", "revert", "deploy", "rollback"}
 
@@ -170,7 +172,8 @@ def main(arguments: Sequence[str]) -> int:
         output = run(options, report)
     except SlipwayError as error:
         holder = {"holder": error.holder} if isinstance(error, LockedError) else {}
-        report.result(error.outcome, str(error), detail=error.detail, changed=False, **holder)
+        detail = _without_values(error.detail, options)
+        report.result(error.outcome, str(error), detail=detail, changed=False, **holder)
         return error.exit_code
     except PermissionError as error:
         report.result("refused", f"{error.filename} needs root; run it with sudo.", changed=False)
@@ -178,6 +181,14 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         report.result("failed", f"{error.filename or 'The system'}: {error.strerror}.", changed=False)
         return FailedError.exit_code
+    except Exception as error:
+        from slipway.base import crash
+
+        report.result("failed", crash.explain(error), changed=False)
+        return FailedError.exit_code
+    except KeyboardInterrupt:
+        report.result("failed", "Interrupted.", changed=False)
+        return INTERRUPTED
     report.result("ok", **output.fields())
     return 0
 
@@ -204,6 +215,18 @@ def _check_protocol(spoken: int | None) -> None:
             f"The controller uses protocol {spoken}, but slipway {__version__} on this host uses protocol {PROTOCOL}. "
             "Run site.yml from the version of Slipway that you want to use, then try again."
         )
+
+
+def _without_values(text: str, options: argparse.Namespace) -> str:
+    """What a program has printed, without the values of the variables of the app that the command is for."""
+    from slipway.base.redact import redact
+    from slipway.slot import envfile
+
+    known: dict[str, str] = {}
+    if getattr(options, "app", None):
+        with contextlib.suppress(SlipwayError, OSError):
+            known = envfile.all_of(config.load(options.app))
+    return redact(text, known)
 
 
 def _must_detach(options: argparse.Namespace) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from slipway.base import files
+from slipway.base import crash, files
 from slipway.base.errors import FailedError, RefusedError, SlipwayError
 from slipway.base.output import Reporter
+from slipway.base.redact import redact
 from slipway.base.settings import Settings
 from slipway.deployment import lock
 from slipway.records import deployment as record
@@ -25,7 +25,7 @@ from slipway.records.deployment import Deployment, Request
 from slipway.records.manifest import Manifest
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import cutover, slots, standby, watch
+from slipway.slot import cutover, envfile, slots, standby, watch
 
 
 class Observer(Protocol):
@@ -188,6 +188,7 @@ class Run:
             yield step
         except Exception as error:
             reason, evidence = explain(error)
+            reason = redact(reason, envfile.all_of(self.settings))  # an answer of the app may be a part of it
             self._end_phase(self.current, name, "failed", started, Found(reason))
             try:
                 undone = self.undo("failed", reason)
@@ -329,9 +330,9 @@ def _closed(deployment: Deployment, entry: journal.Entry, observer: Observer) ->
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """A sentence about the error that ended a phase, and its detail; for an unexpected error that is the traceback."""
+    """A sentence about the error that ended a phase, and its detail."""
     if isinstance(error, SlipwayError):
         return str(error), error.detail
     if isinstance(error, OSError):
-        return f"{error.filename or 'The system'}: {error.strerror or error}.", ""
-    return f"{type(error).__name__}: {error}.", "".join(traceback.format_exception(error))
+        return f"{error.filename or 'The system'}: {error.strerror or type(error).__name__}.", ""
+    return crash.explain(error), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -68,6 +69,15 @@ def of_migrations(settings: Settings) -> dict[str, str]:
     if settings.migrate_env_file.exists():
         values |= read(settings.migrate_env_file)
     return values
+
+
+def all_of(settings: Settings) -> dict[str, str]:
+    """Every variable of an app, to be kept out of messages; as many as can be read."""
+    found: dict[str, str] = dict(settings.build_env)
+    for path in (settings.env_file, settings.migrate_env_file):
+        with contextlib.suppress(RefusedError, OSError, ValueError):
+            found |= {f"{name} in {path.name}" if name in found else name: value for name, value in read(path).items()}
+    return found
 
 
 def missing(values: dict[str, str], required: list[str]) -> list[str]:

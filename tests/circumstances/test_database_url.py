@@ -123,7 +123,6 @@ def test_other_databases_are_not_postgresql(url: str) -> None:
         "postgresql://me:se@cret:c4n4ry@db/app",
         "postgresql://me@/app?host=db:c4n4ry",
         "postgresql://me@/app?host=db&port=c4n4ry",
-        "",
         "c4n4ry",
         "//c4n4ry@db/app",
         "post gres://c4n4ry@db/app",

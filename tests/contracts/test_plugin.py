@@ -40,7 +40,7 @@ def test_options_become_a_command_line(options: dict[str, object], expected: lis
 
 
 def test_events_are_read_among_other_output() -> None:
-    output = 'Warning: x\n{"event":"phase","phase":"start"}\n[1]\n{"no":"event"}\n{"event":"result"}\n'
+    output = 'Warning: x\nWelcome {"event":"phase","phase":"start"}\n[1]\n{"no":"event"}\n{"event":"result"}\n'
     assert [event["event"] for event in read_events(output)] == ["phase", "result"]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.base import process
+from slipway.base import crash, process
 from slipway.base import settings as config
 from slipway.records import journal
 from tests.settings import written
@@ -28,6 +28,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings
         (root / directory).mkdir(parents=True)
     monkeypatch.setattr(config, "RUN_DIRECTORY", tmp_path / "run")
     monkeypatch.setattr(config, "UNIT_DIRECTORY", tmp_path / "units")
+    monkeypatch.setattr(crash, "HOST_DIRECTORY", tmp_path / "crashes")
     env_file = tmp_path / "etc/env"
     env_file.parent.mkdir()
     env_file.write_text('DATABASE_URL="postgresql+asyncpg://logbook@/logbook"\nSECRET_KEY="s3cret"\n')

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pytest
 
+from slipway.base import crash
 from slipway.base.errors import FailedError, LockedError, RefusedError
 from slipway.deployment import lock
 from slipway.records import deployment, journal, manifest, phases
@@ -57,16 +58,21 @@ def test_a_phase_in_the_wrong_state_is_refused(host: Host) -> None:
         host.engine.finish(None)
 
 
-def test_an_unexpected_exception_undoes_the_deployment(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_exception_undoes_the_deployment_and_its_message_is_not_shown(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deployed(host, V1)
 
     def mistaken(*_: object) -> manifest.Manifest:
-        raise KeyError("heads")
+        raise KeyError("".join(["c4n", "4ry"]))  # not in the source, which a traceback shows
 
     monkeypatch.setattr(build, "build", mistaken)
-    with pytest.raises(FailedError, match=r"KeyError: 'heads'.*v1-111111111111 serves as before") as caught:
+    with pytest.raises(FailedError, match=r"a defect: KeyError in .*v1-111111111111 serves as before") as caught:
         deployed(host, V2)
-    assert "in mistaken" in caught.value.detail
+    kept = next(crash.HOST_DIRECTORY.iterdir())
+    assert str(kept) in str(caught.value)
+    assert "in mistaken" in kept.read_text()
+    assert "c4n4ry" not in f"{kept.read_text()} {caught.value} {caught.value.detail}"
     assert deployment.load(host.settings.deployment) is None
 
 

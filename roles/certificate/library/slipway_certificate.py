@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,10 @@ def main() -> None:
         directory = Path(module.params["directory"])
         stays = " The one in place stays." if certificates.load(directory) else ""
         module.fail_json(msg=f"The certificate of {directory.name} is refused: {error}.{stays}")
+    except Exception as error:  # its own message may show a part of the key
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}, line {frame.lineno}"
+        module.fail_json(msg=f"Slipway has a defect: {type(error).__name__} in {place}; please report it.")
     module.exit_json(**result)
 
 

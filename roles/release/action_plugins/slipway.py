@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -23,6 +23,7 @@ sys.path.append(str(PROJECT))
 from roles.release.module_utils.engine_call import Answer, command_line, read_events  # noqa: E402  # the path is first
 from roles.release.module_utils.this_run import start_of, this_owner  # noqa: E402  # the path comes first
 from slipway import PROTOCOL  # noqa: E402  # the path comes first
+from slipway.base import crash  # noqa: E402  # the path comes first
 from slipway.base.errors import SlipwayError  # noqa: E402  # the path comes first
 from slipway.records import owner, phases  # noqa: E402  # the path comes first
 from slipway.records.owner import Owner  # noqa: E402  # the path comes first
@@ -76,6 +77,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         except SlipwayError as error:  # of what ran on the controller
             detail = {"detail": error.detail.splitlines()} if error.detail else {}
             return {**result, "failed": True, "msg": str(error), "unchanged": True, **detail}
+        except AnsibleError:
+            raise  # Ansible's own, such as that the host cannot be reached
+        except Exception as error:  # its own message may show the value of a variable
+            return {**result, "failed": True, "msg": crash.explain(error)}
         return {**result, **self._result(command, answer, reads=reads)}
 
     @property

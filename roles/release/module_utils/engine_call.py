@@ -29,12 +29,15 @@ def command_line(command: str, arguments: Sequence[Any], options: Mapping[str, A
     return [*line, *(str(argument) for argument in arguments if argument not in (None, ""))]
 
 
+_BEGIN = '{"event"'
+
+
 def read_events(output: str) -> list[Event]:
-    """The JSON objects among the lines of `output`."""
+    """The events among the lines of `output`, which a login shell may have begun with text of its own."""
     events = []
     for line in output.splitlines():
         try:
-            event = json.loads(line)
+            event = json.loads(line[line.find(_BEGIN) :])
         except ValueError:
             continue
         if isinstance(event, dict) and "event" in event:
