@@ -16,7 +16,7 @@ from slipway.deployment.run import Found, Observer, Run
 from slipway.records import deployment as record
 from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
-from slipway.release import build, store
+from slipway.release import build, fit, store
 from slipway.slot import cutover, slots, standby, systemd
 
 _STANDBY_WAIT = 3600.0  # seconds that the command `end-standby` waits for a running phase, such as a migration
@@ -122,14 +122,19 @@ class Engine:
             schema = preflight.Schema()
         else:
             schema = preflight.check_schema(self.settings, known, allow_data_loss)
+        reason = ""
+        if known is not None and not standby.is_kept(self.settings, slots.other(slots.live_slot(self.settings))):
+            reason = fit.misfit(self.settings, known)  # one on standby runs already
         run.open("rollback", target, schema.goes_back_from)
         with run.phase("stage") as step:
             found = run.current
-            made = build.build(self.settings, found.release, found.tag, found.sha)
+            made = build.build(self.settings, found.release, found.tag, found.sha, again=bool(reason))
             if known is None:  # which schema it can run on is known only after it was built
                 schema = preflight.check_schema(self.settings, made, allow_data_loss)
                 run.put(schema_from=schema.goes_back_from)
-            step.found = Found(self._schema_note(made, schema), skipped=known is not None)
+            note = self._schema_note(made, schema)
+            again = f"; it was built again, as {reason}" if reason else ""
+            step.found = Found(f"{note}{again}", skipped=known is not None and not reason)
         return progress(run.current, step.found.message)
 
     def _repeated(self, interrupted: Deployment | None) -> str:

@@ -9,7 +9,7 @@ from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
 from slipway.records import deployment, journal, manifest, versions
 from slipway.records.deployment import Request
-from slipway.release import build, git
+from slipway.release import build, fit, git
 from slipway.schema import database, migrate
 from slipway.slot import cutover, envfile, slots, systemd
 
@@ -116,6 +116,9 @@ def nothing_to_do(settings: Settings, request: Request) -> str:
     if deployment.load(settings.deployment) is not None:
         return ""  # the release may be live, but an interrupted deployment must be finished or undone
     if slots.inputs_changed(settings, live) or systemd.state(settings.app, live).active != "active":
+        return ""
+    release = manifest.read(settings.release(request.release))
+    if release is None or fit.misfit(settings, release):
         return ""
     return f"{request.version} is live already, with the same settings."
 

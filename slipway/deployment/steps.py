@@ -11,7 +11,7 @@ from slipway.base.errors import FailedError
 from slipway.deployment.run import Found, Run
 from slipway.records import manifest, phases
 from slipway.records.manifest import Manifest
-from slipway.release import build, store
+from slipway.release import build, fit, store
 from slipway.schema import database
 from slipway.schema import migrate as migrations
 from slipway.slot import cutover, envfile, slots, standby
@@ -28,12 +28,15 @@ def take(run: Run, name: str) -> Found:
 
 
 def stage(run: Run) -> Found:
-    """Build the release, unless it is built already."""
+    """Build the release, unless it is built already and fits this host."""
     wanted = run.current
-    already = manifest.read(run.settings.release(wanted.release)) is not None
-    made = build.build(run.settings, wanted.release, wanted.tag, wanted.sha)
+    present = manifest.read(run.settings.release(wanted.release))
+    reason = fit.misfit(run.settings, present) if present is not None else ""
+    made = build.build(run.settings, wanted.release, wanted.tag, wanted.sha, again=bool(reason))
     _check_migrations(run, made)
-    return Found(f"{wanted.release}{' is here already' if already else ''}", skipped=already)
+    if present is None or reason:
+        return Found(f"{wanted.release}{f' was built again, as {reason}' if reason else ''}")
+    return Found(f"{wanted.release} is here already", skipped=True)
 
 
 def _check_migrations(run: Run, release: Manifest) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import sys
@@ -16,7 +15,7 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import bytecode, git, store
+from slipway.release import bytecode, fit, git, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
@@ -91,19 +90,20 @@ def receive(settings: Settings, bundle: Path, sha: str) -> None:
         raise FailedError(f"The bundle does not contain commit {sha[:12]}.")
 
 
-def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
+def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bool = False) -> manifest.Manifest:
     """Build the release directory `name` unless it is complete already; its manifest.
 
-    It is built under another name and renamed when it is finished; `.complete` is written last. A failed build is
-    removed.
+    With `again` a complete one is built anew and replaced. It is built under another name, where it does not count as
+    complete, and renamed when it is finished. A failed build is removed.
     """
     final = settings.release(name)
-    if (present := manifest.read(final)) is not None:
+    present = manifest.read(final)
+    if present is not None and not again:
         return present
-    if name == slots.live_release(settings):
+    if present is None and final.exists() and name == slots.live_release(settings):
         raise FailedError(f"The manifest of {final} cannot be read, and this release is live. Deploy another version.")
     partial = final.with_name(f"{name}{store.PARTIAL}")
-    for leftover in (partial, final):
+    for leftover in (partial, *([final] if present is None else [])):
         if leftover.exists():
             store.delete(leftover)
     try:
@@ -113,13 +113,21 @@ def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.
         python = _install(settings, partial)
         made = _describe(settings, name, tag, sha, partial, python)
         files.write_atomically(partial / manifest.NAME, manifest.dump(made))
+        files.write_atomically(partial / manifest.COMPLETE, "")
         process.run(["sync", "--file-system", settings.releases])
-        partial.rename(final)
+        if final.exists():
+            # Whoever still runs it goes on in the old directory. Without the new one (a power cut between the two
+            # renames) the next deploy builds it.
+            old = final.with_name(f"{name}.old{store.PARTIAL}")
+            final.rename(old)
+            partial.rename(final)
+            shutil.rmtree(old)
+        else:
+            partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     files.sync_directory(settings.releases)
-    files.write_atomically(final / manifest.COMPLETE, "")
     return made
 
 
@@ -173,16 +181,12 @@ def _install(settings: Settings, release: Path) -> str:
 
 
 def _same_packages(settings: Settings, release: Path) -> Path | None:
-    """A release on this host with the same lock file, and so with the same packages; None if there is none."""
-    digest = _digest(release)
+    """A release that fits this host and has the same lock file, and so the same packages; None if there is none."""
+    digest = fit.digest(release)
     for name, other in store.complete(settings).items():
-        if other.lock_sha256 == digest and (settings.release(name) / ".venv").is_dir():
+        if other.lock_sha256 == digest and not fit.misfit(settings, other):
             return settings.release(name)
     return None
-
-
-def _digest(release: Path) -> str:
-    return hashlib.sha256((release / "uv.lock").read_bytes()).hexdigest()
 
 
 def _describe(
@@ -197,7 +201,7 @@ def _describe(
         sha=sha,
         subject=repository(settings).subject(sha),
         python=python,
-        lock_sha256=_digest(release),
+        lock_sha256=fit.digest(release),
         built_at=journal.now(),
         heads=found.heads,
         revisions=found.revisions,

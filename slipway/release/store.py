@@ -20,7 +20,7 @@ def complete(settings: Settings) -> dict[str, manifest.Manifest]:
     """The manifests of the complete releases on this host, by name."""
     found = {}
     for path in sorted(settings.releases.iterdir()) if settings.releases.is_dir() else []:
-        if (item := manifest.read(path)) is not None:
+        if path.suffix != PARTIAL and (item := manifest.read(path)) is not None:
             found[path.name] = item
     return found
 
@@ -38,10 +38,14 @@ def to_prune(present: Collection[str], order: Sequence[str], keep: int, protecte
 
 
 def incomplete(settings: Settings) -> list[Path]:
-    """Directories that an interrupted stage or prune left behind."""
+    """Directories that an interrupted stage or prune left behind: under a name of their own, or not complete."""
     if not settings.releases.is_dir():
         return []
-    return sorted(p for p in settings.releases.iterdir() if p.is_dir() and not (p / manifest.COMPLETE).exists())
+    return sorted(
+        path
+        for path in settings.releases.iterdir()
+        if path.is_dir() and (path.suffix == PARTIAL or not (path / manifest.COMPLETE).exists())
+    )
 
 
 def sweep_bundles(settings: Settings) -> list[str]:

@@ -16,7 +16,7 @@ from slipway.base.output import Reporter
 from slipway.deployment.engine import Engine
 from slipway.records import journal, manifest
 from slipway.records.deployment import Request
-from slipway.release import build
+from slipway.release import build, fit
 from slipway.schema import database, migrate
 from slipway.slot import connections, cutover, memory, processes, slots, standby, systemd, watch
 from slipway.slot.connections import Connections
@@ -40,6 +40,7 @@ class Host:
         self.heads = ["0001"]  # of the next release that is built, whose history is all of `history` up to it
         self.history = [manifest.Revision("0001", "")]
         self.has_commit = True
+        self.misfit = ""  # why a release that was built earlier does not fit this host
         self.calls: list[str] = []
         # A slot on standby is in `running` too. By default no slot can be paused, and each is stopped after its drain.
         self.can_pause = False
@@ -77,6 +78,7 @@ class Host:
         monkeypatch.setattr(database, "size", lambda *_: 1)
         monkeypatch.setattr(build, "build", self.build)
         monkeypatch.setattr(build, "check_space", lambda _: None)
+        monkeypatch.setattr(fit, "misfit", lambda *_: self.misfit)
         monkeypatch.setattr(watch, "watch", self.watch)
         monkeypatch.setattr(database, "current_revision", lambda *_: self.revision)
         monkeypatch.setattr(build, "has_commit", lambda *_: self.has_commit)
@@ -146,7 +148,7 @@ class Host:
         self.calls.append(f"drain {slot}")
         return 0.1, self.left
 
-    def build(self, settings: config.Settings, name: str, tag: str | None, sha: str) -> manifest.Manifest:
+    def build(self, settings: config.Settings, name: str, tag: str | None, sha: str, **_: bool) -> manifest.Manifest:
         names = [item.revision for item in self.history]
         known = self.history[: names.index(self.heads[0]) + 1] if self.heads[0] in names else []
         made = manifest.Manifest(name, tag, sha, "", "3.13", "", "", list(self.heads), known)

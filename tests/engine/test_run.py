@@ -21,7 +21,7 @@ from .fakes import V1, V2, V3, Host, deployed, gone, request
 def test_a_full_disk_undoes_the_deployment(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(host, V1)
 
-    def full(*_: object) -> NoReturn:
+    def full(*_: object, **__: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(build, "build", full)
@@ -63,7 +63,7 @@ def test_an_unexpected_exception_undoes_the_deployment_and_its_message_is_not_sh
 ) -> None:
     deployed(host, V1)
 
-    def mistaken(*_: object) -> manifest.Manifest:
+    def mistaken(*_: object, **__: object) -> manifest.Manifest:
         raise KeyError("".join(["c4n", "4ry"]))  # not in the source, which a traceback shows
 
     monkeypatch.setattr(build, "build", mistaken)

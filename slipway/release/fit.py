@@ -1,0 +1,82 @@
+"""Whether a release that was built earlier fits the host as it is now: its Python, owners, modes and packages."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from slipway.base import process
+from slipway.base.errors import FailedError
+from slipway.base.settings import Settings
+from slipway.records.manifest import Manifest
+
+_VERSION = "import sys; print(sys.version.split()[0])"
+# Its first line is the version; a second one says that the packages are not where this Python looks for them.
+_RELEASE = f"{_VERSION}; import importlib.util as u; u.find_spec('gunicorn') or print('no packages')"
+
+
+def misfit(settings: Settings, release: Manifest) -> str:
+    """Why the service could not run a complete release on this host; "" when it can.
+
+    A release is judged as the app's user, who must be able to read all of it and to write none of it. After an upgrade
+    of the distribution its Python may be gone, or another one.
+    """
+    directory = settings.release(release.release)
+    try:
+        return (
+            _interpreter(settings, directory, release)
+            or _modes(settings, directory)
+            or ("its uv.lock is not the one that it was built from" if _is_other_lock(directory, release) else "")
+        )
+    except (OSError, FailedError) as error:
+        return f"it cannot be looked at ({getattr(error, 'strerror', None) or error})"
+
+
+def python_version(settings: Settings) -> str:
+    """The version of the host's Python that releases are built with; "" if it does not run."""
+    found = process.run([settings.python, "-I", "-c", _VERSION], user=settings.build_user)
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def same_minor(one: str, other: str) -> bool:
+    """Whether packages for one version of Python can be used with the other: 3.11.2 and 3.11.9."""
+    return one.split(".")[:2] == other.split(".")[:2]
+
+
+def digest(directory: Path) -> str:
+    """The SHA-256 digest of a release's lock file, in hex."""
+    return hashlib.sha256((directory / "uv.lock").read_bytes()).hexdigest()
+
+
+def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:
+    found = process.run(
+        [f"{directory}/.venv/bin/python", "-I", "-c", _RELEASE], user=settings.user, directory=directory
+    )
+    if found.returncode != 0:
+        return f"its Python {release.python} does not run"
+    version, *lacks = found.stdout.splitlines()
+    if release.python and not same_minor(version, release.python):
+        return f"it was built with Python {release.python}, and runs {version} now"
+    if lacks:
+        return "its Python does not find its packages"
+    wanted = python_version(settings)
+    if wanted and not same_minor(version, wanted):
+        return f"it was built with Python {version}, and releases are built with {wanted} now"
+    return ""
+
+
+def _modes(settings: Settings, directory: Path) -> str:
+    """Whether the app's user can read each file, enter each directory, and write neither."""
+    readable = ["-type", "d", "!", "(", "-readable", "-executable", ")", "-o", "-type", "f", "!", "-readable"]
+    writable = ["-o", "!", "-type", "l", "-writable"] if settings.user not in ("root", settings.build_user) else []
+    found = process.run(
+        ["find", ".", "(", *readable, *writable, ")", "-printf", "%P", "-quit"], user=settings.user, directory=directory
+    )
+    if found.returncode == 0 and not found.stdout:
+        return ""
+    place = found.stdout or "its directory"
+    return f"{place} has an owner or a mode with which {settings.user} cannot use it, or could change it"
+
+
+def _is_other_lock(directory: Path, release: Manifest) -> bool:
+    return bool(release.lock_sha256) and digest(directory) != release.lock_sha256

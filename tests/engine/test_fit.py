@@ -1,0 +1,134 @@
+"""A release that was built earlier: what makes it one that this host cannot run, and that it is then built again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from slipway.base import settings as config
+from slipway.records import manifest
+from slipway.records.manifest import Manifest
+from slipway.release import fit, store
+from slipway.slot import slots
+
+from .fakes import V1, V2, Host, deployed, request
+
+VERSION = "{}.{}.{}".format(*sys.version_info)
+NAME = "v1-1"
+
+
+@pytest.fixture
+def place(settings: config.Settings) -> Iterator[config.Settings]:
+    """The settings of an app whose releases any user can reach, which those below pytest's own directory are not."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    found = replace(settings, root=directory, user="nobody", python=Path(_python()))
+    release = found.release(NAME)
+    (release / ".venv/bin").mkdir(parents=True)
+    (release / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {_python()} "$@"\n')
+    (release / ".venv/bin/python").chmod(0o755)
+    (release / "app.py").write_text("")
+    (release / "uv.lock").write_text("pinned")
+    yield found
+    shutil.rmtree(directory)
+
+
+def _python() -> str:
+    """A Python that any user may run, of this version where there is one."""
+    return shutil.which("python3", path="/usr/bin:/bin") or sys.executable
+
+
+def built(settings: config.Settings, python: str = "") -> Manifest:
+    digest = fit.digest(settings.release(NAME))
+    return Manifest(NAME, "v1", "1" * 40, "", python or fit.python_version(settings), digest, "")
+
+
+def answering(settings: config.Settings, *lines: str) -> None:
+    """The release's Python says these lines."""
+    said = "".join(f"echo '{line}'\n" for line in lines)
+    (settings.release(NAME) / ".venv/bin/python").write_text(f"#!/bin/sh\n{said}")
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the eyes of another user")
+
+
+@as_root
+def test_a_release_that_any_user_can_read_fits(place: config.Settings) -> None:
+    answering(place, fit.python_version(place))
+    assert fit.misfit(place, built(place)) == ""
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("path", "mode"), [("app.py", 0o600), (".", 0o700), (".venv", 0o700), ("uv.lock", 0o640), ("app.py", 0o666)]
+)
+def test_modes_that_another_umask_has_left_are_named(place: config.Settings, path: str, mode: int) -> None:
+    answering(place, fit.python_version(place))
+    made = built(place)
+    (place.release(NAME) / path).chmod(mode)
+    assert fit.misfit(place, made) != ""
+
+
+@as_root
+def test_files_of_the_apps_own_user_could_be_changed_by_it(place: config.Settings) -> None:
+    answering(place, fit.python_version(place))
+    shutil.chown(place.release(NAME) / "app.py", "nobody")
+    assert fit.misfit(place, built(place)).startswith("app.py has an owner or a mode with which nobody")
+
+
+def test_a_python_that_is_gone_or_is_another_one_is_named(place: config.Settings) -> None:
+    own = replace(place, user=place.build_user)
+    python = place.release(NAME) / ".venv/bin/python"
+    answering(own, "3.2.1")
+    assert fit.misfit(own, built(own)) == f"it was built with Python {fit.python_version(own)}, and runs 3.2.1 now"
+    assert fit.misfit(own, built(own, python="3.2.9")) == (
+        f"it was built with Python 3.2.1, and releases are built with {fit.python_version(own)} now"
+    )
+    answering(own, fit.python_version(own), "no packages")
+    assert fit.misfit(own, built(own)) == "its Python does not find its packages"
+    python.unlink()
+    python.symlink_to("/usr/bin/python3.2")
+    assert fit.misfit(own, built(own)) != ""
+
+
+def test_another_lock_file_is_noticed(place: config.Settings) -> None:
+    own = replace(place, user=place.build_user)
+    answering(own, fit.python_version(own))
+    made = built(own)
+    (own.release(NAME) / "uv.lock").write_text("other")
+    assert fit.misfit(own, made) == "its uv.lock is not the one that it was built from"
+
+
+def test_what_does_not_fit_is_built_again_and_that_is_said(host: Host) -> None:
+    deployed(host, V1, V2)
+    host.misfit = "its Python 3.11.2 does not run"
+    host.engine.deploy(request(V1), None)
+    assert '"message": "v1-111111111111 was built again, as its Python 3.11.2 does not run"' in host.stream.getvalue()
+    host.stream.truncate(0)
+    host.engine.rollback(request(V2), "v2")
+    assert "v2-222222222222; it was built again, as its Python 3.11.2 does not run" in host.stream.getvalue()
+
+
+def test_the_live_release_that_does_not_fit_is_deployed_again(host: Host) -> None:
+    deployed(host, V1)
+    assert not host.engine.plan(request(V1)).needed
+    host.misfit = "its Python 3.11.2 does not run"
+    assert host.engine.plan(request(V1)).needed
+
+
+def test_a_release_under_its_temporary_name_counts_as_none(settings: config.Settings) -> None:
+    release = settings.releases / f"v1-1{store.PARTIAL}"
+    release.mkdir()
+    made = Manifest("v1-1", "v1", "1" * 40, "", "3.13", "", "")
+    (release / manifest.NAME).write_text(manifest.dump(made))
+    (release / manifest.COMPLETE).touch()
+    assert store.complete(settings) == {}
+    assert store.incomplete(settings) == [release]
+    assert slots.live_release(settings) is None
