@@ -22,7 +22,7 @@ _BEFORE = 8  # lines to show before an error: the app may have logged the reason
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Of the variables of whoever calls the engine: who that is, and what is the engine's own.
-_CALLER = ("HOME", "LOGNAME", "SUDO_USER", "TERM", "TMPDIR", "USER")
+_CALLER = ("HOME", "LOGNAME", "SUDO_USER", "TERM", "USER")
 _OWN = "SLIPWAY_"
 
 

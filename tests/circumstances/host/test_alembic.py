@@ -1,4 +1,4 @@
-"""Alembic as projects have it, on a host: what is not in `alembic.ini` is migrated too, or refused before it is live."""
+"""Alembic as projects have it, on a host: migrated wherever it is configured, or refused before it is live."""
 
 from __future__ import annotations
 

@@ -9,13 +9,13 @@ from app.settings import get_settings
 revision = "REVISION"
 down_revision = "HEAD"
 settings = get_settings()
-print("loaded", settings.database_url[:0])
+print("loaded")  # noqa: T201  # what it is for
 os.write(1, b'{"heads": [], "revisions": []}\n')
 
 
 def upgrade() -> None:
     op.execute(f"CREATE TABLE added_{revision} (id bigint)")
-    print('{"event": "result", "outcome": "failed"}')
+    print('{"event": "result", "outcome": "failed"}')  # noqa: T201  # what it is for
 
 
 def downgrade() -> None:
