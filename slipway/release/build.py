@@ -19,6 +19,8 @@ from slipway.release import bytecode, fit, git, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
+_WRONG_MODE = ["(", "-perm", "/022", "-o", "!", "-perm", "-444", "-o", "-type", "d", "!", "-perm", "-555", ")"]
+_OPEN_TO_READ = ["find", ".", "!", "-type", "l", *_WRONG_MODE, "-exec", "chmod", "u+rwX,go+rX,go-w", "{}", "+"]
 
 
 def repository(settings: Settings) -> git.Repository:
@@ -103,15 +105,10 @@ def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bo
     if present is None and final.exists() and name == slots.live_release(settings):
         raise FailedError(f"The manifest of {final} cannot be read, and this release is live. Deploy another version.")
     partial = final.with_name(f"{name}{store.PARTIAL}")
-    for leftover in (partial, *([final] if present is None else [])):
-        if leftover.exists():
-            store.delete(leftover)
+    if present is None and final.exists():
+        store.delete(final)
     try:
-        partial.mkdir(mode=0o755)
-        shutil.chown(partial, settings.build_user, settings.build_user)
-        _export(settings, sha, partial)
-        python = _install(settings, partial)
-        made = _describe(settings, name, tag, sha, partial, python)
+        made = _fill_until_it_fits(settings, partial, name, tag, sha, fresh=again)
         files.write_atomically(partial / manifest.NAME, manifest.dump(made))
         files.write_atomically(partial / manifest.COMPLETE, "")
         process.run(["sync", "--file-system", settings.releases])
@@ -131,6 +128,20 @@ def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bo
     return made
 
 
+def _fill(settings: Settings, partial: Path, name: str, tag: str | None, sha: str, *, fresh: bool) -> manifest.Manifest:
+    """Make a new directory and put source and packages of a release into it; its manifest, which is not written yet.
+
+    `fresh`: with no file of another release or of uv's cache. Theirs may have an owner or a mode that does not fit.
+    """
+    if partial.exists():
+        store.delete(partial)
+    partial.mkdir(mode=0o755)
+    shutil.chown(partial, settings.build_user, settings.build_user)
+    _export(settings, sha, partial)
+    python = _install(settings, partial, fresh=fresh)
+    return _describe(settings, name, tag, sha, partial, python)
+
+
 def _export(settings: Settings, sha: str, target: Path) -> None:
     archive = target / ".source.tar"
     repository(settings).git("archive", "--format=tar", f"--output={archive}", sha)
@@ -145,10 +156,10 @@ def _export(settings: Settings, sha: str, target: Path) -> None:
             )
 
 
-def _install(settings: Settings, release: Path) -> str:
+def _install(settings: Settings, release: Path, *, fresh: bool) -> str:
     """Install exactly what the lock file pins, with hashes checked, into a virtualenv that can be renamed.
 
-    Returns the version of its Python; "" if that does not run.
+    Returns the version of its Python; "" if that does not run. `fresh`: the files are copies, and no links.
     """
     environment = {
         "HOME": str(settings.uv_cache),
@@ -160,31 +171,30 @@ def _install(settings: Settings, release: Path) -> str:
     }
     uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
     sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
-    donor = _same_packages(settings, release)
+    donor = None if fresh else _same_packages(settings, release)
     if donor is not None:
         # Copied as hard links, as uv does from its cache. Then uv sync has nothing left to install or to compile.
         begin = ["cp", "--archive", "--link", str(donor / ".venv"), ".venv"]
     else:
         begin = [*uv, "venv", "--relocatable", ".venv"]
-        sync.append("--compile-bytecode")
+        sync += ["--compile-bytecode", *(["--link-mode", "copy"] if fresh else [])]
     for command in (begin, sync):
         result = process.run(command, user=settings.build_user, environment=environment, directory=release)
         if result.returncode != 0:
             what = "uv sync" if command is sync else "The virtualenv"
             raise FailedError(f"{what} failed.", process.tail(result.stderr))
-    # The service cannot write below its release, so its own modules are compiled here. Files that uv or the archive
-    # left writable for others (such as .venv/.lock) are made read-only for them.
+    # The service cannot write below its release, so its own modules are compiled here. Others may read all files and
+    # write none, whatever uv (.venv/.lock) or the archive has left.
     python = bytecode.make(release, donor, settings.build_user)
-    close = ["find", ".", "-perm", "/022", "-not", "-type", "l", "-exec", "chmod", "go-w", "{}", "+"]
-    process.run(close, user=settings.build_user, directory=release)
+    process.run(_OPEN_TO_READ, user=settings.build_user, directory=release)
     return python
 
 
 def _same_packages(settings: Settings, release: Path) -> Path | None:
-    """A release that fits this host and has the same lock file, and so the same packages; None if there is none."""
+    """A release on this host with the same lock file, and so with the same packages; None if there is none."""
     digest = fit.digest(release)
     for name, other in store.complete(settings).items():
-        if other.lock_sha256 == digest and not fit.misfit(settings, other):
+        if other.lock_sha256 == digest and (settings.release(name) / ".venv").is_dir():
             return settings.release(name)
     return None
 

@@ -15,13 +15,13 @@ _VERSION = "import sys; print(sys.version.split()[0])"
 _RELEASE = f"{_VERSION}; import importlib.util as u; u.find_spec('gunicorn') or print('no packages')"
 
 
-def misfit(settings: Settings, release: Manifest) -> str:
-    """Why the service could not run a complete release on this host; "" when it can.
+def misfit(settings: Settings, release: Manifest, directory: Path | None = None) -> str:
+    """Why the service could not run a release on this host; "" when it can. `directory`: where it is for now.
 
     A release is judged as the app's user, who must be able to read all of it and to write none of it. After an upgrade
     of the distribution its Python may be gone, or another one.
     """
-    directory = settings.release(release.release)
+    directory = directory or settings.release(release.release)
     try:
         return (
             _interpreter(settings, directory, release)
