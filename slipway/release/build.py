@@ -128,6 +128,19 @@ def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bo
     return made
 
 
+def _fill_until_it_fits(
+    settings: Settings, partial: Path, name: str, tag: str | None, sha: str, *, fresh: bool
+) -> manifest.Manifest:
+    """The manifest of a release in a directory that was filled for it: at once, or the second time with nothing old."""
+    made = _fill(settings, partial, name, tag, sha, fresh=fresh)
+    reason = fit.misfit(settings, made, partial)
+    if reason and not fresh:
+        return _fill_until_it_fits(settings, partial, name, tag, sha, fresh=True)
+    if reason:
+        raise FailedError(f"{name} was built, but {reason}.")
+    return made
+
+
 def _fill(settings: Settings, partial: Path, name: str, tag: str | None, sha: str, *, fresh: bool) -> manifest.Manifest:
     """Make a new directory and put source and packages of a release into it; its manifest, which is not written yet.
 
