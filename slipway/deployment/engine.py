@@ -132,9 +132,9 @@ class Engine:
             if known is None:  # which schema it can run on is known only after it was built
                 schema = preflight.check_schema(self.settings, made, allow_data_loss)
                 run.put(schema_from=schema.goes_back_from)
-            note = self._schema_note(made, schema)
-            again = f"; it was built again, as {reason}" if reason else ""
-            step.found = Found(f"{note}{again}", skipped=known is not None and not reason)
+            run.put(remark=steps.rebuilt(made, reason))
+            note = f"{self._schema_note(made, schema)} {run.current.remark}".rstrip()
+            step.found = Found(note, skipped=known is not None and not reason)
         return progress(run.current, step.found.message)
 
     def _repeated(self, interrupted: Deployment | None) -> str:

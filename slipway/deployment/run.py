@@ -262,6 +262,7 @@ class Run:
         summary = closed.receipt.summary(seconds)
         before = self.release_before()
         message = message or receipt.sentence(summary, before.version if before else None, closed.version)
+        message = f"{message} {closed.remark}".rstrip()
         switched = switched or any((item.phase, item.outcome) == ("switch", "ok") for item in lines)
         detail = {"receipt": summary, "switched": switched}
         total = round(sum(seconds.values()), 3)

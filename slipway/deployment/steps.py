@@ -35,8 +35,14 @@ def stage(run: Run) -> Found:
     made = build.build(run.settings, wanted.release, wanted.tag, wanted.sha, again=bool(reason))
     _check_migrations(run, made)
     if present is None or reason:
-        return Found(f"{wanted.release}{f' was built again, as {reason}' if reason else ''}")
+        run.put(remark=rebuilt(made, reason))
+        return Found(run.current.remark or wanted.release)
     return Found(f"{wanted.release} is here already", skipped=True)
+
+
+def rebuilt(release: Manifest, reason: str) -> str:
+    """What to say of a release that was built again because it did not fit this host; "" without a reason."""
+    return f"{release.release} was built again, as {reason}." if reason else ""
 
 
 def _check_migrations(run: Run, release: Manifest) -> None:

@@ -40,6 +40,7 @@ class Deployment:
     # All hosts of the run, if it is for several: then no host finishes the deployment forward by itself.
     fleet: tuple[str, ...] = ()
     receipt: Receipt = field(default_factory=Receipt)
+    remark: str = ""  # a sentence for whoever deploys, told with the result
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property

@@ -60,7 +60,7 @@ def test_12_a_url_with_signs_in_its_password_is_never_shown(site: Site, password
 def test_12_two_hosts_in_a_url_are_both_tried(site: Site) -> None:
     url = "postgresql+asyncpg://logbook_migrate@/logbook?host=127.0.0.1:1&host=127.0.0.2:2"
     with added(site, MIGRATE, f"DATABASE_URL='{url}'"):
-        said = site.sh("slipway status --json logbook 2>&1; true")
+        said = site.sh("slipway rollback --plan logbook 2>&1; true")
     assert "could not translate host name" not in said
     assert "127.0.0.1" in said, said
     assert "127.0.0.2" in said, said
