@@ -24,8 +24,8 @@ def misfit(settings: Settings, release: Manifest, directory: Path | None = None)
     directory = directory or settings.release(release.release)
     try:
         return (
-            _interpreter(settings, directory, release)
-            or _modes(settings, directory)
+            _modes(settings, directory)
+            or _interpreter(settings, directory, release)
             or ("its uv.lock is not the one that it was built from" if _is_other_lock(directory, release) else "")
         )
     except (OSError, FailedError) as error:
