@@ -17,7 +17,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from hosts.scratch import PROJECT
-from playbooks.plugins.filter import apps
+from filter_plugins import apps
 from roles.certificate.module_utils import slipway_certificates as certificates
 from roles.certificate.module_utils.slipway_certificates import Acme, CertificateError, Pair
 

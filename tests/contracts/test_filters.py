@@ -9,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 
 from docs import settings as settings_page
 from hosts.scratch import PROJECT
-from playbooks.plugins.filter import apps
+from filter_plugins import apps
 from roles.app.filter_plugins import app_settings
 
 
