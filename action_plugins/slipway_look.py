@@ -5,8 +5,8 @@
         script: nginx -v 2>&1
       register: __nginx_found
 
-It returns `stdout`, `stdout_lines` and `rc` of the script. Nothing is changed on the host, so it also runs in check mode,
-and never fails because of the script's code: it fails when the host gives no answer at all.
+It returns `stdout`, `stdout_lines` and `rc` of the script. Nothing is changed on the host, so it also runs in check
+mode, and never fails because of the script's code: it fails when the host gives no answer at all.
 """
 
 from __future__ import annotations

@@ -8,8 +8,7 @@
         adopt: false             # take over what Nginx and PostgreSQL hold of others
         patience: 900            # seconds to wait for whoever installs packages
 
-The facts come from playbooks/look/host.sh, the decisions from playbooks/look/obstacles.py. It returns `is_root`: whether
-the user is root already, and needs no sudo.
+The facts come from playbooks/look/host.sh, the decisions from playbooks/look/obstacles.py.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         found = obstacles.obstacles(facts, wanted, datetime.now(UTC))
         result["warnings"] = [f"{host}: {caution}" for caution in obstacles.cautions(facts)]
         if found:
-            return {**result, "failed": True, "obstacles": found, "msg": message(host, found)}
+            return {**result, "failed": True, "msg": message(host, found)}
         return {**result, "changed": False}
 
     def _wait(self, host: str, wanted: obstacles.Wanted, patience: float) -> obstacles.Facts:
@@ -68,12 +67,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
                 waited = time.monotonic() - began
                 if waited > patience:
                     raise AnsibleActionFail(
-                        f"{host}: {' and '.join(busy)} has held the lock of apt for {waited / 60:.0f} minutes. Wait until it "
-                        "has ended, or end it, and run the command again. Nothing was changed."
+                        f"{host} is not ready, and nothing was changed. {' and '.join(busy)} still installs packages "
+                        f"after {waited / 60:.0f} minutes. Wait until it has ended, or end it, and run the command again."
                     )
                 if (text := ", ".join(busy)) != said:
-                    Display().display(f"{host}: waiting for {text}, which installs packages ({patience / 60:.0f} min at most)")
                     said = text
+                    limit = f"{patience / 60:.0f} minutes at most"
+                    Display().display(f"{host}: waiting for {text}, which installs packages, {limit}")
             elif not (obstacles.may_pass(facts) and asked < LATE):
                 return facts
             else:

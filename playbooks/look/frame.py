@@ -20,6 +20,7 @@ umask 022
 cd /
 printf '\\n%s begin\\n' '{mark}'
 (
+:
 {script}
 ) </dev/null
 printf '\\n%s end %s\\n' '{mark}' "$?"
@@ -67,7 +68,7 @@ _REASONS = [
     (r"missing sudo password|password is required|incorrect sudo password|terminal is required to read",
      "sudo on {host} demands a password for '{user}': add -K to the command, or `{user} ALL=(ALL) NOPASSWD: ALL` to a "
      "file in /etc/sudoers.d."),
-    (r"syntax error near|no valid sudoers|unable to (open|stat) .*sudoers|parse error",
+    (r"sudoers.*(syntax|parse) error|no valid sudoers|unable to (open|stat) .*sudoers",
      "The settings of sudo on {host} are broken: run `visudo --check` there as root."),
     (r"this account is currently not available|nologin",
      "'{user}' may not log in to {host} with a shell: give it one with `usermod --shell /bin/bash {user}`."),

@@ -21,7 +21,6 @@ LATER_MB = 200  # on a host that has them
 INODES = 20_000
 RUNS_PROGRAMS = ("/usr", "/opt", "/srv", "/var")
 DEBIAN = ("bookworm", "trixie", "forky", "bullseye", "buster", "sid", "testing", "unstable")
-ROLLING = ("stable", "oldstable")  # names that say nothing about which release they are
 ADOPT = "add `-e adopt=true` to the command"
 
 
@@ -77,7 +76,10 @@ def obstacles(facts: Facts, wanted: Wanted, now: datetime) -> list[str]:
         *_network(facts),
     ]
     if facts.one("timezone"):
-        looks.append(f"The time zone '{wanted.timezone}' does not exist: set host_timezone to one of `timedatectl list-timezones`.")
+        looks.append(
+            f"The time zone '{wanted.timezone}' does not exist: set host_timezone to one that `timedatectl list-timezones` "
+            "shows."
+        )
     return looks
 
 
@@ -122,8 +124,8 @@ def _system(facts: Facts) -> Iterator[str]:
         yield f"It runs {name}: Slipway needs Debian (12 and 13 are tested)."
     if not facts.one("systemd"):
         yield (
-            f"It is run by {facts.one('init') or 'an unknown program'} and not by systemd: use a machine, or a container, "
-            "that boots systemd (/sbin/init)."
+            f"It is run by {facts.one('init') or 'an unknown program'} and not by systemd: use a machine, or a "
+            "container, that boots systemd (/sbin/init)."
         )
     elif facts.one("systemd") in ("maintenance", "stopping"):
         yield f"systemd says that the host is '{facts.one('systemd')}': let it boot, then run the command again."
@@ -133,8 +135,8 @@ def _system(facts: Facts) -> Iterator[str]:
         yield "It has no Python (/usr/bin/python3): type `apt-get install python3 python3-apt` there as root."
     elif not version:
         yield (
-            f"Its Python does not work ({python[:120]}): type `apt-get install --reinstall python3 python3-minimal` there "
-            "as root."
+            f"Its Python does not work ({python[:120]}): type `apt-get install --reinstall python3 python3-minimal` "
+            "there as root."
         )
     elif (int(version[1]), int(version[2])) < PYTHON:
         yield f"It has Python {python}, but Slipway needs {PYTHON[0]}.{PYTHON[1]} or newer: upgrade to Debian 12 or 13."
@@ -153,8 +155,8 @@ def _clock(facts: Facts, now: datetime) -> Iterator[str]:
     if abs(ahead) > CLOCK:
         minutes = int(abs(ahead).total_seconds() // 60)
         yield (
-            f"Its clock is {minutes} minutes {'ahead of' if ahead > timedelta() else 'behind'} this controller's: set the "
-            "wrong one of the two, for example with `timedatectl set-ntp true`."
+            f"Its clock is {minutes} minutes {'ahead of' if ahead > timedelta() else 'behind'} this controller's: set "
+            "the wrong one of the two, for example with `timedatectl set-ntp true`."
         )
 
 
@@ -260,7 +262,7 @@ def _statuses(facts: Facts) -> list[tuple[str, str]]:
 
 def _packages(facts: Facts) -> Iterator[str]:
     if not facts.all("lock"):  # otherwise it is in the middle of that
-        broken = [package for status, package in _statuses(facts) if status[1] not in "inc" or len(status) > 2]
+        broken = [package for status, package in _statuses(facts) if status[1] in "HUF" or len(status) > 2]
         if broken or facts.one("interrupted"):
             which = f": {_list(broken)}" if broken else ""
             yield (
@@ -282,10 +284,9 @@ def _sources(facts: Facts) -> Iterator[str]:
         return
     if any(address.startswith("cdrom:") for address, _ in sources):
         yield "apt's sources name a CD-ROM, without which no list is updated: take the line `deb cdrom:` out."
-    named = {suite.partition("-")[0].partition("/")[0] for address, suite in sources if "debian.org" in address
-             or address.rstrip("/").endswith(("/debian", "/debian-security"))}  # fmt: skip
-    others = sorted(named & set(DEBIAN) - {facts.one("VERSION_CODENAME")})
     release = facts.one("VERSION_CODENAME")
+    archives = [suite for address, suite in sources if re.search(r"/debian(-security)?/?$", address)]
+    others = sorted({suite.partition("-")[0].partition("/")[0] for suite in archives} & set(DEBIAN) - {release})
     if release in DEBIAN and others:
         yield (
             f"An upgrade is under way, or was not finished: the host is Debian {release}, but apt's sources name "
@@ -305,8 +306,9 @@ def _suites(facts: Facts) -> list[tuple[str, str]]:
     for line in [*facts.all("stanza"), ""]:
         name, colon, value = line.partition(":")
         if not line:
-            if "deb" in stanza.get("types", "").split() and stanza.get("enabled", "yes").lower() not in ("no", "false"):
-                found += [(a, suite) for a in stanza.get("uris", "").split() for suite in stanza.get("suites", "").split()]
+            uris, suites = stanza.get("uris", "").split(), stanza.get("suites", "").split()
+            if "deb" in stanza.get("types", "").split() and stanza.get("enabled", "yes") not in ("no", "false"):
+                found += [(address, suite) for address in uris for suite in suites]
             stanza, key = {}, ""
         elif colon and re.fullmatch(r"[A-Za-z-]+", name):
             key = name.lower()

@@ -17,8 +17,8 @@ from pydantic import AnyUrl
 
 from app.main import create_app
 from app.settings import Settings
-from hosts import host, scratch
 from filter_plugins import apps
+from hosts import host, scratch
 from roles.app.filter_plugins import app_settings
 from roles.release.action_plugins import slipway as plugin
 from slipway.base import settings as config

@@ -32,7 +32,8 @@ class Cluster:
 
     def __str__(self) -> str:
         how = f", starts: {self.start}" if self.start != "auto" else ""
-        return f"{self.version} {self.name} (port {self.port}, {self.status.replace(',', ', ')}{how}, data in {self.data})"
+        state = self.status.replace(",", ", ")
+        return f"{self.version} {self.name} (port {self.port}, {state}{how}, data in {self.data})"
 
 
 class ClusterError(Exception):
@@ -40,7 +41,7 @@ class ClusterError(Exception):
 
 
 def read(lines: Iterable[str]) -> list[Cluster]:
-    """The clusters of lines like `cluster 17 main 5432 online postgres /data /log auto [enabled]`; others are ignored."""
+    """The clusters of lines like `cluster 17 main 5432 online postgres /data /log auto [enabled]`, and no others."""
     found = []
     for line in lines:
         words = line.split()
