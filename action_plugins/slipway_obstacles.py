@@ -67,8 +67,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
                 waited = time.monotonic() - began
                 if waited > patience:
                     raise AnsibleActionFail(
-                        f"{host} is not ready, and nothing was changed. {' and '.join(busy)} still installs packages "
-                        f"after {waited / 60:.0f} minutes. Wait until it has ended, or end it, and run the command again."
+                        f"{host} is not ready, and nothing was changed. {' and '.join(busy)} installs packages "
+                        f"still after {waited / 60:.0f} minutes. Wait until it has ended, and run the command again."
                     )
                 if (text := ", ".join(busy)) != said:
                     said = text

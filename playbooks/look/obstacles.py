@@ -77,8 +77,8 @@ def obstacles(facts: Facts, wanted: Wanted, now: datetime) -> list[str]:
     ]
     if facts.one("timezone"):
         looks.append(
-            f"The time zone '{wanted.timezone}' does not exist: set host_timezone to one that `timedatectl list-timezones` "
-            "shows."
+            f"The time zone '{wanted.timezone}' does not exist: set host_timezone to one that "
+            "`timedatectl list-timezones` shows."
         )
     return looks
 

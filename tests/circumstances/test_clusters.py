@@ -40,7 +40,9 @@ def test_after_an_upgrade_of_the_distribution_the_old_cluster_serves_until_it_is
     assert postgresql_cluster(lines, 5432) == {"version": "15", "name": "main", "runs": True}
 
 
-@pytest.mark.parametrize("state", [("down", "auto", "enabled"), ("online", "auto", "disabled"), ("online", "manual")])
+@pytest.mark.parametrize(
+    "state", [("down", "auto", "enabled"), ("online", "auto", "disabled"), ("online", "manual", "")]
+)
 def test_one_that_does_not_run_or_will_not_at_boot_is_started_and_enabled(state: tuple[str, ...]) -> None:
     assert postgresql_cluster([line("17", "main", 5432, *state)], 5432) == {**CHOSEN, "runs": False}
 
