@@ -65,7 +65,9 @@ _REASONS = [
      "sudo on {host} demands a terminal: add `Defaults:{user} !requiretty` to a file in /etc/sudoers.d."),
     (r"not in the sudoers file|is not allowed to|may not run sudo",
      "'{user}' may not use sudo on {host}: add `{user} ALL=(ALL) NOPASSWD: ALL` to a file in /etc/sudoers.d."),
-    (r"missing sudo password|password is required|incorrect sudo password|terminal is required to read",
+    (r"incorrect (sudo )?password|sorry, try again",
+     "sudo on {host} refuses the password that was given for '{user}': give the right one (-K)."),
+    (r"missing sudo password|password is required|terminal is required to read",
      "sudo on {host} demands a password for '{user}': add -K to the command, or `{user} ALL=(ALL) NOPASSWD: ALL` to a "
      "file in /etc/sudoers.d."),
     (r"sudoers.*(syntax|parse) error|no valid sudoers|unable to (open|stat) .*sudoers",

@@ -82,6 +82,7 @@ def test_a_script_that_is_none_has_no_answer(script: str) -> None:
         ("sudo: sorry, you must have a tty to run sudo", "sudo on box demands a terminal: add `Defaults:ops !req"),
         ("sudo: a password is required", "sudo on box demands a password for 'ops': add -K to the command"),
         ("Missing sudo password", "sudo on box demands a password for 'ops': add -K"),
+        ("Incorrect sudo password", "sudo on box refuses the password that was given for 'ops'"),
         ("ops is not in the sudoers file.", "'ops' may not use sudo on box: add `ops ALL=(ALL) NOPASSWD: ALL`"),
         ("Sorry, user ops is not allowed to execute '/bin/sh' as root on box.", "'ops' may not use sudo on box"),
         ("/etc/sudoers.d/x:1:9: syntax error", "The settings of sudo on box are broken: run `visudo --check`"),
