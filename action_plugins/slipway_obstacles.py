@@ -87,7 +87,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         script = inputs + (PROJECT / "playbooks/look/host.sh").read_text()
         user = str(self._get_remote_user() or "root")
         try:
-            return obstacles.read(ask(self, script, host).text, user)
+            answer, refused = ask(self, script, host), ""
         except AnsibleActionFail as error:
             become, self._connection.become = self._connection.become, None
             try:
@@ -96,7 +96,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
                 raise error from None
             finally:
                 self._connection.become = become
-            return obstacles.read(answer.text, user, refused=str(error))
+            refused = str(error)
+        return obstacles.read(answer.text, user, refused, answer.greeting)
 
 
 def message(host: str, found: list[str]) -> str:

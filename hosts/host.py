@@ -26,7 +26,8 @@ FLAGS = (
 class Host:
     """One host, by the name of its container. `ports` maps a port of 127.0.0.1 to a port of the host.
 
-    `image` is an image from `keep_as` to start from, in place of plain Debian. `flags` are more options of `docker run`.
+    `image` is an image from `keep_as` to start from, in place of plain Debian; `flags` are more options of
+    `docker run`.
     """
 
     name: str

@@ -29,10 +29,14 @@ printf '\\n%s end %s\\n' '{mark}' "$?"
 
 @dataclass(frozen=True)
 class Framed:
-    """What the script printed, and the code that it ended with."""
+    """What the script printed, and the code that it ended with.
+
+    `greeting` is what the shell printed without a line break at its end, which Ansible takes for a part of its answers.
+    """
 
     text: str
     code: int
+    greeting: str = ""
 
 
 def framed(script: str, mark: str) -> bytes:
@@ -44,7 +48,12 @@ def unframed(output: str, mark: str) -> Framed | None:
     """The answer in an output, or None when it has none."""
     frame = rf"^{re.escape(mark)} begin\r?\n(.*?)\r?\n{re.escape(mark)} end ([0-9]+)\r?$"
     found = re.search(frame, "\n" + output, re.DOTALL | re.MULTILINE)
-    return Framed(found[1].replace("\r\n", "\n"), int(found[2])) if found else None
+    if not found:
+        return None
+    before = re.sub(
+        r"BECOME-SUCCESS-\w+\r?\n$", "", output[: max(found.start() - 2, 0)]
+    )  # the line break is the frame's
+    return Framed(found[1].replace("\r\n", "\n"), int(found[2]), before.rpartition("\n")[2].strip())
 
 
 def why_not(host: str, user: str, output: str) -> str:

@@ -42,6 +42,7 @@ class Facts:
     lines: dict[str, list[str]] = field(default_factory=dict)
     user: str = "root"
     refused: str = ""  # why the look was without root's rights; a sentence
+    greeting: str = ""  # what the shell prints before all else, without a line break
 
     def all(self, word: str) -> list[str]:
         return self.lines.get(word, [])
@@ -53,19 +54,20 @@ class Facts:
         return int(self.one(word)) if self.one(word).isdigit() else None
 
 
-def read(text: str, user: str = "root", refused: str = "") -> Facts:
+def read(text: str, user: str = "root", refused: str = "", greeting: str = "") -> Facts:
     """The facts of an answer."""
     lines: dict[str, list[str]] = {}
     for line in text.splitlines():
         word, _, value = line.partition(" ")
         lines.setdefault(word, []).append(value.strip())
-    return Facts(lines, user, refused)
+    return Facts(lines, user, refused, greeting)
 
 
 def obstacles(facts: Facts, wanted: Wanted, now: datetime) -> list[str]:
     """All that has to be cleared away before the first change; `now` is the time on the controller."""
     looks = [
         *([facts.refused] if facts.refused else []),
+        *_shell(facts),
         *_system(facts),
         *_clock(facts, now),
         *_ports(facts, wanted),
@@ -115,6 +117,14 @@ def _process(lock: str) -> str:
     names = [PurePosixPath(word).name for word in words if not word.startswith("-")]
     interpreted = len(names) > 1 and re.fullmatch(r"(python|perl|bash|sh|dash)[0-9.]*", names[0])
     return f"{(names[1] if interpreted else names[0]) if names else 'a program'} (process {pid})"
+
+
+def _shell(facts: Facts) -> Iterator[str]:
+    if facts.greeting:
+        yield (
+            f"The shell of '{facts.user}' prints '{facts.greeting[:60]}' without a line break, which Ansible takes for "
+            "a part of its answers: begin ~/.bashrc with `case $- in *i*) ;; *) return ;; esac`."
+        )
 
 
 def _system(facts: Facts) -> Iterator[str]:

@@ -29,7 +29,27 @@ def answer(script: str, before: str = "", after: str = "", **environment: str) -
 )
 @pytest.mark.parametrize("after", ["", "logout\n", "bye"])
 def test_noise_around_the_answer_is_not_part_of_it(before: str, after: str) -> None:
-    assert answer("echo one; echo two", before, after) == Framed("one\ntwo\n", 0)
+    found = answer("echo one; echo two", before, after)
+    assert found is not None
+    assert (found.text, found.code) == ("one\ntwo\n", 0)
+
+
+@pytest.mark.parametrize("become", ["", "BECOME-SUCCESS-ojkcnuzqyqagb\n"])
+@pytest.mark.parametrize(
+    ("before", "greeting"),
+    [
+        ("", ""),
+        ("Welcome\n", ""),
+        ("Welcome\r\n", ""),
+        ("hi", "hi"),
+        ("Welcome\nhi ", "hi"),
+        ("\x1b]0;box\x07", "\x1b]0;box\x07"),
+    ],
+)
+def test_a_greeting_without_a_line_break_is_told(become: str, before: str, greeting: str) -> None:
+    found = answer("true", before + become)
+    assert found is not None
+    assert found.greeting == greeting
 
 
 @pytest.mark.parametrize(
@@ -61,7 +81,7 @@ def test_programs_of_the_administrator_are_found_without_the_users_path() -> Non
 
 
 def test_terminals_end_lines_in_another_way() -> None:
-    assert unframed(f"hi\r\n{MARK} begin\r\none\r\ntwo\r\n\r\n{MARK} end 0\r\n", MARK) == Framed("one\ntwo\n", 0)
+    assert unframed(f"hi\r\n\r\n{MARK} begin\r\none\r\ntwo\r\n\r\n{MARK} end 0\r\n", MARK) == Framed("one\ntwo\n", 0)
 
 
 @pytest.mark.parametrize("output", ["", "Welcome\n", f"{MARK} begin\nhalf", "slipway-9 begin\nx\n\nslipway-9 end 0\n"])

@@ -176,6 +176,11 @@ def test_a_provisioned_host_needs_less_room() -> None:
     assert found(OURS + tight, "disk") == []
 
 
+def test_a_greeting_that_ansible_would_take_for_an_answer_is_named() -> None:
+    (sentence,) = obstacles(read(FRESH, user="bob", greeting="hi"), Wanted(), NOW)
+    assert sentence.startswith("The shell of 'bob' prints 'hi' without a line break")
+
+
 def test_why_the_look_was_without_root_is_named_with_all_else() -> None:
     facts = read(FRESH + "listener 80 -\n", user="bob", refused="The host has no sudo, and 'bob' is not root.")
     assert len(obstacles(facts, Wanted(), NOW)) == 2

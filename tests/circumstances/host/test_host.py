@@ -61,7 +61,7 @@ def misfit(provisioned: Site) -> Iterator[Controller]:
     host.down()
     controller = Controller(host, STATE, {"repository": str(provisioned.repository)})
     controller.up()
-    host.exec("sed", "-i", "1i echo Welcome; printf hi", f"/home/{USER}/.bashrc")
+    host.exec("sed", "-i", "1i echo Welcome", f"/home/{USER}/.bashrc")
     yield controller
     host.down()
     shutil.rmtree(STATE, ignore_errors=True)
@@ -140,7 +140,7 @@ def test_rows_6_13_a_greeting_a_tight_umask_and_a_retired_cluster_change_nothing
     sh(site, f"cp /etc/login.defs /root; cp /home/{USER}/.bashrc /root")
     sh(
         site,
-        f"sed -i '1i echo Welcome; printf hi; umask 077; export LC_ALL=de_DE.UTF-8 PATH=/bin' /home/{USER}/.bashrc",
+        f"sed -i '1i echo Welcome; umask 077; export LC_ALL=de_DE.UTF-8 PATH=/bin' /home/{USER}/.bashrc",
     )
     sh(site, "printf 'UMASK 077\\nUSERGROUPS_ENAB no\\n' >>/etc/login.defs")
     sh(site, "pg_createcluster 17 aaa -p 5433 --start-conf manual >/dev/null")
