@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hosts import scratch
 from hosts.host import USER, Host
@@ -33,11 +34,11 @@ WITHOUT_IPV6 = {
         }
     ],
 }
-# Holds the lock of dpkg for some seconds under the name of a program that installs packages.
+# Holds the lock of dpkg for a minute, under the name of a program that installs packages.
 HOLDS_THE_LOCK = """\
 printf '%s\\n' 'import fcntl, time; f = open("/var/lib/dpkg/lock-frontend", "w")' 'fcntl.lockf(f, fcntl.LOCK_EX)' \
-  'time.sleep(float(__import__("sys").argv[1]))' >/root/unattended-upgrade
-systemd-run --quiet --unit first-boot /usr/bin/python3 /root/unattended-upgrade {seconds}
+  'time.sleep(60)' >/root/unattended-upgrade
+systemd-run --quiet --unit first-boot /usr/bin/python3 /root/unattended-upgrade
 until grep -q ":$(stat --format=%i /var/lib/dpkg/lock-frontend) " /proc/locks; do sleep 0.05; done
 """
 BREAKS_A_PACKAGE = """\
@@ -84,10 +85,16 @@ def test_rows_19_20_whoever_installs_packages_is_waited_for_and_all_obstacles_ar
 ) -> None:
     sh(misfit, BREAKS_A_PACKAGE + "systemd-run --quiet --unit caddy python3 -m http.server 80")
     sh(misfit, "mv /etc/apt/sources.list /root; until ss -Hltn sport = 80 | grep -q .; do sleep 0.05; done")
-    sh(misfit, HOLDS_THE_LOCK.format(seconds=4))
+    sh(misfit, HOLDS_THE_LOCK)
     try:
-        output = refused(misfit)
-        assert re.search(r"waiting for unattended-upgrade \(process \d+\), which installs packages", output)
+        run = misfit.start("site.yml")
+        assert run.stdout
+        waits = next((line for line in run.stdout if ": waiting for " in line), "it did not wait")
+        sh(misfit, "systemctl stop first-boot")
+        output = flat(run.communicate(timeout=60)[0])
+        assert re.search(r"-2: waiting for unattended-upgrade \(process \d+\), which installs packages", waits)
+        assert run.returncode
+        assert "changed=0" in output
         assert "3 things are in the way:" in output
         assert re.search(r"python3 \(process \d+, caddy.service\) listens on port 80 that Nginx needs", output)
         assert "Packages were left half-installed: broken: type `dpkg --configure -a" in output
@@ -97,7 +104,7 @@ def test_rows_19_20_whoever_installs_packages_is_waited_for_and_all_obstacles_ar
 
 
 def test_who_still_installs_packages_after_the_time_to_wait_is_named(misfit: Controller) -> None:
-    sh(misfit, HOLDS_THE_LOCK.format(seconds=60))
+    sh(misfit, HOLDS_THE_LOCK)
     try:
         output = refused(misfit, "-e", "site_patience=0")
     finally:
@@ -108,20 +115,38 @@ def test_who_still_installs_packages_after_the_time_to_wait_is_named(misfit: Con
 @pytest.mark.parametrize(
     ("breaks", "sentence"),
     [
-        ("mv /usr/bin/sudo /root", f"-2 has no sudo, and '{USER}' is not root: install sudo there, or log in as root"),
+        ("mv /usr/bin/sudo /usr/bin/no-sudo", f"-2 has no sudo, and '{USER}' is not root: install sudo there, or log in"),
         (f"echo 'Defaults:{USER} requiretty' >/etc/sudoers.d/zz", f"demands a terminal: add `Defaults:{USER} !requi"),
         (f"echo '{USER} ALL=(ALL) PASSWD: ALL' >/etc/sudoers.d/zz", "demands a password for 'ops': add -K to the com"),
     ],
 )  # fmt: skip
 def test_row_25_sudo_that_cannot_be_used_is_named_with_the_rest(misfit: Controller, breaks: str, sentence: str) -> None:
-    sh(misfit, f"{breaks}; mv /usr/bin/python3 /root")
+    sh(misfit, f"{breaks}; mv /usr/bin/python3 /usr/bin/no-python3")
     try:
         output = refused(misfit)
     finally:
-        sh(misfit, "cd /root; for program in sudo python3; do test ! -e $program || mv $program /usr/bin; done")
-        sh(misfit, "rm -f /etc/sudoers.d/zz")
+        sh(misfit, "cd /usr/bin; for name in no-*; do mv $name ${name#no-}; done; rm -f /etc/sudoers.d/zz")
     assert sentence in output
     assert "It has no Python (/usr/bin/python3): type `apt-get install python3 python3-apt`" in output
+
+
+def test_row_25_root_wants_no_sudo(misfit: Controller) -> None:
+    sh(
+        misfit,
+        f"umask 077; mkdir -p /root/.ssh; cp /home/{USER}/.ssh/authorized_keys /root/.ssh; chown root /root/.ssh/*",
+    )
+    sh(misfit, "echo 'PermitRootLogin yes' >/etc/ssh/sshd_config.d/a.conf; systemctl restart ssh")
+    sh(misfit, "mv /usr/bin/sudo /usr/bin/no-sudo; systemd-run --quiet --unit caddy python3 -m http.server 443")
+    sh(misfit, "until ss -Hltn sport = 443 | grep -q .; do sleep 0.05; done")
+    misfit.declare(settings={"ansible_user": "root"})
+    try:
+        output = refused(misfit)
+    finally:
+        misfit.declare()
+        sh(misfit, "systemctl stop caddy; mv /usr/bin/no-sudo /usr/bin/sudo")
+    assert "nothing was changed. python3 (process" in output, "the port is the only thing in the way"
+    packages = yaml.safe_load((scratch.PROJECT / "roles/host/vars/main.yml").read_text())["__host_packages"]
+    assert "sudo" in packages, "root becomes the user postgres by it"
 
 
 def test_row_18_nginx_is_installed_and_serves_on_a_host_without_ipv6(misfit: Controller) -> None:
@@ -138,10 +163,7 @@ def test_row_18_nginx_is_installed_and_serves_on_a_host_without_ipv6(misfit: Con
 
 def test_rows_6_13_a_greeting_a_tight_umask_and_a_retired_cluster_change_nothing(site: Site) -> None:
     sh(site, f"cp /etc/login.defs /root; cp /home/{USER}/.bashrc /root")
-    sh(
-        site,
-        f"sed -i '1i echo Welcome; umask 077; export LC_ALL=de_DE.UTF-8 PATH=/bin' /home/{USER}/.bashrc",
-    )
+    sh(site, f"sed -i '1i echo Welcome; umask 077; export LC_ALL=de_DE.UTF-8 PATH=/bin' /home/{USER}/.bashrc")
     sh(site, "printf 'UMASK 077\\nUSERGROUPS_ENAB no\\n' >>/etc/login.defs")
     sh(site, "pg_createcluster 17 aaa -p 5433 --start-conf manual >/dev/null")
     before = sh(site, "systemctl show postgresql@17-main --property=ActiveEnterTimestamp")
