@@ -115,7 +115,7 @@ def test_who_still_installs_packages_after_the_time_to_wait_is_named(misfit: Con
 @pytest.mark.parametrize(
     ("breaks", "sentence"),
     [
-        ("mv /usr/bin/sudo /usr/bin/no-sudo", f"-2 has no sudo, and '{USER}' is not root: install sudo there, or log in"),
+        ("mv /usr/bin/sudo /usr/bin/no-sudo", f"-2 has no sudo, and '{USER}' is not root: install sudo there"),
         (f"echo 'Defaults:{USER} requiretty' >/etc/sudoers.d/zz", f"demands a terminal: add `Defaults:{USER} !requi"),
         (f"echo '{USER} ALL=(ALL) PASSWD: ALL' >/etc/sudoers.d/zz", "demands a password for 'ops': add -K to the com"),
     ],
