@@ -86,18 +86,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         inputs = f"ports={shlex.quote(ports)} timezone={shlex.quote(wanted.timezone)}\n"
         script = inputs + (PROJECT / "playbooks/look/host.sh").read_text()
         user = str(self._get_remote_user() or "root")
+        # What the shell prints before the answer of sudo, Ansible drops with the line of that answer: ask without sudo.
+        greeting = ask(self, ":", host, becomes=False).greeting
+        refused = ""
         try:
-            answer, refused = ask(self, script, host), ""
+            answer = ask(self, script, host)
         except AnsibleActionFail as error:
-            become, self._connection.become = self._connection.become, None
-            try:
-                answer = ask(self, script, host)
-            except AnsibleActionFail:
-                raise error from None
-            finally:
-                self._connection.become = become
             refused = str(error)
-        return obstacles.read(answer.text, user, refused, answer.greeting)
+            answer = ask(self, script, host, becomes=False)
+        return obstacles.read(answer.text, user, refused, greeting)
 
 
 def message(host: str, found: list[str]) -> str:

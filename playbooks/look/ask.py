@@ -10,11 +10,14 @@ from ansible.plugins.action import ActionBase
 from playbooks.look.frame import COMMAND, Framed, framed, unframed, why_not
 
 
-def ask(action: ActionBase, script: str, host: str) -> Framed:
-    """Run a script on the host of an action; AnsibleActionFail with one sentence when there is no answer."""
+def ask(action: ActionBase, script: str, host: str, *, becomes: bool = True) -> Framed:
+    """Run a script on the host of an action; AnsibleActionFail with one sentence when there is no answer.
+
+    Without `becomes` it is run as the user who logs in, also where the task says `become`.
+    """
     mark = f"slipway-{uuid.uuid4().hex}"
     try:
-        found = action._low_level_execute_command(COMMAND, in_data=framed(script, mark))
+        found = action._low_level_execute_command(COMMAND, sudoable=becomes, in_data=framed(script, mark))
     except AnsibleConnectionFailure:
         raise
     except AnsibleError as error:  # of the connection, when sudo wants a password that it has not
