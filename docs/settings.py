@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from playbooks.plugins.filter import apps
+from filter_plugins import apps
 from roles.app.filter_plugins import app_settings
 
 PAGE = Path(__file__).with_name("settings.md")

@@ -26,13 +26,15 @@ FLAGS = (
 class Host:
     """One host, by the name of its container. `ports` maps a port of 127.0.0.1 to a port of the host.
 
-    `image` is an image from `keep_as` to start from, in place of plain Debian.
+    `image` is an image from `keep_as` to start from, in place of plain Debian; `flags` are more options of
+    `docker run`.
     """
 
     name: str
     debian: str = "13"
     ports: dict[int, int] = field(default_factory=dict)
     image: str = ""
+    flags: tuple[str, ...] = ()
 
     def exists(self) -> bool:
         return bool(self._inspect("{{.Id}}"))
@@ -101,7 +103,7 @@ class Host:
             part for outer, inner in self.ports.items() for part in ("--publish", f"127.0.0.1:{outer}:{inner}")
         ]
         run("docker", "run", "--detach", "--name", self.name, "--hostname", self.name,
-            *FLAGS, *cgroup_flags(), *published, image, "/sbin/init")  # fmt: skip
+            *FLAGS, *self.flags, *cgroup_flags(), *published, image, "/sbin/init")  # fmt: skip
 
 
 def cgroup_flags() -> list[str]:

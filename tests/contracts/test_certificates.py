@@ -16,8 +16,8 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
+from filter_plugins import apps
 from hosts.scratch import PROJECT
-from playbooks.plugins.filter import apps
 from roles.certificate.module_utils import slipway_certificates as certificates
 from roles.certificate.module_utils.slipway_certificates import Acme, CertificateError, Pair
 

@@ -8,8 +8,8 @@ import yaml
 from ansible.errors import AnsibleFilterError
 
 from docs import settings as settings_page
+from filter_plugins import apps
 from hosts.scratch import PROJECT
-from playbooks.plugins.filter import apps
 from roles.app.filter_plugins import app_settings
 
 

@@ -45,7 +45,7 @@ def test_certificate_authorities_are_written_only_where_the_host_has_others(tmp_
         path.chmod(0o600 if file == "other mode" else 0o644)
     known = yaml.safe_load((ROLES / "host/vars/main.yml").read_text())
     digest = re.sub(r"lookup\(.*?\)", "text", known["__host_authorities_digest"])
-    packages = yaml.safe_load((ROLES / "host/tasks/packages.yml").read_text())[0]["ansible.builtin.raw"]
+    packages = yaml.safe_load((ROLES / "host/tasks/packages.yml").read_text())[0]["slipway_look"]["script"]
     look = packages[packages.index("find {{ __host_authorities }}") :].replace("{{ __host_authorities }}", str(path))
     lines = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=False).stdout.splitlines()
     write = yaml.safe_load((ROLES / "host/tasks/authorities.yml").read_text())[0]["when"][1]
@@ -80,7 +80,7 @@ def test_nginx_conf_differs_from_the_hosts_by_more_than_comments(tmp_path: Path)
     """A reload closes the connections that clients keep: an upgrade that changes only comments must not cause one."""
     installed = tmp_path / "nginx.conf"
     find = yaml.safe_load((ROLES / "nginx/tasks/main.yml").read_text())
-    script = next(task["ansible.builtin.raw"] for task in find if "its version and configuration" in task["name"])
+    script = next(task["slipway_look"]["script"] for task in find if "its version and configuration" in task["name"])
     look = re.sub(r"stat --format='.*?' \S+", "echo root:root 644", script.split("nginx -v")[0])
     known = yaml.safe_load((ROLES / "nginx/vars/main.yml").read_text())
     digest = re.sub(r"lookup\(.*?\)", "text", known["__nginx_configuration_digest"])

@@ -17,8 +17,8 @@ from pydantic import AnyUrl
 
 from app.main import create_app
 from app.settings import Settings
+from filter_plugins import apps
 from hosts import host, scratch
-from playbooks.plugins.filter import apps
 from roles.app.filter_plugins import app_settings
 from roles.release.action_plugins import slipway as plugin
 from slipway.base import settings as config
@@ -51,7 +51,7 @@ def test_the_engine_takes_the_choices_that_can_be_declared() -> None:
 def test_a_role_a_playbook_or_the_engine_reads_every_setting(name: str) -> None:
     roles = [path for ending in ("tasks/*.yml", "templates/*.j2") for path in (PROJECT / "roles").glob(f"*/{ending}")]
     places = [*roles, ROLE / "vars/main.yml", *(PROJECT / "playbooks").rglob("*.yml")]
-    text = "".join(path.read_text() for path in places) + (PROJECT / "playbooks/plugins/filter/apps.py").read_text()
+    text = "".join(path.read_text() for path in places) + (PROJECT / "filter_plugins/apps.py").read_text()
     forms = rf"""(__app_settings|site|declared_apps\[\w+\])\.{name}\b|app\["{name}"\]|app_{name}_file\b"""
     assert re.search(forms, text) or name in config.Settings.__dataclass_fields__
 

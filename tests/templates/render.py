@@ -15,7 +15,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-from playbooks.plugins.filter import apps
+from filter_plugins import apps
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 

@@ -1,40 +1,10 @@
-"""What the roles refuse, by their own expressions over the facts and inputs of hosts that we do not have here."""
+"""What the roles refuse, by their own expressions over inputs."""
 
 from __future__ import annotations
 
 import pytest
-import yaml
 
-from tests.templates.render import ROLES, evaluate, variables
-
-GOOD = {"os_family": "Debian", "distribution": "Debian", "service_mgr": "systemd", "python_version": "3.11.2"}
-
-
-def refusals(**facts: str) -> list[str]:
-    """The messages of the host role's checks that fail on a host with these facts."""
-    tasks = yaml.safe_load((ROLES / "host/tasks/preflight.yml").read_text())
-    known = {"ansible_facts": GOOD | facts, "inventory_hostname": "box"}
-    return [
-        evaluate(item["message"], **known) for item in tasks[0]["loop"] if evaluate(item["that"], **known) is not True
-    ]
-
-
-def test_a_host_like_debian_12_is_taken() -> None:
-    assert refusals() == []
-
-
-@pytest.mark.parametrize(
-    ("facts", "sentence"),
-    [
-        ({"os_family": "RedHat", "distribution": "Rocky"}, "runs Rocky. Slipway needs Debian"),
-        ({"service_mgr": "sysvinit"}, "is run by sysvinit, not by systemd"),
-        ({"python_version": "3.9.2"}, "has Python 3.9.2. Slipway needs 3.11 or newer"),
-    ],
-)
-def test_a_host_that_cannot_work_is_told_why(facts: dict[str, str], sentence: str) -> None:
-    messages = refusals(**facts)
-    assert len(messages) == 1
-    assert sentence in messages[0]
+from tests.templates.render import evaluate, variables
 
 
 def is_domain(name: str) -> bool:

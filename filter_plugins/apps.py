@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleFilterError
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
