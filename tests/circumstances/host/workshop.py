@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.faults.site import APP
+import pytest
+
+from tests.faults.site import APP, Site, Version
 
 ROUTES = '''
 """What an app may want to do: each address does one thing, and says what came of it."""
@@ -75,16 +77,19 @@ async def denied(what: str) -> None:
 
 async def _events(kind: str, number: int, pause: float, size: int):
     for counted in range(number):
-        yield (f"data: {counted} {time.time()}\\n\\n" if kind == "sse" else json.dumps([counted, time.time()]) + "\\n") + (
-            " " * size
-        )
+        event = json.dumps([counted, time.time()])
+        yield f"data: {event}\\n\\n" if kind == "sse" else f"{event}{' ' * size}\\n"
         await asyncio.sleep(pause)
 
 
+TYPES = {"sse": "text/event-stream", "ndjson": "application/x-ndjson", "text": "text/plain", "json": "application/json"}
+
+
 @router.get("/stream/{kind}")
-async def stream(kind: str, number: int = 4, pause: float = 0.3, size: int = 0, buffering: str = "") -> StreamingResponse:
-    types = {"sse": "text/event-stream", "ndjson": "application/x-ndjson", "text": "text/plain", "json": "application/json"}
-    answer = StreamingResponse(_events(kind, number, pause, size), media_type=types.get(kind))
+async def stream(
+    kind: str, number: int = 4, pause: float = 0.3, size: int = 0, buffering: str = ""
+) -> StreamingResponse:
+    answer = StreamingResponse(_events(kind, number, pause, size), media_type=TYPES.get(kind))
     if kind == "download":
         answer.headers["Content-Disposition"] = "attachment; filename=export.csv"
     if buffering:
@@ -102,3 +107,17 @@ FILES: dict[str, str | None] = {
     "app/main.py": (APP / "app/main.py").read_text()
     + "\nfrom app.workshop import router  # noqa: E402\n\napp.include_router(router)\n",
 }
+
+
+@pytest.fixture(scope="session")
+def made(provisioned: Site) -> Version:
+    """The version with the addresses, and with a migration that adds a schema."""
+    return provisioned.version(migration="adds_a_schema", files=FILES)
+
+
+@pytest.fixture
+def workshop(site: Site, made: Version) -> Site:
+    """The host, with that version live."""
+    if site.live() != made:
+        site.deploy(made)
+    return site
