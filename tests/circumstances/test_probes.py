@@ -39,7 +39,7 @@ class _App(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         sent = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.asked |= {"path": self.path, "method": self.command, "body": sent, "headers": self.headers.items()}
+        self.asked.update(path=self.path, method=self.command, body=sent, headers=self.headers.items())
         status, headers, body = self.answer
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():

@@ -10,7 +10,7 @@ import pytest
 
 from docs import settings as page
 from roles.app.filter_plugins import app_settings
-from slipway.base import sandbox
+from slipway.base import process, sandbox
 from slipway.base import settings as config
 from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
@@ -228,6 +228,6 @@ def test_a_traceback_in_a_line_of_json_is_read(monkeypatch: pytest.MonkeyPatch) 
     def run(command: list[Any], **_: object) -> Any:
         return type("Done", (), {"stdout": json.dumps({"MESSAGE": message}) if "--output=json" in command else ""})
 
-    monkeypatch.setattr(systemd.process, "run", run)
+    monkeypatch.setattr(process, "run", run)
     log = systemd.log("logbook", "blue", 0, 10)
     assert len(denials.find(log, replace(settings(), needs=[]))) == 1
