@@ -45,7 +45,8 @@ class _App(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if body:
+            self.wfile.write(body)
 
     do_POST = do_GET  # noqa: N815  # the library's name
 
@@ -186,8 +187,6 @@ def test_health_requests_with_a_query_do_not_count_as_those_of_clients() -> None
     [
         (["a.example.com", "b.example.com"], {}, "https://a.example.com/h"),
         (["a.example.com", "b.example.com"], {"health_host": "b.example.com"}, "https://b.example.com/h"),
-        (["*.example.com", "example.com"], {}, "https://example.com/h"),
-        (["*.example.com"], {"health_host": "one.example.com"}, "https://one.example.com/h"),
         (["::1"], {}, "https://[::1]/h"),
         (["a.example.com"], {"https_port": 8443}, "https://a.example.com:8443/h"),
     ],
@@ -210,8 +209,6 @@ def refusals(**declared: Any) -> list[str]:
     ("declared", "sentence"),
     [
         ({"health_host": "b.example.com"}, "health_host is 'b.example.com', which is none of the app's domains"),
-        ({"domains": ["*.example.com"]}, "has only patterns (*.example.com). Set apps.logbook.health_host"),
-        ({"domains": ["*.example.com"], "health_host": "example.com"}, "none of the app's domains"),
         ({"health_path": "health"}, "health_path is 'health', but must be a path of the app"),
         ({"health_path": "/a b"}, "must be a path of the app"),
         ({"health_path": "/a#b"}, "must be a path of the app"),

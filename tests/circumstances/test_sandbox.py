@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from docs import settings as page
 from roles.app.filter_plugins import app_settings
@@ -97,6 +100,18 @@ def test_the_app_has_a_data_directory_as_its_home() -> None:
     environment = [line for line in lines if line.startswith("Environment")]
     assert [line.partition("=")[0] for line in environment] == ["Environment", "EnvironmentFile"]
     assert "d /var/lib/logbook 0750 logbook logbook" in render.render("app", "tmpfiles.conf.j2").splitlines()
+
+
+@pytest.mark.parametrize("owner", ["root", "absent"])
+def test_a_directory_of_somebody_else_is_not_taken_over(owner: str, tmp_path: Path) -> None:
+    """As of an app that is called `dpkg`: its data directory would be one of the system's."""
+    if owner != "absent":
+        (tmp_path / "nosuchapp").mkdir()
+    look, *_, check = yaml.safe_load((render.ROLES / "app/tasks/preflight_host.yml").read_text())[1:]
+    script = render.evaluate(look["ansible.builtin.raw"], app_name="nosuchapp").replace("/var/lib", str(tmp_path))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    found = render.evaluate(check["vars"]["__owners"], __app_namesakes={"stdout_lines": done.stdout.splitlines()})
+    assert found == ([tmp_path.owner()] if owner != "absent" else [])
 
 
 def test_further_directories_can_be_made_writable() -> None:

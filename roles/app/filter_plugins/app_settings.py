@@ -193,15 +193,10 @@ def _hooks(app: App) -> Iterator[str]:
 def _health(app: App) -> Iterator[str]:
     """A header may be a secret, so no sentence shows a value."""
     domains, host = app.settings["domains"], app.settings["health_host"]
-    if host and not any(_serves(domain, host) for domain in domains):
+    if host and host not in domains:
         yield (
             f"apps.{app.name}.health_host is '{host}', which is none of the app's domains, so Nginx would refuse it. "
             f"Set it to one of them ({', '.join(domains)}), or add it to apps.{app.name}.domains."
-        )
-    if domains and not host and all(re.search(r"[*~]|^[.]", domain) for domain in domains):
-        yield (
-            f"apps.{app.name}.domains has only patterns ({', '.join(domains)}). Set apps.{app.name}.health_host to a "
-            "name that one of them stands for, under which Slipway can ask whether a release is ready."
         )
     for name, value in app.settings["health_headers"].items():
         where = f"apps.{app.name}.health_headers"
@@ -211,20 +206,6 @@ def _health(app: App) -> Iterator[str]:
             yield f"{where}: {name} is set by Nginx for every request. Remove it; for the host there is health_host."
         elif not isinstance(value, str) or not re.fullmatch(r"[ -~]+", value):
             yield f"{where}.{name} must be a text in one line of printable ASCII characters. Put it in quotes."
-
-
-def _serves(domain: str, host: str) -> bool:
-    """Whether Nginx takes a host for that name of a site, which may be a pattern."""
-    domain, host = domain.lower(), host.lower()
-    if domain.startswith("~"):
-        return True  # a regular expression of Nginx, which only Nginx reads
-    if domain.startswith("."):
-        return host == domain[1:] or host.endswith(domain)
-    if domain.startswith("*."):
-        return host.endswith(domain[1:])
-    if domain.endswith(".*"):
-        return host.startswith(domain[:-1])
-    return host == domain
 
 
 def _homes(app: App) -> Iterator[str]:
