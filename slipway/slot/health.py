@@ -6,6 +6,7 @@ headers must not be judged by a request that no client could send.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import json
@@ -159,7 +160,8 @@ def _ask(
         sent["content-type"] = ("Content-Type", "application/json")
     started = time.monotonic()
     try:
-        connection.request(method, path, body, dict(sent.values()))
+        with contextlib.suppress(BrokenPipeError):  # an app may answer, and hang up, before it has read the body
+            connection.request(method, path, body, dict(sent.values()))
         response = connection.getresponse()
         answer = read_answer(response.status, response.read(65536), response.headers.get("Location") or "")
         if not answer.ok:

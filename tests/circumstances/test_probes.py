@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -115,6 +117,30 @@ def test_the_authentication_check_asks_in_the_same_way_but_without_credentials(s
     assert "s3cret" not in str(sent)
     health.ask_without_credentials(settings, app, "GET /api/v1/tokens")
     assert _App.asked["body"] == b""
+
+
+def test_an_app_that_refuses_before_it_has_read_the_body_has_answered(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs up between the headers and the body, which the client sends in two parts."""
+    path = tmp_path / "hasty.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        send = http.client.HTTPConnection.send
+        sent: list[object] = []
+
+        def slowly(connection: http.client.HTTPConnection, data: Any) -> None:
+            send(connection, data)
+            if not sent:
+                accepted, _ = listening.accept()
+                with accepted:
+                    accepted.recv(65536)
+                    accepted.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            sent.append(data)
+
+        monkeypatch.setattr(http.client.HTTPConnection, "send", slowly)
+        assert health.ask_without_credentials(settings, path, "POST /guarded").status == 403
 
 
 def test_headers_of_the_apps_own_are_sent_and_take_precedence(settings: Settings, app: Path) -> None:
