@@ -9,6 +9,7 @@ from typing import Any
 
 from filter_plugins import apps
 from roles.app.filter_plugins import app_settings
+from slipway.base import sandbox
 
 PAGE = Path(__file__).with_name("settings.md")
 
@@ -25,7 +26,7 @@ INTRODUCTION = """\
 # Settings of an app
 
 <!-- Made from roles/app/meta/argument_specs.yml and roles/certificate/meta/argument_specs.yml by `make docs`; a test
-compares them. -->
+compares them. The words of `needs` are in slipway/base/sandbox.py. -->
 
 Each app is a key of `apps` in the inventory (`inventories/<environment>/group_vars/<environment>/main.yml`), with the
 settings that differ from their defaults:
@@ -39,6 +40,11 @@ settings that differ from their defaults:
 Settings for all apps of an environment stand beside `apps`, in `app_defaults`; those of an app take precedence.
 `site.yml` checks the settings and writes them to the hosts. Most of them reach the running app with its next deploy.
 """
+
+NEEDS = """\
+An app runs in a sandbox: it reads its release, writes its data directory, and talks over unix and internet sockets.
+What it does beyond that is declared in words. `slipway status` names the word when the app's log shows that the sandbox
+denied something."""
 
 EXAMPLES = {
     "hooks": """\
@@ -59,7 +65,17 @@ def page() -> str:
         if "options" in option:
             lines += ["", f"## {name}", "", option["description"], "", *_table(option["options"])]
             lines += ["", "For example:", "", EXAMPLES[name]]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_needs()]) + "\n"
+
+
+def _needs() -> Iterator[str]:
+    """The words for what an app does beyond its sandbox."""
+    yield "## needs"
+    yield from ("", NEEDS, "")
+    yield "| word | what the app can do with it | what it costs |"
+    yield "| --- | --- | --- |"
+    yield from (f"| `{word}` | {need.allows} | {need.costs} |" for word, need in sandbox.NEEDS.items())
+    yield from ("", "For example:", "", "    needs: [jit, psutil]")
 
 
 def _table(options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

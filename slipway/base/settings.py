@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from slipway.base import sandbox
 from slipway.base.errors import RefusedError
 
 SETTINGS_DIRECTORY = Path("/etc/slipway")
 RUN_DIRECTORY = Path("/run/slipway")
 UNIT_DIRECTORY = Path("/etc/systemd/system")
+DATA_DIRECTORY = Path("/var/lib")
 
 Accept = Literal["tags", "signed-tags", "commits"]
 ACCEPT: tuple[str, ...] = get_args(Accept)
@@ -24,6 +26,13 @@ APP_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,21}[a-z0-9])?")
 
 # What the gate asks without credentials, as "METHOD /path".
 AUTH_CHECK = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~/?&=%-]*")
+
+# The rest of a URL, as it stands in a request; a fragment never does.
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")
+
+# A directory of the host, below one of the root's, without what systemd reads as more than a path.
+_DIRECTORY = re.compile(r"(/[A-Za-z0-9._@+-]+)+")
+_SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
 
 # Secrets are sent there, so only the host itself is reached without encryption.
 _ORIGIN = r"(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?"
@@ -52,6 +61,21 @@ RULES = (
         lambda value: not value or LOGBOOK_URL.fullmatch(value) is not None,
         "must begin with https:// (http:// only to this host itself) and end before '?'.",
     ),
+    Rule(
+        "health_path",
+        lambda value: _URL_PATH.fullmatch(value) is not None,
+        "must be a path of the app, such as '/health/ready', perhaps with a query, as a client sends it.",
+    ),
+    Rule(
+        "needs",
+        lambda value: not sandbox.unknown(value),
+        f"every word must be one of {', '.join(sandbox.NEEDS)}.",
+    ),
+    Rule(
+        "writable_paths",
+        lambda value: all(map(_is_directory_for_data, value)),
+        "each must be the absolute path of a directory for data, such as '/mnt/uploads', and none of the system's.",
+    ),
 )
 
 
@@ -79,6 +103,8 @@ class Settings:
     accept: Accept
     allowed_signers: str
     health_path: str
+    needs: list[str]
+    writable_paths: list[str]
     auth_check: str
     keep_releases: int
     min_free_mb: int
@@ -148,6 +174,16 @@ class Settings:
         return SETTINGS_DIRECTORY / f"{self.app}.hooks.json"
 
     @property
+    def health_headers_file(self) -> Path:
+        """Headers that health requests have besides those of every request; apart, as a token may be among them."""
+        return SETTINGS_DIRECTORY / f"{self.app}.health-headers.json"
+
+    @property
+    def data(self) -> Path:
+        """What the app writes itself; no release and no slot is part of it, and no deploy touches it."""
+        return DATA_DIRECTORY / self.app
+
+    @property
     def lock(self) -> Path:
         return RUN_DIRECTORY / f"{self.app}.lock"
 
@@ -170,6 +206,11 @@ class Settings:
 
     def release(self, name: str) -> Path:
         return self.releases / name
+
+
+def _is_directory_for_data(path: str) -> bool:
+    parts = path.split("/")
+    return _DIRECTORY.fullmatch(path) is not None and ".." not in parts and f"/{parts[1]}" not in _SYSTEM
 
 
 def check_app_name(name: str) -> str:

@@ -131,7 +131,7 @@ def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
     if slot is None:
         raise RefusedError(f"No release of {settings.app} is live yet. Run deploy.yml.")
     release = (settings.slot(slot) / "release").resolve()
-    environment = envfile.read(settings.slot(slot) / "env")
+    environment = {"HOME": str(settings.data), **envfile.read(settings.slot(slot) / "env")}
     environment["PATH"] = f"{release / '.venv/bin'}:{process.PATH}"
     program = str(release / command[0]) if "/" in command[0] else command[0]
     if shutil.which(program, path=environment["PATH"]) is None:

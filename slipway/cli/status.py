@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from slipway.observers import logbook
 from slipway.records import deployment, journal, manifest, owner, receipt
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import slots, standby, systemd
+from slipway.slot import denials, slots, standby, systemd
 
 LAST = 5
+LOG_ENTRIES = 5000  # of the live slot's log, the newest ones, in which denials of the sandbox are looked for
+LOG_SECONDS = 5.0
 OWN_AUTHORITY = "Slipway on "  # the name of each host's own certificate authority begins with this
 
 
@@ -37,6 +40,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "environment": settings.environment,
         "live": _live(settings, entries, slot, release),
         "deployment": _deployment(settings),
+        "sandbox": _sandbox(settings, slot),
         "standby": standby.describe(settings),
         "database": _database(settings, release),
         "certificate": _certificate(settings),
@@ -75,6 +79,17 @@ def _live(
         "restarts": unit.restarts,
         "settings_changed": slots.inputs_changed(settings, slot),
     }
+
+
+def _sandbox(settings: Settings, slot: str | None) -> dict[str, Any]:
+    """What the sandbox denied the live release since it was started, as far as its log shows."""
+    if slot is None:
+        return {"denied": []}
+    try:
+        log = systemd.log(settings.app, slot, slots.prepared_at(settings, slot), LOG_ENTRIES, LOG_SECONDS)
+    except SlipwayError as error:
+        return {"denied": [], "error": f"the log was not looked through for denials: {error}"}
+    return {"denied": [asdict(denial) for denial in denials.find(log, settings)]}
 
 
 def _deployment(settings: Settings) -> dict[str, Any] | None:
@@ -168,6 +183,9 @@ def render(found: dict[str, Any]) -> str:
         rows.append(("unit", health))
     else:
         rows.append(("live", "nothing yet: run deploy.yml"))
+    if problem := found["sandbox"].get("error"):
+        rows.append(("sandbox", problem))
+    rows += [("sandbox", f"{item['error']}: {item['remedy']}") for item in found["sandbox"]["denied"]]
     if found["standby"]:
         rows.append(("standby", standby.sentence(found["standby"])))
     if open_deployment := found["deployment"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
-from slipway.slot import connections, envfile, health, slots, standby, systemd
+from slipway.slot import connections, denials, envfile, health, slots, standby, systemd
 from slipway.slot.connections import Connections
 
 _DRAIN_INTERVAL = 0.1
@@ -68,10 +68,11 @@ def check_authentication(settings: Settings, slot: str, release: Manifest) -> st
     """
     if not settings.auth_check:
         return ""
-    answer = health.ask_without_credentials(slots.socket(settings, slot), settings.auth_check)
+    answer = health.ask_without_credentials(settings, slots.socket(settings, slot), settings.auth_check)
     if answer.status in (401, 403):
         return f"; {settings.auth_check} without credentials: {answer.status}"
     found = f"was answered with {answer.status}" if answer.status else f"was not answered ({answer.problem})"
+    found += f" (Location: {answer.location.partition('?')[0]})" if answer.location else ""
     raise FailedError(
         f"{settings.auth_check} without credentials {found} by {release.version}, "
         f"but must be answered with 401 or 403 (apps.{settings.app}.auth_check)."
@@ -105,7 +106,9 @@ def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = 
             if not gate.is_open:
                 health.wait_briefly(started)
             continue
-        raise FailedError(f"{reason}.", systemd.failure(settings.app, slot, slots.prepared_at(settings, slot)))
+        log = systemd.failure(settings.app, slot, slots.prepared_at(settings, slot))
+        denied = "".join(f" {denial.error}: {denial.remedy}" for denial in denials.find(log.splitlines(), settings)[:1])
+        raise FailedError(f"{reason}.{denied}", log)
     return time.monotonic() - started
 
 
@@ -132,7 +135,7 @@ def ask_in_turn(gate: health.Gate, settings: Settings, socket: Path) -> None:
     """
     needed = settings.workers * settings.start_answers
     for number in range(1, _TURN * needed + 1):
-        gate.observe(health.ask_slot(socket, settings.health_path, timeout=2))
+        gate.observe(health.ask_slot(settings, socket, timeout=2))
         if gate.is_open or gate.lost_worker or not gate.by_worker:  # the last one: the answer was not ready
             return
         if number >= needed and not gate.all_answered:

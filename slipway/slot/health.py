@@ -1,17 +1,32 @@
-"""Health requests to a release: over its slot's own socket, and through Nginx."""
+"""Health requests to a release: over its slot's own socket, and through Nginx.
+
+Both look to the app like a client's request that Nginx passes on: an app that answers by host name, scheme or other
+headers must not be judged by a request that no client could send.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import json
 import socket
 import ssl
 import time
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from slipway.base.errors import RefusedError
+from slipway.base.settings import Settings
+
+READY = (200, 204)  # HTTP statuses of a release that can take traffic
+
+# What the authentication check leaves out of the app's health_headers: it is about a request without credentials.
+CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "x-api-key")
 
 
 @dataclass(frozen=True)
@@ -26,10 +41,20 @@ class Answer:
     pid: int | None = None
     problem: str = ""
     seconds: float = 0.0
+    location: str = ""  # where a redirect leads
+    hint: str = ""  # the likely cause of an answer that is not ready
+
+    @property
+    def sentence(self) -> str:
+        """Why it is not ready: status, what the app said, and the likely cause."""
+        said = "; ".join(part for part in (self.problem, self.hint) if part)
+        if not self.status:
+            return said
+        return f"HTTP {self.status}: {said}" if said else f"HTTP {self.status}"
 
     @property
     def ok(self) -> bool:
-        return self.status == 200
+        return self.status in READY
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -67,36 +92,80 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-def ask_slot(path: Path, url_path: str, timeout: float = 5) -> Answer:
-    """Send one request on a new connection to a slot's socket."""
-    return _ask(_UnixConnection(path, timeout), url_path, "localhost")
+def ask_slot(settings: Settings, path: Path, timeout: float = 5) -> Answer:
+    """Send one health request on a new connection to a slot's socket."""
+    headers = {**_as_nginx_does(settings), **own_headers(settings)}
+    return _ask(_UnixConnection(path, timeout), settings.health_path, headers)
 
 
-def ask_without_credentials(path: Path, request: str, timeout: float = 5) -> Answer:
+def ask_without_credentials(settings: Settings, path: Path, request: str, timeout: float = 5) -> Answer:
     """Send a request such as `POST /api/v1/deployments` to a slot, without credentials."""
     method, _, url_path = request.partition(" ")
+    own = {name: value for name, value in own_headers(settings).items() if name.lower() not in CREDENTIALS}
     body = None if method in ("GET", "DELETE") else b"{}"
-    return _ask(_UnixConnection(path, timeout), url_path, "localhost", method, body)
+    return _ask(_UnixConnection(path, timeout), url_path, {**_as_nginx_does(settings), **own}, method, body)
 
 
-def ask_site(url: str, port: int, timeout: float = 5) -> Answer:
-    """Send one request through Nginx at 127.0.0.1, with the URL's host as server name and as header Host."""
-    parts = urlsplit(url)
-    connection = _LoopbackTLSConnection(parts.hostname or "localhost", port, timeout)
-    return _ask(connection, parts.path or "/", parts.netloc)
+def ask_site(settings: Settings, timeout: float = 5) -> Answer:
+    """Send one health request through Nginx at 127.0.0.1, with the name of the site as server name and as Host."""
+    parts = urlsplit(settings.watch_url)
+    connection = _LoopbackTLSConnection(parts.hostname or "localhost", settings.watch_port, timeout)
+    headers = {**_as_a_client_does(settings), **own_headers(settings)}
+    return _ask(connection, settings.health_path, headers)
+
+
+def _as_a_client_does(settings: Settings) -> dict[str, str]:
+    return {"Host": host(settings), "User-Agent": "slipway", "Accept": "*/*", "Connection": "close"}
+
+
+def _as_nginx_does(settings: Settings) -> dict[str, str]:
+    """The headers with which roles/nginx/templates/nginx.conf.j2 passes on such a request of a client on this host."""
+    return {
+        **_as_a_client_does(settings),
+        "X-Request-ID": uuid.uuid4().hex,
+        "X-Forwarded-For": "127.0.0.1",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": host(settings),
+    }
+
+
+def host(settings: Settings) -> str:
+    """The name, with the port if it is not 443, under which health requests ask for the app."""
+    return urlsplit(settings.watch_url).netloc or "localhost"
+
+
+def own_headers(settings: Settings) -> dict[str, str]:
+    """The app's `health_headers`; RefusedError when they cannot be read. No value is ever part of a message."""
+    path = settings.health_headers_file
+    try:
+        found: Any = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise RefusedError(f"{path} is not a mapping of texts. Run site.yml to write it again.")
+    return found
 
 
 def _ask(
-    connection: http.client.HTTPConnection, path: str, host: str, method: str = "GET", body: bytes | None = None
+    connection: http.client.HTTPConnection,
+    path: str,
+    headers: Mapping[str, str],
+    method: str = "GET",
+    body: bytes | None = None,
 ) -> Answer:
-    headers = {"Host": host, "User-Agent": "slipway", "Connection": "close"}
+    sent = {name.lower(): (name, value) for name, value in headers.items()}  # the last one of a name counts
     if body is not None:
-        headers["Content-Type"] = "application/json"
+        sent["content-type"] = ("Content-Type", "application/json")
     started = time.monotonic()
     try:
-        connection.request(method, path, body, headers)
+        with contextlib.suppress(BrokenPipeError):  # an app may answer, and hang up, before it has read the body
+            connection.request(method, path, body, dict(sent.values()))
         response = connection.getresponse()
-        answer = read_answer(response.status, response.read(65536))
+        answer = read_answer(response.status, response.read(65536), response.headers.get("Location") or "")
+        if not answer.ok:
+            answer = replace(answer, hint=explain(answer, path, headers["Host"]))
     except (OSError, http.client.HTTPException) as error:
         answer = Answer(0, problem=f"{type(error).__name__}: {error}".rstrip(": "))
     finally:
@@ -104,20 +173,57 @@ def _ask(
     return replace(answer, seconds=time.monotonic() - started)
 
 
-def read_answer(status: int, body: bytes) -> Answer:
+def explain(answer: Answer, path: str, asked_as: str) -> str:
+    """The likely cause of an answer that is not ready, and what to change; "" when the status says enough.
+
+    `asked_as` is the header Host of the request.
+    """
+    if 300 <= answer.status < 400 and answer.location:
+        return _explain_redirect(answer.location, path, asked_as)
+    return {
+        400: f"if it is about the host, the app must allow the host {asked_as}, which health requests ask for as "
+        "clients do (allowed_hosts of TrustedHostMiddleware); or set health_host to another one of its domains",
+        401: "health_path must answer without credentials, or set health_headers",
+        403: "health_path must answer without credentials, or set health_headers",
+        404: f"the app has nothing at {path}: set health_path to where it tells that it is ready",
+        405: "health requests are GET",
+        406: "health requests accept every type (Accept: */*), or set health_headers",
+        421: f"the app must serve the host {asked_as}, or set health_host to another one of its domains",
+        422: "the app wants a parameter: give it in health_path, or in health_headers",
+        429: "the app must not limit how often health_path is asked",
+    }.get(answer.status, "")
+
+
+def _explain_redirect(location: str, path: str, asked_as: str) -> str:
+    try:
+        target = urlsplit(location)
+    except ValueError:
+        return f"Location: {location[:200]}"
+    shown = location.partition("?")[0][:200]  # what follows may be a token
+    said = f"Location: {shown}; health_path must answer by itself"
+    if target.netloc and target.netloc.lower() != asked_as.lower():
+        return f"{said}: the app sends clients from {asked_as} to another host, set health_host to that one"
+    if unquote(target.path or "/") == unquote(path.partition("?")[0]):
+        return f"{said}: the app redirects to where it was asked, so it does not read X-Forwarded-Proto, which is https"
+    return f"{said}: set it to the path that it leads to, or take it out of what redirects"
+
+
+def read_answer(status: int, body: bytes, location: str = "") -> Answer:
     """Parse a health answer. Of a body that is not a JSON object only the status counts."""
+    ready = status in READY
     try:
         value: Any = json.loads(body)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        return Answer(status, problem="" if status == 200 else body[:200].decode(errors="replace"))
+        return Answer(status, problem="" if ready else body[:200].decode(errors="replace"), location=location)
     sha, pid = value.get("sha"), value.get("pid")
     return Answer(
         status,
         sha=sha if isinstance(sha, str) else None,
         pid=pid if isinstance(pid, int) else None,
-        problem="" if status == 200 else str(value.get("detail") or value.get("status") or ""),
+        problem="" if ready else str(value.get("detail") or value.get("status") or ""),
+        location=location,
     )
 
 
@@ -138,7 +244,7 @@ class Gate:
     def observe(self, answer: Answer) -> None:
         """Count one answer. An answer that is not ready resets the count."""
         if not answer.ok:
-            self.problem = f"HTTP {answer.status}: {answer.problem}" if answer.status else answer.problem
+            self.problem = answer.sentence
             self.by_worker.clear()
         elif answer.sha is not None and answer.sha != self.sha:
             self.problem = f"the answer came from commit {answer.sha[:12]}, not {self.sha[:12]}"

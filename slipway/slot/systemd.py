@@ -98,16 +98,24 @@ def failure(app: str, slot: str, since: float) -> str:
     All its runs since then count, as it may have crashed and been started again several times. What the run before
     them says of its own end may come late, and does not count.
     """
+    return process.first_failure("\n".join(log(app, slot, since, 1000)))
+
+
+def log(app: str, slot: str, since: float, entries: int, timeout: float | None = None) -> list[str]:
+    """The lines of a slot's log after `since`, of its last so many entries, as people read them.
+
+    FailedError when reading them takes longer than `timeout` seconds.
+    """
     process.run(["journalctl", "--sync"])
     command = [
-        *("journalctl", "--output=json", "--all", "--lines=1000", "--no-pager", "--quiet"),
+        *("journalctl", "--output=json", "--all", f"--lines={entries}", "--no-pager", "--quiet"),
         "--output-fields=MESSAGE,MESSAGE_ID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID",
         *(f"--unit={app}@{slot}.service", f"--since=@{since:.6f}"),
     ]
-    entries = [json.loads(line) for line in process.run(command).stdout.splitlines()]
-    started = {_run_of(entry) for entry in entries if entry.get("MESSAGE_ID") == _STARTING}
-    messages = [_message(entry) for entry in entries if not started or _run_of(entry) in started]
-    return process.first_failure("\n".join(readable(line) for text in messages for line in text.splitlines()))
+    found = [json.loads(line) for line in process.run(command, timeout=timeout).stdout.splitlines()]
+    started = {_run_of(entry) for entry in found if entry.get("MESSAGE_ID") == _STARTING}
+    messages = [_message(entry) for entry in found if not started or _run_of(entry) in started]
+    return [shown for text in messages for line in text.splitlines() for shown in readable(line).splitlines()]
 
 
 def _run_of(entry: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 from slipway.base.settings import Settings
 from slipway.records.receipt import Receipt
@@ -40,7 +41,7 @@ class Tally:
             return
         self.failed_probes += 1
         self.lost_for += answer.seconds + _PROBE_INTERVAL
-        self.problem = answer.problem or f"HTTP {answer.status}"
+        self.problem = answer.sentence
         if answer.ok:
             self.problem = f"the answer came from commit {str(answer.sha)[:12]}"
 
@@ -67,6 +68,7 @@ class Tally:
 
 def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
     """(requests, server errors) in lines of the JSON access log, without requests to the health path."""
+    asked = unquote(health_path.partition("?")[0])  # as Nginx writes it
     requests = errors = 0
     for line in lines:
         try:
@@ -74,7 +76,7 @@ def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
             status, path = int(entry["status"]), entry.get("path") or entry.get("uri")
         except (ValueError, KeyError, TypeError):
             continue  # incomplete, or of another format
-        if path == health_path:
+        if path == asked:
             continue
         requests += 1
         errors += status >= 500
@@ -126,7 +128,7 @@ def watch(settings: Settings, sha: str, log: tuple[int, int] | None) -> tuple[Ta
     tail = _clients(settings, log)
     while True:
         if settings.watch_url:
-            tally.probe(health.ask_site(settings.watch_url, settings.watch_port), [sha])
+            tally.probe(health.ask_site(settings), [sha])
         _count(tally, tail, settings)
         reason = tally.over_budget(settings.watch_max_error_ratio, settings.watch_min_requests)
         if reason or time.monotonic() >= deadline:
@@ -144,7 +146,7 @@ def probing(settings: Settings, shas: Collection[str], log: tuple[int, int] | No
 
     def probe() -> None:
         while not done.wait(_PROBE_INTERVAL if tally.probes else 0):
-            tally.probe(health.ask_site(settings.watch_url, settings.watch_port), shas)
+            tally.probe(health.ask_site(settings), shas)
 
     prober = threading.Thread(target=probe, daemon=True)
     tail = _clients(settings, log)

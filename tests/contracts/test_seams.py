@@ -116,9 +116,10 @@ def test_the_files_with_secrets_are_where_the_engine_reads_them_and_for_root_alo
     written = task["ansible.builtin.copy"]
     paths = [item["dest"].replace("{{ app_name }}", "logbook") for item in task["loop"]]
     assert written["dest"] == "{{ item.dest }}"
-    assert paths == [str(settings.logbook_token_file), str(settings.hooks_file)]
+    read = (settings.logbook_token_file, settings.hooks_file, settings.health_headers_file)
+    assert paths == [str(path) for path in read]
     assert (written["mode"], task["no_log"]) == ("0600", True)
-    assert [f"0{item['mode']}" for item in task["loop"]] == ["0600", "0600"]
+    assert [f"0{item['mode']}" for item in task["loop"]] == ["0600"] * 3
 
 
 def test_the_file_of_hooks_has_every_key_of_each() -> None:

@@ -1,12 +1,4 @@
-import json
 import ssl
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
-from socketserver import ThreadingMixIn, UnixStreamServer
-from typing import ClassVar
 
 import pytest
 
@@ -67,68 +59,6 @@ def test_a_body_that_is_not_an_object_counts_by_its_status(body: bytes) -> None:
 
 def test_a_problems_detail_is_what_is_shown() -> None:
     assert health.read_answer(503, b'{"detail":"database away"}').problem == "database away"
-
-
-class _Server(ThreadingMixIn, UnixStreamServer):
-    daemon_threads = True
-
-
-class _Handler(BaseHTTPRequestHandler):
-    seen: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        self.seen.append(f"{self.path} {self.headers['Host']}")
-        self._answer(200)
-
-    def do_POST(self) -> None:
-        sent = self.rfile.read(int(self.headers["Content-Length"]))
-        credentials = [name for name in ("Authorization", "Cookie") if self.headers[name]]
-        type(self).seen.append(f"{self.path} {self.headers['Content-Type']} {sent.decode()} {credentials}")
-        self._answer(401)
-
-    def _answer(self, status: int) -> None:
-        body = json.dumps({"status": "ready", "sha": SHA, "pid": 7}).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def address_string(self) -> str:
-        return "unix"
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-
-@pytest.fixture
-def socket_path(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "http.sock"
-    with _Server(str(path), _Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield path
-        server.shutdown()
-        thread.join()
-
-
-def test_a_slot_is_asked_over_its_own_socket(socket_path: Path) -> None:
-    answer = health.ask_slot(socket_path, "/health/ready")
-    assert replace(answer, seconds=0) == Answer(200, sha=SHA, pid=7)
-    assert 0 < answer.seconds < 5
-    assert _Handler.seen[-1] == "/health/ready localhost"
-
-
-def test_ask_without_credentials_sends_no_credentials(socket_path: Path) -> None:
-    assert health.ask_without_credentials(socket_path, "POST /api/v1/deployments").status == 401
-    assert _Handler.seen[-1] == "/api/v1/deployments application/json {} []"
-    assert health.ask_without_credentials(socket_path, "GET /api/v1/tokens").status == 200
-    assert _Handler.seen[-1] == "/api/v1/tokens localhost"
-
-
-def test_a_missing_socket_is_an_answer_with_a_problem(tmp_path: Path) -> None:
-    answer = health.ask_slot(tmp_path / "none.sock", "/")
-    assert answer.status == 0
-    assert "FileNotFoundError" in answer.problem
 
 
 def test_the_authorities_are_not_read_as_the_sites_certificate_is_not_verified() -> None:

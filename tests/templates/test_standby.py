@@ -111,7 +111,7 @@ def test_a_slot_that_is_paused_is_not_started_by_systemd(tmp_path: Path, record:
 def counting(tmp_path: Path) -> Callable[[Any], Any]:
     """The function of Gunicorn's settings that counts what an app is at work on."""
     text = renderer.render("app", "gunicorn.conf.py.j2")
-    found = re.search(r"^def counting\(.*?(?=^class )", text, re.DOTALL | re.MULTILINE)
+    found = re.search(r"^def is_asgi3\(.*?(?=^class )", text, re.DOTALL | re.MULTILINE)
     assert found, "there is no such function any more"
     imports = "import inspect, mmap, os, pathlib\n"
     known: dict[str, Any] = {"runtime": str(tmp_path)}

@@ -21,6 +21,7 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
+from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
 
@@ -32,6 +33,9 @@ Values = Mapping[str, Any]
 RESERVED_NAMES = frozenset(
     ("postgres", "postgresql", "public", "none", "root", "nginx", "slipway", "slipway-recover", "systemd", "ssl")
 )
+
+# Headers that health_headers must not have: Nginx would set them anew, or they belong to the connection.
+NOT_OWN_HEADERS = frozenset(("host", "connection", "upgrade", "x-request-id", "content-length", "transfer-encoding"))
 
 # Inventories may have these names still. The specification has no place for them: ansible-lint refuses its `aliases`.
 OLD_NAMES = {"warm_deadline": "start_deadline", "warm_answers": "start_answers"}
@@ -186,7 +190,34 @@ def _hooks(app: App) -> Iterator[str]:
             yield f"{where}.timeout is {hook['timeout']}, but must be 1 or more seconds."
 
 
-CHECKS = (_name, _domains, _environment, _signers, _numbers, _timeouts, _rules, _hooks)
+def _health(app: App) -> Iterator[str]:
+    """A header may be a secret, so no sentence shows a value."""
+    domains, host = app.settings["domains"], app.settings["health_host"]
+    if host and host not in domains:
+        yield (
+            f"apps.{app.name}.health_host is '{host}', which is none of the app's domains, so Nginx would refuse it. "
+            f"Set it to one of them ({', '.join(domains)}), or add it to apps.{app.name}.domains."
+        )
+    for name, value in app.settings["health_headers"].items():
+        where = f"apps.{app.name}.health_headers"
+        if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)):
+            yield f"{where}: '{name}' is no name that Nginx passes on. Use letters, digits and '-'."
+        elif str(name).lower() in NOT_OWN_HEADERS or str(name).lower().startswith("x-forwarded-"):
+            yield f"{where}: {name} is set by Nginx for every request. Remove it; for the host there is health_host."
+        elif not isinstance(value, str) or not re.fullmatch(r"[ -~]+", value):
+            yield f"{where}.{name} must be a text in one line of printable ASCII characters. Put it in quotes."
+
+
+def _homes(app: App) -> Iterator[str]:
+    for path in app.settings["writable_paths"]:
+        if path.startswith(("/home/", "/root/")) and not {"writable_home", "unconfined"} & set(app.settings["needs"]):
+            yield (
+                f"apps.{app.name}.writable_paths has {path}, but the sandbox hides home directories. Move it to "
+                f"another place, or add writable_home to apps.{app.name}.needs."
+            )
+
+
+CHECKS = (_name, _domains, _environment, _signers, _numbers, _timeouts, _rules, _hooks, _health, _homes)
 
 
 # For the engine
@@ -224,6 +255,11 @@ def hooks_file(settings: Values) -> str:
     return json.dumps({"version": 1, "hooks": settings["hooks"]}, indent=2) + "\n"
 
 
+def health_headers_file(headers: Values) -> str:
+    """What the engine reads as the headers of its health requests."""
+    return json.dumps(headers, indent=2) + "\n"
+
+
 class FilterModule:
     """Makes them known to Ansible."""
 
@@ -233,4 +269,6 @@ class FilterModule:
             "app_check": faults,
             "app_toml": toml,
             "app_hooks_file": hooks_file,
+            "app_health_headers_file": health_headers_file,
+            "app_sandbox": sandbox.directives,
         }

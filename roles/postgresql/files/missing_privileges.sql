@@ -1,0 +1,54 @@
+-- The statements that give an app's role what it lacks on what its owner creates, in whatever schema. psql's variables:
+-- app, owner.
+--
+-- They are about what will be created (default privileges) and, in the run in which a privilege becomes a default, also
+-- about what is there. But a migration may have revoked something from the app, and that stays so: existing objects are
+-- only changed where the app may write already, or outside of `public` where it was never given anything.
+WITH wanted (class, letter, privilege) AS (
+    VALUES ('SCHEMAS', 'n', 'USAGE'),
+           ('TABLES', 'r', 'SELECT'),
+           ('TABLES', 'r', 'INSERT'),
+           ('TABLES', 'r', 'UPDATE'),
+           ('TABLES', 'r', 'DELETE'),
+           ('TABLES', 'r', 'TRUNCATE'),
+           ('TABLES', 'r', 'MAINTAIN'),
+           ('SEQUENCES', 'S', 'USAGE'),
+           ('SEQUENCES', 'S', 'SELECT'),
+           ('SEQUENCES', 'S', 'UPDATE')
+),
+missing AS (
+    SELECT class, privilege
+      FROM wanted
+     WHERE (privilege <> 'MAINTAIN' OR current_setting('server_version_num')::int >= 170000)
+       AND NOT EXISTS (
+           SELECT FROM pg_default_acl d, aclexplode(d.defaclacl) a
+            WHERE d.defaclrole = :'owner'::regrole AND d.defaclnamespace = 0 AND d.defaclobjtype::text = letter
+              AND a.grantee = :'app'::regrole AND a.privilege_type = privilege)
+),
+present AS ( -- what the owner has created, and what the app may do with it
+    SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCES' ELSE 'TABLES' END AS class,
+           format('%s %s', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass) AS name,
+           n.nspname = 'public' AS is_public,
+           ARRAY(SELECT a.privilege_type FROM aclexplode(c.relacl) a WHERE a.grantee = :'app'::regrole) AS given
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relowner = :'owner'::regrole AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+       AND n.nspname !~ '^pg_' -- temporary tables
+    UNION ALL
+    SELECT 'SCHEMAS', format('SCHEMA %I', n.nspname), n.nspname = 'public',
+           ARRAY(SELECT a.privilege_type FROM aclexplode(n.nspacl) a WHERE a.grantee = :'app'::regrole)
+      FROM pg_namespace n WHERE n.nspowner = :'owner'::regrole AND n.nspname !~ '^pg_'
+)
+SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I GRANT %s ON %s TO %I;', :'owner', privilege, class, :'app')
+  FROM missing
+UNION ALL
+SELECT format('GRANT %s ON %s TO %I;', privilege, name, :'app')
+  FROM missing JOIN present USING (class)
+ WHERE privilege <> ALL (given)
+   AND (given && ARRAY['DELETE', 'USAGE'] OR (given = '{}' AND NOT is_public))
+UNION ALL -- those of earlier versions, which were for one schema
+SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA public REVOKE ALL ON %s FROM %I;', :'owner',
+              CASE d.defaclobjtype WHEN 'S' THEN 'SEQUENCES' ELSE 'TABLES' END, :'app')
+  FROM pg_default_acl d
+ WHERE d.defaclrole = :'owner'::regrole AND d.defaclnamespace = 'public'::regnamespace
+   AND d.defaclobjtype IN ('r', 'S')
+   AND EXISTS (SELECT FROM aclexplode(d.defaclacl) a WHERE a.grantee = :'app'::regrole);

@@ -1,0 +1,165 @@
+"""The sandbox of an app's unit: what it forbids, the words (`needs`) that open it, and how a denial shows in a log.
+
+This is the only place that knows systemd's directives for it: the role `app` writes the unit from here, the preflight
+knows the words from here, docs/settings.md is made from here, and slot/denials.py finds in logs what it denied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+# Without any word. A directive with several lines has a list: systemd reads each line as one more step.
+STRICT: Mapping[str, Sequence[str]] = {
+    "NoNewPrivileges": ["yes"],
+    "CapabilityBoundingSet": [""],
+    "AmbientCapabilities": [""],
+    "ProtectSystem": ["strict"],
+    "ProtectHome": ["yes"],
+    "PrivateTmp": ["yes"],
+    "PrivateDevices": ["yes"],
+    "PrivateUsers": ["yes"],
+    "PrivateMounts": ["yes"],
+    "ProtectClock": ["yes"],
+    "ProtectHostname": ["yes"],
+    "ProtectKernelLogs": ["yes"],
+    "ProtectKernelModules": ["yes"],
+    "ProtectKernelTunables": ["yes"],
+    "ProtectControlGroups": ["yes"],
+    "ProtectProc": ["invisible"],
+    "ProcSubset": ["pid"],
+    "RestrictAddressFamilies": ["AF_UNIX AF_INET AF_INET6"],
+    "RestrictNamespaces": ["yes"],
+    "RestrictRealtime": ["yes"],
+    "RestrictSUIDSGID": ["yes"],
+    "LockPersonality": ["yes"],
+    "MemoryDenyWriteExecute": ["yes"],
+    "RemoveIPC": ["yes"],
+    "KeyringMode": ["private"],
+    "DevicePolicy": ["closed"],
+    "SystemCallArchitectures": ["native"],
+    "SystemCallFilter": ["@system-service", "~@privileged @resources"],
+    "SystemCallErrorNumber": ["EPERM"],
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """A word of the setting `needs`.
+
+    A log shows that the sandbox denied it either by an error that says so, or by a call of a traceback that ends with
+    an error which says no more than that something is forbidden. Both are regular expressions.
+    """
+
+    allows: str  # what the app can do with it
+    costs: str  # what is given up
+    instead: Mapping[str, str] = field(default_factory=dict)  # directives that get another value, or none with ""
+    besides: Mapping[str, str] = field(default_factory=dict)  # directives that get one more line
+    errors: str = r"(?!)"
+    calls: str = r"(?!)"
+
+
+NEEDS: Mapping[str, Need] = {
+    "jit": Need(
+        allows="Machine code that is made at run time: `numba`, `ffi.callback` of cffi, a JavaScript engine, Chromium.",
+        costs="A fault in a C library can more easily be used to run an attacker's code.",
+        instead={"MemoryDenyWriteExecute": "no"},
+        errors=r"write\+execute memory|LLVM ERROR: .*(?:[Aa]llocat|memory)|SetPermissions"
+        r"|(?i:executable memory.*(?:denied|not permitted|fail)|(?:fail|cannot|could not|unable).*executable memory)",
+        calls=r"PROT_EXEC|ffi\.callback\(|CFUNCTYPE|\bn?jit\b|numba|llvmlite|mprotect",
+    ),
+    "psutil": Need(
+        allows="The figures of the host and its processes: `psutil`, `os.getloadavg()`, `/proc/meminfo`, "
+        "`/proc/cpuinfo`; and what `network_interfaces` allows.",
+        costs="The app sees every process of the host, with its command line.",
+        instead={"ProtectProc": "default", "ProcSubset": "all"},
+        besides={"RestrictAddressFamilies": "AF_NETLINK"},
+        errors=r"'/proc/(?!self\b|thread-self\b|\d)[^']*'|'/proc/1/|Load averages are unobtainable",
+        calls=r"\bpsutil\.",
+    ),
+    "network_interfaces": Need(
+        allows="The list of the host's network interfaces: `socket.if_nameindex()`, `getifaddrs`, zeroconf, `ip`.",
+        costs="The app sees the addresses and routes of the host.",
+        besides={"RestrictAddressFamilies": "AF_NETLINK"},
+        errors=r"netlink socket",
+        calls=r"if_name(?:index|toindex)|if_indextoname|net_if_addrs|getifaddrs|AF_NETLINK|ifaddr",
+    ),
+    "priorities": Need(
+        allows="Priority and processors of its own processes: `os.nice()`, `ionice`, `os.sched_setaffinity()`, NUMA.",
+        costs="The app can arrange the use of the processors, also to the harm of other apps.",
+        besides={"SystemCallFilter": "@resources"},
+        errors=r"(?:nice|ionice|taskset|chrt|setpriority|sched_set\w+): .*not permitted|set_mempolicy",
+        calls=r"\.nice\(|sched_set|priority|affinity|ionice|setrlimit|set_mempolicy",
+    ),
+    "devices": Need(
+        allows="Devices: a GPU (`/dev/dri`, `/dev/nvidia*`), a serial port, a camera. The app's user has to be in the "
+        "group of the device: `usermod --append --groups render NAME`.",
+        costs="The app reaches every device that its user may open.",
+        instead={"PrivateDevices": "no", "DevicePolicy": "auto"},
+        errors=r"'/dev/(?!shm\b|null\b)[^']*'|no CUDA-capable device|Found no NVIDIA driver|could not open port /dev/",
+    ),
+    "namespaces": Need(
+        allows="Sandboxes of the app's own: Chromium with its sandbox, `bwrap`, `unshare`.",
+        costs="The app reaches parts of the kernel in which many security holes were found.",
+        instead={"RestrictNamespaces": "no"},
+        besides={"SystemCallFilter": "@mount chroot"},
+        errors=r"unshare.*not permitted|No usable sandbox|Failed to move to new namespace|bwrap: ",
+        calls=r"\bos\.(?:unshare|setns)\(",
+    ),
+    "suid_files": Need(
+        allows="The bits setuid and setgid of files and directories: `os.chmod(path, 0o2775)`, archives with them.",
+        costs="The app can leave a program that runs with its rights when another user starts it.",
+        instead={"RestrictSUIDSGID": "no"},
+        errors=r"chmod: .*not permitted",
+        calls=r"chmod\(.*(?:0o?[2467]\d{3}|S_IS[UG]ID)|copymode|copystat",
+    ),
+    "chown": Need(
+        allows="`os.chown()` to its own user, or to a group of its user.",
+        costs="Hardly anything: its user can only be given other groups by root.",
+        besides={"SystemCallFilter": "@chown"},
+        errors=r"\b(?:chown|chgrp): .*not permitted",
+        calls=r"\bl?f?chown\(",
+    ),
+    "debugger": Need(
+        allows="`ptrace` inside of the app: py-spy, gdb, strace. From outside, as root, they work without this word.",
+        costs="A process of the app can read and change the memory of the others.",
+        instead={"LockPersonality": "no"},
+        besides={"SystemCallFilter": "@debug personality"},
+        errors=r"(?:ptrace|PTRACE\w*|personality).*not permitted",
+        calls=r"\bptrace\b|py-spy|process_vm_readv",
+    ),
+    "writable_home": Need(
+        allows="Files below `/home`, as far as its user may read or write them. HOME itself, the data directory, is "
+        "writable without this word.",
+        costs="The app can read what people leave open to everybody there.",
+        instead={"ProtectHome": "no"},
+        besides={"ReadWritePaths": "-/home"},
+        errors=r"'/(?:home|root)[/']",
+    ),
+    "unconfined": Need(
+        allows="All that its user may do: `sudo`, `sendmail`, `ping`, 32-bit programs.",
+        costs="The whole sandbox. Use it only to find out which of the other words is needed, or where none of them is "
+        "enough.",
+        instead=dict.fromkeys(STRICT, ""),
+        errors=r"effective uid is not 0|no new privileges|postdrop:|setuid: Operation not permitted",
+    ),
+}
+
+
+def unknown(words: Iterable[str]) -> list[str]:
+    """Those that are no words of `needs`."""
+    return [word for word in words if word not in NEEDS]
+
+
+def directives(words: Sequence[str]) -> list[str]:
+    """The lines of the unit, as `Name=value`, for an app with these `needs`."""
+    needs = [need for word, need in NEEDS.items() if word in words]  # in the order of the table
+    lines = {name: list(values) for name, values in STRICT.items()}
+    if "unconfined" in words:
+        return []
+    for need in needs:
+        lines |= {name: [value] for name, value in need.instead.items()}
+    for need in needs:
+        for name, value in need.besides.items():
+            lines[name] = [*(line for line in lines.get(name, []) if line != value), value]
+    return [f"{name}={value}" for name, values in lines.items() for value in values]

@@ -1,0 +1,248 @@
+"""What an app needs beyond the sandbox: the words, the unit that they make, and how logs show that one is missing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs import settings as page
+from roles.app.filter_plugins import app_settings
+from slipway.base import process, sandbox
+from slipway.base import settings as config
+from slipway.base.errors import RefusedError
+from slipway.base.settings import Settings
+from slipway.slot import denials, systemd
+from tests.settings import written
+from tests.templates import render
+
+UNIT = "app@.service.j2"
+
+
+def unit(**declared: Any) -> list[str]:
+    return render.render("app", UNIT, settings=declared).splitlines()
+
+
+def settings(**changes: Any) -> Settings:
+    return config.parse(written(**changes), source="test")
+
+
+def refusals(**declared: Any) -> list[str]:
+    whole = app_settings.complete({"domains": ["a.example.com"], "env": {"SECRET_KEY": "x"}, **declared})
+    return app_settings.faults(whole, "logbook", "prod", whole["env"])
+
+
+# The words
+
+
+def test_without_words_the_unit_has_the_whole_sandbox() -> None:
+    lines = unit()
+    assert [line for line in sandbox.directives([]) if line not in lines] == []
+    assert {"ProtectSystem=strict", "MemoryDenyWriteExecute=yes", "ProcSubset=pid"} <= set(lines)
+    assert lines.index("SystemCallFilter=@system-service") < lines.index("SystemCallFilter=~@privileged @resources")
+
+
+@pytest.mark.parametrize("word", [word for word in sandbox.NEEDS if word != "unconfined"])
+def test_a_word_opens_what_it_says_and_nothing_else(word: str) -> None:
+    need, strict, opened = sandbox.NEEDS[word], sandbox.directives([]), sandbox.directives([word])
+    gone = {line.partition("=")[0] for line in set(strict) - set(opened)}
+    new = {line.partition("=")[0] for line in set(opened) - set(strict)}
+    assert gone == set(need.instead)
+    assert new == {*need.instead, *need.besides}
+    assert set(need.instead) <= set(sandbox.STRICT)
+    assert [line for line in opened if line not in unit(needs=[word])] == []
+
+
+def test_words_add_up_in_whatever_order() -> None:
+    both = sandbox.directives(["psutil", "network_interfaces", "jit"])
+    assert both == sandbox.directives(["jit", "network_interfaces", "psutil"])
+    assert [line for line in both if "AF_NETLINK" in line] == ["RestrictAddressFamilies=AF_NETLINK"]
+    assert "MemoryDenyWriteExecute=no" in both
+    assert both.index("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6") < both.index(
+        "RestrictAddressFamilies=AF_NETLINK"
+    )
+
+
+def test_unconfined_is_no_sandbox_but_still_another_user() -> None:
+    lines = unit(needs=["unconfined", "jit"])
+    assert [line for line in lines if line.partition("=")[0] in sandbox.STRICT] == []
+    assert {"User=logbook", "UMask=0077"} <= set(lines)
+
+
+def test_unknown_words_are_refused_with_the_known_ones() -> None:
+    (sentence,) = refusals(needs=["jit", "gpu"])
+    assert "apps.logbook.needs is '['jit', 'gpu']', but every word must be one of jit, psutil," in sentence
+    assert all(word in sentence for word in sandbox.NEEDS)
+    with pytest.raises(RefusedError, match="every word must be one of jit"):
+        settings(needs=["gpu"])
+    assert refusals(needs=list(sandbox.NEEDS)) == []
+    assert refusals(needs="jit") == []  # one word as text
+
+
+def test_the_page_has_a_row_for_each_word() -> None:
+    text = page.page()
+    for word, need in sandbox.NEEDS.items():
+        assert f"| `{word}` | {need.allows} | {need.costs} |" in text
+
+
+# The data directory
+
+
+def test_the_app_has_a_data_directory_as_its_home() -> None:
+    lines = unit()
+    assert {"StateDirectory=logbook", "StateDirectoryMode=0750", "Environment=HOME=/var/lib/logbook"} <= set(lines)
+    # A HOME among the app's own variables takes precedence: what is read later counts.
+    environment = [line for line in lines if line.startswith("Environment")]
+    assert [line.partition("=")[0] for line in environment] == ["Environment", "EnvironmentFile"]
+    assert "d /var/lib/logbook 0750 logbook logbook" in render.render("app", "tmpfiles.conf.j2").splitlines()
+
+
+@pytest.mark.parametrize("owner", ["root", "absent"])
+def test_a_directory_of_somebody_else_is_not_taken_over(owner: str, tmp_path: Path) -> None:
+    """As of an app that is called `dpkg`: its data directory would be one of the system's."""
+    if owner != "absent":
+        (tmp_path / "nosuchapp").mkdir()
+    look, *_, check = yaml.safe_load((render.ROLES / "app/tasks/preflight_host.yml").read_text())[1:]
+    script = render.evaluate(look["ansible.builtin.raw"], app_name="nosuchapp").replace("/var/lib", str(tmp_path))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    found = render.evaluate(check["vars"]["__owners"], __app_namesakes={"stdout_lines": done.stdout.splitlines()})
+    assert found == ([tmp_path.owner()] if owner != "absent" else [])
+
+
+def test_further_directories_can_be_made_writable() -> None:
+    assert unit(writable_paths=["/mnt/uploads"])[-1] == "ReadWritePaths=/mnt/uploads"
+
+
+@pytest.mark.parametrize(
+    ("paths", "sentence"),
+    [
+        (["uploads"], "each must be the absolute path of a directory for data"),
+        (["/"], "each must be the absolute path"),
+        (["/etc/app"], "and none of the system's"),
+        (["/mnt/../etc"], "none of the system's"),
+        (["/mnt/a b"], "each must be the absolute path"),
+        (["/mnt/%i"], "each must be the absolute path"),
+        (["/home/ann/files"], "the sandbox hides home directories. Move it to another place, or add writable_home"),
+    ],
+)
+def test_a_path_that_cannot_be_opened_is_refused(paths: list[str], sentence: str) -> None:
+    (found,) = refusals(writable_paths=paths)
+    assert sentence in found
+
+
+def test_a_path_below_home_is_taken_with_the_word() -> None:
+    assert refusals(writable_paths=["/home/ann/files"], needs=["writable_home"]) == []
+
+
+# What logs show
+
+NICE = """\
+Traceback (most recent call last):
+  File "/srv/logbook/slots/blue/release/app/main.py", line 7, in slow
+    os.nice(5)
+    ~~~~~~~^^^
+PermissionError: [Errno 1] Operation not permitted"""
+
+LOGS = {
+    "priorities": [NICE],
+    "jit": [
+        "MemoryError: Cannot allocate write+execute memory for ffi.callback(). You might be running on a system",
+        "PermissionError: [Errno 13] cannot allocate executable memory. This may be due to security restrictions",
+        "Traceback\n    mmap.mmap(-1, 4096, prot=PROT_EXEC)\nPermissionError: [Errno 13] Permission denied",
+        "LLVM ERROR: Unable to allocate section memory!",
+    ],
+    "psutil": [
+        "FileNotFoundError: [Errno 2] No such file or directory: '/proc/meminfo'",
+        "FileNotFoundError: [Errno 2] No such file or directory: '/proc/1/cmdline'",
+        "OSError: Load averages are unobtainable",
+    ],
+    "network_interfaces": [
+        "Traceback\n    cext.net_if_addrs()\nOSError: [Errno 97] Address family not supported by protocol",
+        "Cannot open netlink socket: Address family not supported by protocol",
+    ],
+    "devices": ["FileNotFoundError: [Errno 2] No such file or directory: '/dev/ttyUSB0'"],
+    "namespaces": ["unshare: unshare failed: Operation not permitted", "FATAL: No usable sandbox!"],
+    "suid_files": ["Traceback\n    os.chmod(path, 0o2775)\nPermissionError: [Errno 1] Operation not permitted: 'x'"],
+    "chown": ["Traceback\n    shutil.chown(path, 'app')\nPermissionError: [Errno 1] Operation not permitted: 'x'"],
+    "debugger": ["Traceback\n    libc.ptrace(0)\nPermissionError: [Errno 1] Operation not permitted"],
+    "writable_home": ["PermissionError: [Errno 13] Permission denied: '/home/ann/x'"],
+    "unconfined": ["sudo: effective uid is not 0, is /usr/bin/sudo on a file system with the 'nosuid' option set"],
+}
+
+
+def remedies(log: str, **changes: Any) -> list[str]:
+    return [denial.remedy for denial in denials.find(log.splitlines(), settings(**changes))]
+
+
+def test_each_word_has_a_log_that_shows_its_lack() -> None:
+    assert set(LOGS) == set(sandbox.NEEDS)
+
+
+@pytest.mark.parametrize(("word", "log"), [(word, log) for word, logs in LOGS.items() for log in logs])
+def test_a_denial_is_named_with_its_word_unless_the_app_has_it(word: str, log: str) -> None:
+    assert remedies(log) == [f"The sandbox denies it. Add {word} to apps.logbook.needs, run site.yml and deploy again."]
+    assert remedies(log, needs=[word]) == []
+    assert remedies(log, needs=["unconfined"]) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "OSError: [Errno 30] Read-only file system: 'uploads'",
+            "A release is never written to. Write to",
+        ),
+        ("PermissionError: [Errno 13] Permission denied: 'data.json'", "A release is never written to."),
+        ("OSError: [Errno 30] Read-only file system: '/srv/logbook/live/x'", "A release is never written to."),
+        ("sqlite3.OperationalError: unable to open database file", "data directory /var/lib/logbook"),
+        ("sqlite3.OperationalError: attempt to write a readonly database", "data directory /var/lib/logbook"),
+        (
+            "OSError: [Errno 30] Read-only file system: '/mnt/media/x'",
+            "add the directory to apps.logbook.writable",
+        ),
+        ("cp: cannot create regular file 'x': Read-only file system", "A release is never written to."),
+        (
+            "logbook@blue.service: Failed to set up mount namespacing: /mnt/media: No such file or directory",
+            "Create /mnt/media for the user logbook",
+        ),
+        ("PermissionError: [Errno 1] Operation not permitted", "Perhaps the sandbox denies it."),
+    ],
+)
+def test_a_write_beside_the_data_directory_is_named(line: str, sentence: str) -> None:
+    (found,) = remedies(line)
+    assert sentence in found
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "FileNotFoundError: [Errno 2] No such file or directory: 'settings.json'",
+        "FileNotFoundError: [Errno 2] No such file or directory: '/proc/self/x'",
+        "Traceback\n    numbers = [0] * 10**12\nMemoryError",
+        "INFO psutil.virtual_memory() is called soon",
+        "PermissionError: [Errno 13] Permission denied: '/var/lib/other'",
+        "ConnectionRefusedError: [Errno 111] Connect call failed",
+    ],
+)
+def test_other_errors_are_not_the_sandboxs(log: str) -> None:
+    assert remedies(log) == []
+
+
+def test_the_same_denial_is_named_once() -> None:
+    assert len(remedies("\n".join([NICE] * 3))) == 1
+
+
+def test_a_traceback_in_a_line_of_json_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = json.dumps({"level": "error", "message": "Exception in ASGI application", "exc_info": NICE})
+
+    def run(command: list[Any], **_: object) -> Any:
+        return type("Done", (), {"stdout": json.dumps({"MESSAGE": message}) if "--output=json" in command else ""})
+
+    monkeypatch.setattr(process, "run", run)
+    log = systemd.log("logbook", "blue", 0, 10)
+    assert len(denials.find(log, replace(settings(), needs=[]))) == 1
