@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import re
@@ -23,7 +24,7 @@ def test_systemd_the_engine_and_a_shell_read_the_same_from_what_the_role_writes(
             *("/usr/bin/python3", "-c", PROGRAM),
         )
         by_shell = site.sh(f"set -a; . {path}; exec /usr/bin/python3 -c '{PROGRAM}'")
-        by_engine = envfile.parse(site.host.exec("cat", path))
+        by_engine = envfile.parse(base64.b64decode(site.host.exec("base64", path)).decode())
     finally:
         site.sh(f"rm {path}")
     expected = {**AWKWARD, "LIST": '["https://a"]', "FLAG": "false"}
