@@ -203,12 +203,17 @@ def is_sha(text: str) -> bool:
 def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
     """Find the commit of a version.
 
-    Without `version` it is the newest tag. RefusedError when there is no such tag (similar ones are listed), or when it
+    Without `version` it is the newest tag that is no pre-release. RefusedError when there is no such tag (similar ones are listed), or when it
     is a commit without a tag and `accept` is not "commits".
     """
     tags = repository.tags()
     if version is None:
         version = versions.newest(tags)
+        if version is None and (prerelease := versions.newest_prerelease(tags)):
+            raise RefusedError(
+                f"{repository.name} has only pre-releases, which are deployed when they are asked for: "
+                f"pass -e version={prerelease}, or tag a release."
+            )
         if version is None:
             raise RefusedError(
                 f"{repository.name} has no version tags. Tag the commit to deploy, for example "
@@ -243,7 +248,10 @@ def _whole(repository: Repository, commit: Commit) -> Commit:
 
 
 def _newest_hint(tags: Sequence[str]) -> str:
-    newest = versions.newest(tags)
+    try:
+        newest = versions.newest(tags)
+    except RefusedError as error:
+        return f" {error}"
     return f" The newest tag is {newest}." if newest else " It has no version tags."
 
 

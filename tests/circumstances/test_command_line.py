@@ -43,7 +43,10 @@ def test_a_version_is_any_text(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (1.1, "version is 1.1, which is no text. Pass a tag, such as -e version=v1.2.0; in a file or in JSON, write it"),
+        (
+            1.1,
+            "version is 1.1, which is no text. Pass a tag, such as -e version=v1.2.0; in a file or in JSON, write it",
+        ),
         (8, "version is 8, which is no text."),
         (False, "version is False, which is no text."),
         (["v1"], "version is ['v1'], which is no text."),
