@@ -32,7 +32,7 @@ class Version:
     """A tag as a version, in an order that semantic versioning and PEP 440 agree on."""
 
     numbers: tuple[int, ...]
-    stage: int  # before, at or after the release of the number: _BEFORE, _AT, _AFTER
+    stage: int  # before, at or after the release of the number: BEFORE, AT, AFTER
     suffix: Parts
     build: Parts
     tag: str
@@ -41,10 +41,10 @@ class Version:
     @property
     def is_stable(self) -> bool:
         """Whether it is meant for everybody, and not a pre-release (1.0.0-rc.1, 1.0b2, 1.0.dev3)."""
-        return self.stage != _BEFORE
+        return self.stage != BEFORE
 
 
-_BEFORE, _AT, _AFTER = range(3)
+BEFORE, AT, AFTER = range(3)
 
 
 def is_tag(name: str) -> bool:
@@ -73,8 +73,8 @@ def _parts(text: str) -> Parts:
 def _stage(suffix: Parts) -> int:
     word = suffix[0][2] if suffix else "final"
     if word in _FINAL:
-        return _AT
-    return _AFTER if not word or word in _CORRECTION else _BEFORE  # 1.0-1 is the first correction of 1.0
+        return AT
+    return AFTER if not word or word in _CORRECTION else BEFORE  # 1.0-1 is the first correction of 1.0
 
 
 def newest(tags: Iterable[str]) -> str | None:

@@ -10,14 +10,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from slipway.base import files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import bytecode, git, store
+from slipway.release import bytecode, dynamic, explain, git, source, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
@@ -127,8 +127,9 @@ def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.
     try:
         partial.mkdir(mode=0o755)
         shutil.chown(partial, settings.build_user, settings.build_user)
-        _export(settings, sha, partial)
-        python = _install(settings, partial)
+        source.unpack(repository(settings), sha, partial, settings.build_user, settings.module)
+        told = dynamic.variables(partial, source.project(partial), tag, sha)
+        python = _install(settings, partial, told)
         made = _describe(settings, name, tag, sha, partial, python)
         files.write_atomically(partial / manifest.NAME, manifest.dump(made))
         process.run(["sync", "--file-system", settings.releases])
@@ -141,24 +142,11 @@ def build(settings: Settings, name: str, tag: str | None, sha: str) -> manifest.
     return made
 
 
-def _export(settings: Settings, sha: str, target: Path) -> None:
-    archive = target / ".source.tar"
-    repository(settings).git("archive", "--format=tar", f"--output={archive}", sha)
-    result = process.run(["tar", "--extract", f"--file={archive}"], user=settings.build_user, directory=target)
-    if result.returncode != 0:
-        raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
-    archive.unlink()
-    for needed in ("pyproject.toml", "uv.lock"):
-        if not (target / needed).is_file():
-            raise FailedError(
-                f"Commit {sha[:12]} has no {needed}. Run `uv lock` and commit it: Slipway installs what it pins."
-            )
-
-
-def _install(settings: Settings, release: Path) -> str:
+def _install(settings: Settings, release: Path, told: Mapping[str, str]) -> str:
     """Install exactly what the lock file pins, with hashes checked, into a virtualenv that can be renamed.
 
-    Returns the version of its Python; "" if that does not run.
+    `told` are variables for the build of the project itself. Returns the version of its Python; "" if that does not
+    run.
     """
     environment = {
         "HOME": str(settings.uv_cache),
@@ -166,6 +154,7 @@ def _install(settings: Settings, release: Path) -> str:
         "UV_PYTHON": str(settings.python),
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_CONFIG": "1",
+        **told,
         **settings.build_env,
     }
     uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
@@ -181,7 +170,10 @@ def _install(settings: Settings, release: Path) -> str:
         result = process.run(command, user=settings.build_user, environment=environment, directory=release)
         if result.returncode != 0:
             what = "uv sync" if command is sync else "The virtualenv"
-            raise FailedError(f"{what} failed.", process.tail(result.stderr))
+            reason = explain.sentence(result.stderr)
+            raise FailedError(f"{what} failed: {reason}" if reason else f"{what} failed.", process.tail(result.stderr))
+    if absent := source.not_installed(release):
+        raise FailedError(absent)
     # The service cannot write below its release, so its own modules are compiled here. Files that uv or the archive
     # left writable for others (such as .venv/.lock) are made read-only for them.
     python = bytecode.make(release, donor, settings.build_user)
