@@ -37,6 +37,7 @@ class Version:
     build: Parts
     tag: str
     prefix: str = field(compare=False)
+    number: str = field(compare=False)  # as it is written, 1.0.0 as well as 1.0
 
     @property
     def is_stable(self) -> bool:
@@ -61,7 +62,7 @@ def parse(tag: str) -> Version | None:
     while len(numbers) > 1 and numbers[-1] == 0:  # 1.0 and 1.0.0 are the same version
         numbers = numbers[:-1]
     suffix, build = _parts(match["suffix"] or ""), _parts(match["build"] or "")
-    return Version(numbers, _stage(suffix), suffix, build, tag, match["prefix"])
+    return Version(numbers, _stage(suffix), suffix, build, tag, match["prefix"], match["numbers"])
 
 
 def _parts(text: str) -> Parts:

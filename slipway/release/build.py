@@ -171,7 +171,8 @@ def _install(settings: Settings, release: Path, told: Mapping[str, str]) -> str:
         if result.returncode != 0:
             what = "uv sync" if command is sync else "The virtualenv"
             reason = explain.sentence(result.stderr)
-            raise FailedError(f"{what} failed: {reason}" if reason else f"{what} failed.", process.tail(result.stderr))
+            detail = "" if explain.asks_git(result.stderr) else process.tail(result.stderr)
+            raise FailedError(f"{what} failed: {reason}" if reason else f"{what} failed.", detail)
     if absent := source.not_installed(release):
         raise FailedError(absent)
     # The service cannot write below its release, so its own modules are compiled here. Files that uv or the archive

@@ -50,11 +50,11 @@ def _is_filled_in(archival: Path) -> bool:
 
 
 def version(tag: str | None, sha: str) -> str:
-    """A tag as a version by PEP 440; of a commit without one, or with a tag that is none, its hash is the local part."""
+    """A tag as a version by PEP 440; without one that is a version, the hash is the local part."""
     found = versions.parse(tag) if tag is not None else None
     if found is None:
         return f"0.0.0+g{sha[:12]}"
-    number = ".".join(str(part) for part in found.numbers)
+    number = ".".join(str(int(part)) for part in re.split(r"[.-]", found.number))
     word, count = _word(found), next((part[1] for part in found.suffix if part[0] == 0), 0)
     if found.is_stable:
         return f"{number}.post{count}" if found.stage > versions.AT else number

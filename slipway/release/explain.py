@@ -67,7 +67,8 @@ _PROGRAMS = {
 }
 # What builds say in words of their own.
 _SAYINGS = {
-    r"Unknown compiler\(s\): \[\['(?:cc|c\+\+)'|CMAKE_C(?:XX)?_COMPILER not set|No CMAKE_C(?:XX)?_COMPILER could": "gcc",
+    r"Unknown compiler\(s\): \[\['(?:cc|c\+\+)'": "gcc",
+    r"CMAKE_C(?:XX)?_COMPILER not set|No CMAKE_C(?:XX)?_COMPILER could": "gcc",
     r"Unsupported compiler -- at least|'make' utility is missing|linker `cc` not found|gcc is not installed": "gcc",
     r"gcc_version = |gcc_version\.split": "gcc",  # of uWSGI
     r"Unknown compiler\(s\): \[\['gfortran'": "gfortran",
@@ -76,7 +77,8 @@ _SAYINGS = {
     r"[Uu]nable to invoke pkg-config|Did not find pkg-config|[Pp]kg-[Cc]onfig for machine \w+ machine not found"
     r"|pkg-config probably not installed": "pkg-config",
     r"Can not find valid pkg-config name": "mysql_config pkg-config",
-    r"[Rr]ust(?: toolchain)? not found|can't find Rust compiler|Cargo, the Rust package manager, is not installed": "cargo",
+    r"[Rr]ust(?: toolchain)? not found|can't find Rust compiler": "cargo",
+    r"Cargo, the Rust package manager, is not installed": "cargo",
     r"Could not find gdal-config": "gdal-config",
     r"Graphviz must be installed": "dot",
     r"CMake must be installed": "cmake",
@@ -115,9 +117,11 @@ _NO_PROGRAM = re.compile(
     r"|command '([\w./+-]+)' failed: No such file"
 )
 _NO_GIT = re.compile(
-    r"setuptools-scm was unable to detect version|unable to detect version for|Error getting the version from source `vcs`"
+    r"setuptools-scm was unable to detect version|unable to detect version for"
+    r"|Error getting the version from source `vcs`"
     r"|does not appear to be a Git project|Unable to detect version control system"
-    r"|Versioning for this project requires either an sdist|Failed to (?:determine|get) .{0,40}version from (?:git|SCM|VCS)"
+    r"|Versioning for this project requires either an sdist"
+    r"|Failed to (?:determine|get) .{0,40}version from (?:git|SCM|VCS)"
     r"|This is not a Git repository|versioningit.*(?:NotVCSError|NotSdistError)|NotVCSError|NotSdistError"
     r"|Cannot find (?:the )?(?:SCM|VCS|version from)"
 )
@@ -128,10 +132,10 @@ def sentence(output: str) -> str:
     """Why a build has failed, and what to do; "" when its output says nothing that is known here."""
     named = _PROJECT.search(output)
     project = named[1] if named else "A package"
-    if _NO_GIT.search(output):
+    if asks_git(output):
         return (
-            f"{project} takes its version from git, and a release has no .git. Add a .git_archival.txt that git fills in "
-            "(see docs/releases.md), or write the version into pyproject.toml."
+            f"{project} takes its version from git, and a release has no .git. Add a .git_archival.txt that git fills "
+            "in (see docs/releases.md), or write the version into pyproject.toml."
         )
     wanted = list(dict.fromkeys(_wanted(output)))
     packages = _packages(wanted)
@@ -144,6 +148,11 @@ def sentence(output: str) -> str:
             "to host_packages and run site.yml, or depend on a version that has a wheel."
         )
     return ""
+
+
+def asks_git(output: str) -> bool:
+    """Whether a project has asked git for its version; the rest of the output says no more then."""
+    return bool(_NO_GIT.search(output))
 
 
 def _wanted(output: str) -> Iterator[str]:

@@ -132,7 +132,7 @@ def _read_by_the_build(declared: Mapping[str, Any]) -> set[str]:
 
 
 def _local_projects(release: Path) -> set[str]:
-    """Directories of the repository with projects that are installed, too: a workspace's members, or its own packages."""
+    """Directories of the repository with projects that are installed, too, such as members of a workspace."""
     try:
         found = _LOCAL_SOURCE.findall((release / LOCK).read_text())
     except (OSError, ValueError):
@@ -165,7 +165,8 @@ def matches(pattern: str, path: str) -> bool:
     if "/" not in pattern.rstrip("/"):
         return any(fnmatch.fnmatchcase(PurePosixPath(place).name, pattern.rstrip("/")) for place in places)
     anchored = pattern.strip("/")
-    return any(fnmatch.fnmatchcase(place, shape) for place in places for shape in (anchored, anchored.replace("**/", "")))
+    shapes = (anchored, anchored.replace("**/", ""))
+    return any(fnmatch.fnmatchcase(place, shape) for place in places for shape in shapes)
 
 
 # Submodules and Git LFS
@@ -205,7 +206,8 @@ def _is_installed(release: Path, name: str) -> bool:
         lock = (release / LOCK).read_text()
     except (OSError, ValueError):
         return False
-    return f'name = "{name.replace("_", "-").lower()}"\n' in lock or _exists(release / name) or _exists(release / f"{name}.py")
+    locked = f'name = "{name.replace("_", "-").lower()}"\n' in lock
+    return locked or _exists(release / name) or _exists(release / f"{name}.py")
 
 
 def _imports(release: Path) -> Iterator[str]:

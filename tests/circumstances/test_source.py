@@ -75,7 +75,7 @@ def test_a_usual_commit_is_unpacked(commit: GitRepository) -> None:
         ("app/main.py export-ignore", "app/main.py", 1),
         ("app/** export-ignore", "app/main.py", 1),
         ("migrations export-ignore", "app/migrations/versions/0001.py", 1),
-        ("app/migrations/versions/ export-ignore\n/app/migrations/versions export-ignore", "app/migrations/versions/0001.py", 2),
+        ("a export-ignore\n/app/migrations/versions export-ignore", "app/migrations/versions/0001.py", 2),
         ("* export-ignore\n* -export-ignore\n**/versions/** export-ignore", "app/migrations/versions/0001.py", 3),
     ],
 )  # fmt: skip
@@ -123,7 +123,9 @@ def test_a_member_of_the_workspace_is_needed(commit: GitRepository) -> None:
     assert "has packages/lib/pyproject.toml, but" in refusal(commit)
 
 
-@pytest.mark.parametrize("rules", ["/docs export-ignore", "*.md export-ignore", "tests export-ignore", "* !export-ignore"])
+@pytest.mark.parametrize(
+    "rules", ["/docs export-ignore", "*.md export-ignore", "tests export-ignore", "* !export-ignore"]
+)
 def test_what_the_app_does_not_need_may_be_left_out(commit: GitRepository, rules: str) -> None:
     for name in ("tests/versions/0001.py", "README.md"):
         (commit.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +225,9 @@ def test_archival_files_are_filled_in(commit: GitRepository) -> None:
     assert text == f"node: {commit.git('rev-parse', 'HEAD')}\n"
 
 
-@pytest.mark.parametrize("pattern", ["uv.lock", "/uv.lock", "*.lock", "app", "app/main.py", "app/**", "**/main.py", "/*"])
+@pytest.mark.parametrize(
+    "pattern", ["uv.lock", "/uv.lock", "*.lock", "app", "app/main.py", "app/**", "**/main.py", "/*"]
+)
 def test_patterns_are_those_of_git(repository: GitRepository, pattern: str) -> None:
     repository.commit({**FILES, ".gitattributes": f"{pattern} export-ignore\n"})
     archive = subprocess.run(["git", "-C", repository.path, "archive", "HEAD"], capture_output=True, check=True).stdout

@@ -36,7 +36,7 @@ def test_of_prereleases_alone_none_is_chosen(tmp_path: Path) -> None:
 
 
 def test_without_a_version_tag_it_is_said_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="has no version tags. Tag the commit to deploy"):
+    with pytest.raises(RefusedError, match=r"has no version tags\. Tag the commit to deploy"):
         resolve(tmp_path, ["latest", "production"])
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from hosts import scratch
 from tests.faults.site import APP, Site
 
 PROJECT, LOCK = (APP / "pyproject.toml").read_text(), (APP / "uv.lock").read_text()
 
 
-def fails_at_stage(site: Site, files: dict[str, str | None]) -> str:
+def fails_at_stage(site: Site, files: Mapping[str, str | None]) -> str:
     """What a deploy says that has to fail before anything is started, on one line."""
     before = site.live()
     version = site.version(files=files)
@@ -27,11 +29,12 @@ def built(requires: str, more: str = "") -> dict[str, str]:
     """The files of a project that is a package with a version from git."""
     project = PROJECT.replace('version = "0.1.0"\n', 'dynamic = ["version"]\n').partition("[tool.uv]")[0]
     project += f'[build-system]\nrequires = [{requires}]\n{more}\n[tool.setuptools]\npackages = ["app"]\n'
-    return {"pyproject.toml": project, "uv.lock": LOCK.replace('source = { virtual = "." }', 'source = { editable = "." }')}
+    lock = LOCK.replace('source = { virtual = "." }', 'source = { editable = "." }')
+    return {"pyproject.toml": project, "uv.lock": lock}
 
 
 @pytest.fixture
-def package_version(site: Site) -> object:
+def package_version(site: Site) -> Callable[[str], str]:
     program = "import importlib.metadata as m; print(m.version('faults'))"
 
     def asked(release: str) -> str:
@@ -44,7 +47,7 @@ SCM = '"setuptools>=64", "setuptools-scm>=8"'
 BACKEND = 'build-backend = "setuptools.build_meta"\n\n[tool.setuptools_scm]'
 
 
-def test_a_version_from_git_is_that_of_the_tag(site: Site, package_version: object) -> None:
+def test_a_version_from_git_is_that_of_the_tag(site: Site, package_version: Callable[[str], str]) -> None:
     """Row 23: also in a release that takes over the packages of another one."""
     for _ in range(2):
         version = site.version(files=built(SCM, BACKEND))
@@ -53,19 +56,20 @@ def test_a_version_from_git_is_that_of_the_tag(site: Site, package_version: obje
         assert package_version(version.release) == version.tag[1:]
 
 
-def test_a_version_of_git_archival_is_taken(site: Site, package_version: object) -> None:
+def test_a_version_of_git_archival_is_taken(site: Site, package_version: Callable[[str], str]) -> None:
     """Row 23."""
-    archival = {".git_archival.txt": "node: $Format:%H$\nnode-date: $Format:%cI$\ndescribe-name: $Format:%(describe:tags=true)$\n"}
-    version = site.version(files={**built(SCM, BACKEND), **archival, ".gitattributes": ".git_archival.txt export-subst\n"})
+    text = "node: $Format:%H$\nnode-date: $Format:%cI$\ndescribe-name: $Format:%(describe:tags=true)$\n"
+    archival = {".git_archival.txt": text, ".gitattributes": ".git_archival.txt export-subst\n"}
+    version = site.version(files={**built(SCM, BACKEND), **archival})
     site.deploy(version)
     assert package_version(version.release) == version.tag[1:]
 
 
 def test_a_version_from_git_that_cannot_be_told_is_one_sentence(site: Site) -> None:
     """Row 23."""
-    files = built('"hatchling", "versioningit"', 'build-backend = "hatchling.build"\n[tool.hatch.version]\nsource = "versioningit"')
-    output = fails_at_stage(site, files)
-    assert "uv sync failed: faults takes its version from git, and a release has no .git. Add a .git_archival.txt" in output
+    backend = 'build-backend = "hatchling.build"\n[tool.hatch.version]\nsource = "versioningit"'
+    output = fails_at_stage(site, built('"hatchling", "versioningit"', backend))
+    assert "uv sync failed: faults takes its version from git, and a release has no .git. Add a" in output
 
 
 def test_a_package_that_wants_a_compiler_names_host_packages(site: Site) -> None:
@@ -97,8 +101,6 @@ def test_a_submodule_that_the_app_imports_is_refused_at_stage(site: Site) -> Non
     """Row 22."""
     before = site.live()
     version = site.version(files={"app/behaviour.py": "from app import shared\n\n" + _text("app/behaviour.py")})
-    from hosts import scratch
-
     tree = site.repository
     scratch.git(tree, "update-index", "--add", "--cacheinfo", f"160000,{version.sha},app/shared")
     scratch.git(tree, "commit", "--quiet", "--message", "A submodule")
