@@ -94,6 +94,7 @@ class Settings:
     migrate_user: str
     env_file: Path
     migrate_env_file: Path
+    module: str
     workers: int
     root: Path
     required_env: list[str]

@@ -130,7 +130,7 @@ def parser() -> argparse.ArgumentParser:
     added = command("resolve", "resolve", "on the controller: find the commit of a version")
     added.add_argument("repository", help="path or URL of a git repository")
     added.add_argument(
-        "version", nargs="?", help="a tag, or a commit where the environment accepts one; default: newest"
+        "version", nargs="?", help="a tag, or a commit where the environment accepts one; default: newest stable"
     )
     added.add_argument("--accept", choices=config.ACCEPT, default="tags")
     added = command("bundle", "bundle", "on the controller: write a commit and its tag to a git bundle")

@@ -8,14 +8,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from slipway.base import files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import bytecode, fit, git, store
+from slipway.release import bytecode, dynamic, explain, fit, git, source, store
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
@@ -150,29 +150,17 @@ def _fill(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
         store.delete(partial)
     partial.mkdir(mode=0o755)
     shutil.chown(partial, settings.build_user, settings.build_user)
-    _export(settings, sha, partial)
-    python = _install(settings, partial, fresh=fresh)
+    source.unpack(repository(settings), sha, partial, settings.build_user, settings.module)
+    told = dynamic.variables(partial, source.project(partial), tag, sha)
+    python = _install(settings, partial, told, fresh=fresh)
     return _describe(settings, name, tag, sha, partial, python)
 
 
-def _export(settings: Settings, sha: str, target: Path) -> None:
-    archive = target / ".source.tar"
-    repository(settings).git("archive", "--format=tar", f"--output={archive}", sha)
-    result = process.run(["tar", "--extract", f"--file={archive}"], user=settings.build_user, directory=target)
-    if result.returncode != 0:
-        raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
-    archive.unlink()
-    for needed in ("pyproject.toml", "uv.lock"):
-        if not (target / needed).is_file():
-            raise FailedError(
-                f"Commit {sha[:12]} has no {needed}. Run `uv lock` and commit it: Slipway installs what it pins."
-            )
-
-
-def _install(settings: Settings, release: Path, *, fresh: bool) -> str:
+def _install(settings: Settings, release: Path, told: Mapping[str, str], *, fresh: bool) -> str:
     """Install exactly what the lock file pins, with hashes checked, into a virtualenv that can be renamed.
 
-    Returns the version of its Python; "" if that does not run. `fresh`: the files are copies, and no links.
+    `told` are variables for the build of the project itself. Returns the version of its Python; "" if that does not
+    run. `fresh`: the files are copies, and no links.
     """
     environment = {
         "HOME": str(settings.uv_cache),
@@ -180,6 +168,7 @@ def _install(settings: Settings, release: Path, *, fresh: bool) -> str:
         "UV_PYTHON": str(settings.python),
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_CONFIG": "1",
+        **told,
         **settings.build_env,
     }
     uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
@@ -195,7 +184,11 @@ def _install(settings: Settings, release: Path, *, fresh: bool) -> str:
         result = process.run(command, user=settings.build_user, environment=environment, directory=release)
         if result.returncode != 0:
             what = "uv sync" if command is sync else "The virtualenv"
-            raise FailedError(f"{what} failed.", process.tail(result.stderr))
+            reason = explain.sentence(result.stderr)
+            detail = "" if explain.asks_git(result.stderr) else process.tail(result.stderr)
+            raise FailedError(f"{what} failed: {reason}" if reason else f"{what} failed.", detail)
+    if absent := source.not_installed(release):
+        raise FailedError(absent)
     # The service cannot write below its release, so its own modules are compiled here. Others may read all files and
     # write none, whatever uv (.venv/.lock) or the archive has left.
     python = bytecode.make(release, donor, settings.build_user)

@@ -91,6 +91,15 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A file or a submodule of a commit: its path, what it is for git ("blob" or "commit"), and the object's hash."""
+
+    path: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Repository:
     """A git repository on this machine, used as `user` (None: the current user)."""
 
@@ -172,20 +181,20 @@ class Repository:
             f"Type `git -C {self.name} fetch --refetch --no-filter`; in CI, clone without a filter."
         )
 
-    def texts(self, sha: str, pattern: str) -> Iterator[tuple[str, str]]:
-        """The path and the text of each file of a commit whose path matches `pattern`."""
+    def tree(self, sha: str) -> list[Entry]:
+        """All files and submodules of a commit, by their paths."""
         listed = self.git("ls-tree", "-r", "-z", "--full-tree", sha).split("\0")
         named = (line.partition("\t") for line in listed if line)
-        blobs = [
-            (described.split()[2], path)
-            for described, _, path in named
-            if described.split()[1] == "blob" and fnmatch.fnmatchcase(path, pattern)
-        ]
+        return [Entry(path, described.split()[1], described.split()[2]) for described, _, path in named]
+
+    def texts(self, sha: str, pattern: str) -> Iterator[tuple[str, str]]:
+        """The path and the text of each file of a commit whose path matches `pattern`."""
+        blobs = [item for item in self.tree(sha) if item.kind == "blob" and fnmatch.fnmatchcase(item.path, pattern)]
         mark = secrets.token_hex(16)  # no text has it
-        names = "".join(f"{name}\n" for name, _ in blobs)
+        names = "".join(f"{item.name}\n" for item in blobs)
         texts = self.git("cat-file", f"--batch={mark}", given=names).split(f"{mark}\n")[1:] if blobs else []
-        for (_, path), text in zip(blobs, texts, strict=True):
-            yield path, text
+        for item, text in zip(blobs, texts, strict=True):
+            yield item.path, text
 
     def has(self, sha: str) -> bool:
         return self.commit(sha) is not None
@@ -203,12 +212,17 @@ def is_sha(text: str) -> bool:
 def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
     """Find the commit of a version.
 
-    Without `version` it is the newest tag. RefusedError when there is no such tag (similar ones are listed), or when it
-    is a commit without a tag and `accept` is not "commits".
+    Without `version` it is the newest tag that is no pre-release. RefusedError when there is no such tag (similar ones
+    are listed), or when it is a commit without a tag and `accept` is not "commits".
     """
     tags = repository.tags()
     if version is None:
         version = versions.newest(tags)
+        if version is None and (prerelease := versions.newest_prerelease(tags)):
+            raise RefusedError(
+                f"{repository.name} has only pre-releases, which are deployed when they are asked for: "
+                f"pass -e version={prerelease}, or tag a release."
+            )
         if version is None:
             raise RefusedError(
                 f"{repository.name} has no version tags. Tag the commit to deploy, for example "
@@ -243,7 +257,10 @@ def _whole(repository: Repository, commit: Commit) -> Commit:
 
 
 def _newest_hint(tags: Sequence[str]) -> str:
-    newest = versions.newest(tags)
+    try:
+        newest = versions.newest(tags)
+    except RefusedError as error:
+        return f" {error}"
     return f" The newest tag is {newest}." if newest else " It has no version tags."
 
 

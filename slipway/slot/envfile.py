@@ -1,57 +1,73 @@
-"""Environment files, read in the same way as systemd reads them."""
+"""Environment files, read in the same way as systemd reads them. A shell reads what is written here alike."""
 
 from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# One entry: a comment, or a name with its value, which may be of several lines where it stands in quotes.
+_ENTRY = re.compile(
+    r"""
+    [^\S\n]* (?:
+        [#;] [^\n]*
+      | (?P<name>[^=\n]*?) [^\S\n]* = [^\S\n]*
+        (?: "(?P<double>(?:[^"\\]|\\.)*)" | '(?P<single>[^']*)' | (?P<bare>(?!["'])(?:[^\n\\]|\\.)*) )
+    )? [^\S\n]* (?:\n|\Z)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_IN_DOUBLE_QUOTES = re.compile(r'\\(["\\$`\n])')
+_BARE = re.compile(r"\\(.)", re.DOTALL)
 
 
 def parse(text: str, source: str = "environment file") -> dict[str, str]:
-    r"""Read `KEY=value` lines: `#` and `;` comments, bare, 'single' or "double" quoted values.
+    r"""Read `KEY=value`: `#` and `;` comments, bare, 'single' or "double" quoted values.
 
-    Inside double quotes `"`, `\`, `$` and a backtick are escaped with a backslash. Values of several lines are not
-    supported, as Ansible does not write any. RefusedError names the line, but never its value: that may be a secret.
+    A value in quotes may have several lines. Inside double quotes `"`, `\`, `$` and a backtick are escaped with a
+    backslash. RefusedError names the line, but never its value: that may be a secret.
     """
     values: dict[str, str] = {}
-    for number, raw in enumerate(text.split("\n"), start=1):  # not splitlines(): a carriage return is part of a value
-        line = raw.strip()
-        if not line or line[0] in "#;":
-            continue
-        name, separator, value = line.partition("=")
-        if not separator or not _NAME.fullmatch(name.strip()):
-            raise RefusedError(f"{source}, line {number}: not of the form NAME=value.")
-        values[name.strip()] = _unquote(value.strip(), f"{source}, line {number}")
+    position = 0
+    while position < len(text):
+        where = f"{source}, line {text.count(chr(10), 0, position) + 1}"
+        entry = _ENTRY.match(text, position)
+        if entry is None:
+            assigned = "=" in text[position:].partition("\n")[0]
+            what = "the quote is not closed, or something follows it" if assigned else "not of the form NAME=value"
+            raise RefusedError(f"{where}: {what}.")
+        if (name := entry["name"]) is not None:
+            if not NAME.fullmatch(name):
+                raise RefusedError(f"{where}: not of the form NAME=value.")
+            values[name] = _value(entry)
+        position = entry.end()
     return values
 
 
-def _unquote(value: str, where: str) -> str:
-    if value[:1] not in ('"', "'"):
-        return _ESCAPED.sub(r"\1", value)
-    quote, body = value[0], value[1:]
-    if quote == "'":
-        if not body.endswith("'") or "'" in body[:-1]:
-            raise RefusedError(f"{where}: the quote is not closed.")
-        return body[:-1]
-    if not re.fullmatch(r'(?:[^"\\]|\\.)*"', body):
-        raise RefusedError(f"{where}: the quote is not closed.")
-    return re.sub(r'\\(["\\$`])', r"\1", body[:-1])
+def _value(entry: re.Match[str]) -> str:
+    if entry["single"] is not None:
+        return entry["single"]
+    if entry["double"] is not None:
+        return _IN_DOUBLE_QUOTES.sub(_unescaped, entry["double"])
+    return _BARE.sub(_unescaped, entry["bare"].strip())
 
 
-def render(values: dict[str, str]) -> str:
-    r"""The inverse of `parse`: one double-quoted line per variable, in the given order."""
+def _unescaped(match: re.Match[str]) -> str:
+    return match[1].replace("\n", "")  # an escaped line break continues the line
+
+
+def render(values: Mapping[str, str]) -> str:
+    """The inverse of `parse`: one double-quoted value per variable, in the given order."""
     return "".join(f'{name}="{_quote(value)}"\n' for name, value in values.items())
 
 
 def _quote(value: str) -> str:
-    if "\n" in value:
-        raise RefusedError("An environment variable has a line break in its value. Encode it, for example as base64.")
     return re.sub(r'(["\\$`])', r"\\\1", value)
 
 
@@ -61,6 +77,8 @@ def read(path: Path) -> dict[str, str]:
         return parse(path.read_bytes().decode(), str(path))
     except FileNotFoundError:
         raise RefusedError(f"{path} is missing. Run site.yml to write it.") from None
+    except UnicodeDecodeError:
+        raise RefusedError(f"{path} is not in UTF-8. Run site.yml to write it.") from None
 
 
 def of_migrations(settings: Settings) -> dict[str, str]:

@@ -21,7 +21,7 @@ def test_environment_files_are_read_like_systemd_does() -> None:
 
 
 NAMES = st.from_regex(r"[A-Z_][A-Z0-9_]{0,10}", fullmatch=True)
-VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"))
+VALUES = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(st.dictionaries(NAMES, VALUES))
@@ -41,9 +41,22 @@ def test_a_malformed_line_is_named_without_its_value(line: str) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_line_break_in_a_value_is_refused() -> None:
-    with pytest.raises(RefusedError):
-        envfile.render({"A": 'x"\nB="y'})
+def test_a_value_in_quotes_may_have_several_lines() -> None:
+    text = "A=\"x\nB=y\\\nz\"\nC='1\n#2'\nD=4\\\n5\n"
+    assert envfile.parse(text) == {"A": "x\nB=yz", "C": "1\n#2", "D": "45"}
+    assert envfile.parse(envfile.render({"A": 'x"\nB="y'})) == {"A": 'x"\nB="y'}
+
+
+def test_a_quote_that_is_not_closed_is_not_closed_by_the_next_line() -> None:
+    with pytest.raises(RefusedError, match="env, line 2: the quote is not closed, or something follows it") as caught:
+        envfile.parse('A="1\n"\nB="secret'.replace("\n", "", 1) + '\nC="2"\n', "env")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_of_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes(b'A="\xfc"\n')
+    with pytest.raises(RefusedError, match="is not in UTF-8"):
+        envfile.read(tmp_path / "env")
 
 
 def test_missing_counts_empty_values() -> None:

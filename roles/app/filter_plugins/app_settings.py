@@ -21,9 +21,14 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
+from roles.app.module_utils import env_values  # noqa: E402  # the path comes first
 from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
+from slipway.slot import envfile  # noqa: E402  # the path comes first
+
+# Settings with environment variables, where null is the same as leaving one out.
+VARIABLES = ("env", "build_env")
 
 Options = Mapping[str, Mapping[str, Any]]
 Values = Mapping[str, Any]
@@ -57,11 +62,15 @@ def complete(declared: Values, defaults: Values | None = None, options: Options 
     """
     options = specification() if options is None else options
     given = {**_renamed(defaults or {}), **_renamed(declared)}
+    # Variables have values of any kind, for which the validator has no words: module_utils/env_values.py has.
+    variables = {name: given.pop(name) for name in VARIABLES if isinstance(given.get(name), dict)}
     # A copy, as the validator fills a default that is a mapping with the defaults of its parts.
     result = ArgumentSpecValidator(deepcopy(options)).validate(given)
     if result.error_messages:
         # Of several sentences about one value, the last one names the setting.
         raise AnsibleFilterError(result.error_messages[-1])
+    for name, values in variables.items():
+        result.validated_parameters[name] = {key: value for key, value in values.items() if value is not None}
     return {name: result.validated_parameters[name] for name in options}
 
 
@@ -138,9 +147,13 @@ def _environment(app: App) -> Iterator[str]:
                 f"apps.{app.name}.env has no {name}, which the app requires. Set it there, from ansible-vault "
                 f"(inventories/{app.environment}/group_vars/{app.environment}/vault.yml)."
             )
-    for name, value in app.variables.items():
-        if "\n" in str(value):
-            yield f"apps.{app.name}.env.{name} has a line break in its value. Encode it, for example as base64."
+    if "DATABASE_URL" in app.settings["env"] and not app.settings["env"]["DATABASE_URL"]:
+        yield (
+            f"apps.{app.name}.env.DATABASE_URL is empty. Set it to the URL of a database, or leave it out for one on "
+            "the host."
+        )
+    for setting in VARIABLES:
+        yield from env_values.faults(f"apps.{app.name}.{setting}", app.settings[setting])
 
 
 def _signers(app: App) -> Iterator[str]:
@@ -233,7 +246,8 @@ def toml(settings: Values, facts: Values) -> str:
     lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
     for name in values:
         if name in tables:
-            lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(str(item))}" for key, item in values[name].items())]
+            texts = env_values.texts(values[name])
+            lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(item)}" for key, item in texts.items())]
     return "\n".join(lines)
 
 
@@ -248,6 +262,12 @@ def _toml(value: Any) -> str:
 
 def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def env_file(variables: Values) -> str:
+    """An environment file, with its variables in the order of their names."""
+    texts = env_values.texts(variables)
+    return envfile.render({name: texts[name] for name in sorted(texts, key=str.lower)})
 
 
 def hooks_file(settings: Values) -> str:
@@ -267,6 +287,7 @@ class FilterModule:
         return {
             "app_complete": complete,
             "app_check": faults,
+            "app_env_file": env_file,
             "app_toml": toml,
             "app_hooks_file": hooks_file,
             "app_health_headers_file": health_headers_file,

@@ -36,7 +36,7 @@ options:
         type: str
         required: true
       version:
-        description: A tag or a commit; empty is the newest tag.
+        description: A tag or a commit; empty is the newest stable tag.
         type: str
       accept:
         description: What may be deployed. Required unless C(commit) is given.
@@ -59,7 +59,7 @@ EXAMPLES = r"""
     command: start
     app: logbook
 
-- name: Deploy the newest tag
+- name: Deploy the newest stable tag
   slipway:
     command: deploy
     app: logbook

@@ -21,7 +21,7 @@ class Commits:
             self._source = git.open_source(repository, project / CACHE)
 
     def resolve(self, version: str, accept: str) -> Commit:
-        """The commit that `version` names; the newest tag when it is empty."""
+        """The commit that `version` names; the newest stable tag when it is empty."""
         return git.resolve(self._source, version or None, accept)
 
     def bundle(self, sha: str, tag: str | None, known: Iterable[str]) -> bytes:

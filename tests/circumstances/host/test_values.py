@@ -1,66 +1,47 @@
-"""No value of a variable or of a URL is shown, whatever fails, however it fails."""
+"""What stands under `env` in the inventory arrives in the app as it is written, through the files of a real host."""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from collections.abc import Iterator
+import base64
+import datetime
+import json
+import re
 
-import pytest
+from roles.app.filter_plugins import app_settings
+from slipway.slot import envfile
+from tests.circumstances.test_values import AWKWARD
+from tests.faults.site import Site
 
-from tests.controller import flat
-from tests.faults.site import JOURNAL, UNIT, Site
-
-ENV, MIGRATE = "/etc/logbook/env", "/etc/logbook/migrate.env"
+PROGRAM = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
-@contextlib.contextmanager
-def added(site: Site, path: str, text: str) -> Iterator[None]:
-    """Variables added to an environment file, for a while."""
-    before = site.host.exec("cat", path)
-    site.host.exec("sh", "-c", f"cat >> {path}", stdin=f"\n{text}\n")
+def test_systemd_the_engine_and_a_shell_read_the_same_from_what_the_role_writes(site: Site) -> None:
+    path = "/run/circumstance.env"
+    site.write(path, app_settings.env_file({**AWKWARD, "LIST": ["https://a"], "FLAG": False, "GONE": None}))
     try:
-        yield
+        by_systemd = site.host.exec(
+            *("systemd-run", "--quiet", "--wait", "--pipe", "-p", f"EnvironmentFile={path}"),
+            *("/usr/bin/python3", "-c", PROGRAM),
+        )
+        by_shell = site.sh(f"set -a; . {path}; exec /usr/bin/python3 -c '{PROGRAM}'")
+        by_engine = envfile.parse(base64.b64decode(site.host.exec("base64", path)).decode())
     finally:
-        site.host.exec("sh", "-c", f"cat > {path}", stdin=f"{before}\n")
+        site.sh(f"rm {path}")
+    expected = {**AWKWARD, "LIST": '["https://a"]', "FLAG": "false"}
+    for read in (json.loads(by_systemd), json.loads(by_shell), by_engine):
+        assert {name: value for name, value in read.items() if name in (*expected, "GONE")} == expected
 
 
-@pytest.mark.parametrize(("variant", "migration"), [("", "shows_its_environment"), ("shows_its_environment", "")])
-def test_a_step_that_fails_with_its_environment_in_its_message_shows_no_value(
-    site: Site, variant: str, migration: str
-) -> None:
-    canary = f"canary-{secrets.token_hex(8)}"
-    old, new = site.live(), site.version(variant, migration=migration)
-    lines = [f'PLAIN="{canary}"', f'SENTRY_DSN="https://key:{canary}@sentry.example/1"', f'TWO="{canary} and more"']
-    with added(site, ENV, "\n".join(lines)):
-        output = site.fails(new, "-vvv")
-        status = site.host.exec("slipway", "status", "logbook")
-    assert site.live() == old
-    assert "[PLAIN]" in output, output
-    logged = site.host.exec("journalctl", "--quiet", "--unit", UNIT, "--since=-10min")
-    for text in (output, status, logged, site.host.exec("cat", JOURNAL)):
-        assert canary not in text
-    site.next_run()
-
-
-URLS = ["pa#{0}", "{0}#12", "pa/{0}", "{0}@x", "{0}:1:2", "pa?{0}", "%zz{0}"]
-
-
-@pytest.mark.parametrize("password", URLS)
-def test_12_a_url_with_signs_in_its_password_is_never_shown(site: Site, password: str) -> None:
-    canary = f"c{secrets.token_hex(8)}"
-    url = f"postgresql+asyncpg://me:{password.format(canary)}@127.0.0.1:1/logbook"
-    with added(site, MIGRATE, f"DATABASE_URL='{url}'"):
-        said = site.sh("slipway status logbook 2>&1; slipway --version; slipway rollback --plan logbook 2>&1; true")
-    assert canary not in said
-    assert "Traceback" not in said
-    assert "PostgreSQL does not answer" in flat(said) or "DATABASE_URL" in said, said
-
-
-def test_12_two_hosts_in_a_url_are_both_tried(site: Site) -> None:
-    url = "postgresql+asyncpg://logbook_migrate@/logbook?host=127.0.0.1:1&host=127.0.0.2:2"
-    with added(site, MIGRATE, f"DATABASE_URL='{url}'"):
-        said = site.sh("slipway rollback --plan logbook 2>&1; true")
-    assert "could not translate host name" not in said
-    assert "127.0.0.1" in said, said
-    assert "127.0.0.2" in said, said
+def test_site_refuses_what_yaml_has_changed_before_it_changes_anything(site: Site) -> None:
+    """Row 17."""
+    spoilt = {"SECRET_KEY": "c4n4ry", "LIMIT": 1.10, "SINCE": datetime.date(2026, 11, 26)}
+    before = site.sh("stat -c %y /etc/logbook /etc/logbook/*")
+    with site.declared(env=spoilt):
+        inventory = site.state / "inventory.yml"
+        inventory.write_text(inventory.read_text().replace("LIMIT: 1.1\n", "LIMIT: 1.10\n"))
+        output = site.play("site.yml", check=False)
+    shown = " ".join(output.split())
+    for name, reason in (("LIMIT", "is a number that YAML does not keep"), ("SINCE", "is a date for YAML")):
+        assert re.search(rf"apps\.logbook\.env\.{name} \(\S*inventory\.yml, line \d+\) {reason}", shown), output
+    assert "c4n4ry" not in output
+    assert site.sh("stat -c %y /etc/logbook /etc/logbook/*") == before

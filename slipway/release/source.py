@@ -1,0 +1,248 @@
+"""The source of a release: what `git archive` gives of a commit, and whether anything is missing there.
+
+An archive has no files of submodules, pointers in the place of files that are in Git LFS, and nothing that
+`.gitattributes` marks with export-ignore. Where the app needs such a file, that is said here, and not by its crash.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from slipway.base import process
+from slipway.base.errors import FailedError
+from slipway.release.git import Entry, Repository
+
+PROJECT, LOCK = "pyproject.toml", "uv.lock"
+ATTRIBUTES = ".gitattributes"
+
+# The packages that serve an app, each with its module. The settings of Gunicorn import both.
+SERVED_BY = {"gunicorn": "gunicorn", "uvicorn-worker": "uvicorn_worker"}
+
+_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_LONGEST_POINTER = 1024  # bytes, by the specification of Git LFS
+# Directories that the lock file has projects in, beside the one that is deployed.
+_LOCAL_SOURCE = re.compile(r'source = \{ (?:editable|directory|virtual) = "([^"]+)" \}')
+
+
+def unpack(repository: Repository, sha: str, target: Path, user: str, module: str) -> None:
+    """Write the source of a commit to `target`, as `user`.
+
+    FailedError, in one sentence, when it lacks something that a release cannot do without. `module` is the ASGI
+    application that Gunicorn serves.
+    """
+    archive = target / ".source.tar"
+    repository.git("archive", "--format=tar", f"--output={archive}", sha)
+    result = process.run(["tar", "--extract", f"--file={archive}"], user=user, directory=target)
+    if result.returncode != 0:
+        raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
+    archive.unlink()
+    check(target, repository.tree(sha), f"Commit {sha[:12]}", module)
+
+
+def check(release: Path, tree: Sequence[Entry], commit: str, module: str) -> None:
+    """FailedError when the unpacked source of a commit, which has the files of `tree`, is not complete."""
+    for problem in (
+        _left_out(release, tree, commit, module),
+        _absent(release, commit),
+        _submodule(release, tree, commit),
+        _pointers(release, tree, commit),
+    ):
+        if problem:
+            raise FailedError(problem)
+
+
+def project(release: Path) -> Mapping[str, Any]:
+    """What pyproject.toml says; empty when it cannot be read, which uv says better."""
+    try:
+        return tomllib.loads((release / PROJECT).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def not_installed(release: Path) -> str:
+    """Which of the packages that every release is served by has not been installed with it; "" when all have."""
+    for name, module in SERVED_BY.items():
+        places = [release, *release.glob(".venv/lib/python*/site-packages")]
+        if not any(_exists(place / module) or _exists(place / f"{module}.py") for place in places):
+            return (
+                f"The release has no {name}, which serves the app. Add it with `uv add {' '.join(SERVED_BY)}`, commit "
+                f"{PROJECT} and {LOCK}, and tag that."
+            )
+    return ""
+
+
+# What has to be there
+
+
+def _absent(release: Path, commit: str) -> str:
+    for name in (PROJECT, LOCK):
+        if (release / name).is_file():
+            continue
+        if (release / name).is_symlink():
+            return (
+                f"{commit} has {name} as a link to {(release / name).readlink()}, which is not in a release. "
+                "Commit the file itself."
+            )
+        return f"{commit} has no {name}. Run `uv lock` and commit it: Slipway installs what it pins."
+    return ""
+
+
+def _left_out(release: Path, tree: Sequence[Entry], commit: str, module: str) -> str:
+    """Which file that the app needs is in the commit, and not in its archive."""
+    left_out = [item.path for item in tree if item.kind == "blob" and not _exists(release / item.path)]
+    for path in _needed(release, left_out, module):
+        rule = _rule(release, tree, path)
+        where = f"{rule[0]} leaves it out of what is deployed ('{rule[1]}')" if rule else (
+            f"an export-ignore in {ATTRIBUTES} leaves it out of what is deployed"
+        )  # fmt: skip
+        return f"{commit} has {path}, but {where}. Remove that line and commit."
+    return ""
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _needed(release: Path, left_out: Sequence[str], module: str) -> Iterator[str]:
+    """Those of the paths that a release cannot be built, migrated or started without."""
+    file = module.partition(":")[0].replace(".", "/")
+    served = [f"{root}{file}{end}" for root in ("", "src/") for end in (".py", "/__init__.py")]
+    named = {PROJECT, LOCK, "alembic.ini", *served}
+    if left_out and LOCK not in left_out:
+        named |= {f"{place}/{PROJECT}" for place in _local_projects(release)}
+        named |= _read_by_the_build(project(release))
+    for path in left_out:
+        if path in named or (fnmatch.fnmatchcase(path, "*versions/*.py") and "tests" not in path.split("/")):
+            yield path
+
+
+def _read_by_the_build(declared: Mapping[str, Any]) -> set[str]:
+    """Files that the package of the project is built from, as pyproject.toml names them."""
+    if "build-system" not in declared or declared.get("tool", {}).get("uv", {}).get("package") is False:
+        return set()
+    named = [declared.get("project", {}).get(key) for key in ("readme", "license")]
+    files = [item.get("file") if isinstance(item, dict) else item for item in named]
+    return {item for item in files if isinstance(item, str)}
+
+
+def _local_projects(release: Path) -> set[str]:
+    """Directories of the repository with projects that are installed, too, such as members of a workspace."""
+    try:
+        found = _LOCAL_SOURCE.findall((release / LOCK).read_text())
+    except (OSError, ValueError):
+        return set()
+    return {PurePosixPath(path).as_posix() for path in found} - {"."}
+
+
+# Rules of .gitattributes
+
+
+def _rule(release: Path, tree: Sequence[Entry], path: str) -> tuple[str, str] | None:
+    """The file and the line that leave a path out; None when it cannot be told."""
+    kept = {item.path for item in tree}
+    for parent in PurePosixPath(path).parents:  # a file nearer to the path has more to say
+        name = (parent / ATTRIBUTES).as_posix()
+        if name not in kept or not (release / name).is_file():
+            continue
+        lines = (release / name).read_text(errors="replace").splitlines()
+        inside = PurePosixPath(path).relative_to(parent).as_posix()
+        for number, line in reversed(list(enumerate(lines, start=1))):
+            pattern, *attributes = line.split() or [""]
+            if "export-ignore" in attributes and matches(pattern, inside):
+                return f"{name}, line {number},", line.strip()
+    return None
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a pattern of .gitattributes is for a path or for a directory above it."""
+    places = [path, *(parent.as_posix() for parent in PurePosixPath(path).parents if parent.name)]
+    if "/" not in pattern.rstrip("/"):
+        return any(fnmatch.fnmatchcase(PurePosixPath(place).name, pattern.rstrip("/")) for place in places)
+    anchored = pattern.strip("/")
+    shapes = (anchored, anchored.replace("**/", ""))
+    return any(fnmatch.fnmatchcase(place, shape) for place in places for shape in shapes)
+
+
+# Submodules and Git LFS
+
+
+def _submodule(release: Path, tree: Sequence[Entry], commit: str) -> str:
+    """Which submodule the app uses. Others, such as the theme of its documentation, are no harm."""
+    submodules = [item.path for item in tree if item.kind == "commit"]
+    if not submodules:
+        return ""
+    local = _local_projects(release)
+    imported = set(_imports(release))
+    for path in submodules:
+        if any(PurePosixPath(place).is_relative_to(path) for place in local) or _is_imported(release, path, imported):
+            return (
+                f"{commit} has the submodule {path}, which the app uses, and a release gets no files of submodules. "
+                "Add it as a dependency (`uv add git+URL`), or commit its files (`git subtree add`)."
+            )
+    return ""
+
+
+def _is_imported(release: Path, path: str, imported: Iterable[str]) -> bool:
+    """Whether a module is imported that has to be in the directory `path`."""
+    parts = PurePosixPath(path).parts
+    for start in range(len(parts)):
+        name = ".".join(parts[start:])
+        # The last part alone could be the name of a package as well.
+        if len(parts) > 1 and start == len(parts) - 1 and _is_installed(release, parts[-1]):
+            continue
+        if any(item == name or item.startswith(f"{name}.") for item in imported):
+            return True
+    return False
+
+
+def _is_installed(release: Path, name: str) -> bool:
+    try:
+        lock = (release / LOCK).read_text()
+    except (OSError, ValueError):
+        return False
+    locked = f'name = "{name.replace("_", "-").lower()}"\n' in lock
+    return locked or _exists(release / name) or _exists(release / f"{name}.py")
+
+
+def _imports(release: Path) -> Iterator[str]:
+    """The names of all modules that the source imports, relative ones by where they are."""
+    for file in sorted(release.rglob("*.py")):
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        package = file.relative_to(release).parent.parts
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                yield from (item.name for item in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                above = package[: len(package) - node.level + 1] if node.level else ()
+                base = ".".join((*above, *([node.module] if node.module else [])))
+                yield base
+                yield from (f"{base}.{item.name}" for item in node.names)
+
+
+def _pointers(release: Path, tree: Sequence[Entry], commit: str) -> str:
+    """Which files have a pointer of Git LFS in their place."""
+    found = [item.path for item in tree if item.kind == "blob" and _is_pointer(release / item.path)]
+    if not found:
+        return ""
+    more = f" and {len(found) - 1} more" if found[1:] else ""
+    return (
+        f"{commit} has {found[0]}{more} in Git LFS, and a release gets only a pointer of such a file. Commit the file "
+        f"itself (`git lfs migrate export`), or, if the app does not need it, write `/{found[0]} export-ignore` in "
+        f"{ATTRIBUTES}."
+    )
+
+
+def _is_pointer(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LONGEST_POINTER:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
