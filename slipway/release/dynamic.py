@@ -18,6 +18,7 @@ ARCHIVAL = ".git_archival.txt"
 _VARIABLES = {
     "setuptools-scm": ("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{name}",),
     "hatch-vcs": ("SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{name}", "SETUPTOOLS_SCM_PRETEND_VERSION"),
+    "flit-scm": ("SETUPTOOLS_SCM_PRETEND_VERSION",),
     "vcs-versioning": ("VCS_VERSIONING_PRETEND_VERSION_FOR_{name}",),
     "uv-dynamic-versioning": ("UV_DYNAMIC_VERSIONING_BYPASS",),
     "poetry-dynamic-versioning": ("POETRY_DYNAMIC_VERSIONING_BYPASS",),

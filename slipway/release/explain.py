@@ -70,7 +70,8 @@ _SAYINGS = {
     r"Unknown compiler\(s\): \[\['(?:cc|c\+\+)'": "gcc",
     r"CMAKE_C(?:XX)?_COMPILER not set|No CMAKE_C(?:XX)?_COMPILER could": "gcc",
     r"Unsupported compiler -- at least|'make' utility is missing|linker `cc` not found|gcc is not installed": "gcc",
-    r"gcc_version = |gcc_version\.split": "gcc",  # of uWSGI
+    r"you need a C compiler": "gcc",  # of uWSGI
+    r"gcc -E ended with return code": "openssl swig",  # of M2Crypto, which looks for a header by it
     r"Unknown compiler\(s\): \[\['gfortran'": "gfortran",
     r"pg_config is required|pg_config executable not found": "pg_config",
     r"libxml2 and libxslt development packages": "xml2-config xslt-config",
@@ -124,6 +125,7 @@ _NO_GIT = re.compile(
     r"|Failed to (?:determine|get) .{0,40}version from (?:git|SCM|VCS)"
     r"|This is not a Git repository|versioningit.*(?:NotVCSError|NotSdistError)|NotVCSError|NotSdistError"
     r"|Cannot find (?:the )?(?:SCM|VCS|version from)"
+    r"|Command '(?:\['git', '|git )describe\b.* returned non-zero exit status 128"  # of a project's own setup.py
 )
 _PROJECT = re.compile(r"Failed to (?:build|download and build|fetch|prepare)[^`\n]*`([A-Za-z0-9._-]+)")
 
