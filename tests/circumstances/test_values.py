@@ -17,6 +17,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 
+from filter_plugins import apps
 from hosts.scratch import PROJECT
 from roles.app.filter_plugins import app_settings
 from roles.app.module_utils import env_values, written
@@ -140,7 +141,7 @@ def test_a_date_is_refused(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "!!binary YQ==", "!!set {a, b}"])
 def test_a_value_that_is_no_text_is_refused(tmp_path: Path, value: str) -> None:
     (sentence,) = refusals(tmp_path, f"A: {value}")
-    assert "is of a kind that no variable can have" in sentence
+    assert "is neither a text nor a number" in sentence
 
 
 @pytest.mark.parametrize(
@@ -189,6 +190,69 @@ def test_a_value_behind_an_anchor_or_a_merge_is_looked_up_where_it_stands(tmp_pa
         f"env.PORT ({tmp_path}/main.yml, line 1)",
         f"env.OTHER ({tmp_path}/main.yml, line 1)",
     ]
+
+
+# Other settings that are texts
+
+
+def undeclared(tmp_path: Path, text: str) -> list[str]:
+    """What is wrong with the settings of an app, before they are completed."""
+    return apps.faults({"x": load(tmp_path, text)})
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["now", "--all", '"1.10"', "5", "1.5", "-3", '"true"', "'NO'", "1.10.2", '""', "~/x", "https://a", "1e3"],
+)
+def test_a_hook_gets_its_arguments_as_they_are_written(tmp_path: Path, argument: str) -> None:
+    text = f"domains: [a.example]\nhooks:\n  - {{on: [closed], command: [/bin/x, {argument}]}}"
+    assert undeclared(tmp_path, text) == []
+    found = apps.settings({"x": load(tmp_path, text)})["x"]
+    assert found["hooks"][0]["command"] == ["/bin/x", argument.strip("\"'")]
+    assert app_settings.complete(found)["hooks"] == found["hooks"]
+
+
+@pytest.mark.parametrize("argument", ["1.10", "010", "1_000", "0x1F", "22:22"])
+def test_an_argument_of_a_hook_that_yaml_has_changed_is_refused(tmp_path: Path, argument: str) -> None:
+    (found,) = undeclared(tmp_path, f"hooks:\n  - command: [/bin/x, now, {argument}]\n")
+    place = f"apps.x: hooks[0].command[2] ({tmp_path}/main.yml, line 2)"
+    assert found.startswith(f"{place} is a number that YAML does not keep as it is written")
+    assert found.endswith("Write the value in quotes.")
+
+
+@pytest.mark.parametrize(
+    "argument", ["NO", "yes", "true", "2026-11-26", "~", "[a]", "{a: b}", "key: value", "!!binary YQ=="]
+)
+def test_an_argument_of_a_hook_that_is_no_text_is_refused(tmp_path: Path, argument: str) -> None:
+    (found,) = undeclared(
+        tmp_path, f"hooks:\n  - url: https://a/c4n4ry\n  - command: [/bin/x, {argument}, ok, {argument}]"
+    )
+    assert found.startswith("apps.x: hooks[1].command[1], hooks[1].command[3] must be a text, and YAML takes it for")
+    assert found.endswith("Write it in quotes.")
+    assert "c4n4ry" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("domains: 1.10", "domains ({file}, line 1) is a number that YAML"),
+        ("domains: [a.example, 010]", "domains[1] ({file}, line 1) is a number that YAML"),
+        ("required_env: [A, NO]", "required_env[1] must be a text"),
+        ("module: yes", "module must be a text"),
+        ("repository: 2026-11-26", "repository must be a text"),
+        ("repository: {url: x}", "repository must be a text"),
+        ("client_max_body_size: 0x10", "client_max_body_size ({file}, line 1) is a number that YAML"),
+        ("tls: {provider: off}", "tls.provider must be a text"),
+    ],
+)
+def test_every_setting_that_is_a_text_is_looked_at(tmp_path: Path, text: str, sentence: str) -> None:
+    (found,) = undeclared(tmp_path, text)
+    assert found.startswith("apps.x: " + sentence.format(file=tmp_path / "main.yml"))
+
+
+def test_settings_that_are_no_texts_are_left_to_their_types(tmp_path: Path) -> None:
+    text = "domains: a.example\nrepository:\nclient_max_body_size: 5\nstandby_minutes: 1_0\nhooks: []\n"
+    assert undeclared(tmp_path, text) == []
 
 
 # Where the file cannot be read, or Ansible does not say where a value comes from

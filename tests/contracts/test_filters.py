@@ -76,9 +76,10 @@ def test_an_app_with_nothing_wrong_is_taken() -> None:
         ),
         ({"request_timeout": 61}, "Set graceful_timeout to 61 or more"),
         ({"hooks": [{}]}, "apps.logbook.hooks[0] has neither command nor url. Give exactly one of the two."),
+        ({"hooks": [{"command": ["true"]}]}, "apps.logbook.hooks[0].command must begin with the path of a program"),
         ({"hooks": [{"command": []}]}, "apps.logbook.hooks[0] has neither command nor url."),
         (
-            {"hooks": [{"command": ["true"]}, {"command": ["true"], "url": "https://a.example/s3cret"}]},
+            {"hooks": [{"command": ["/bin/true"]}, {"command": ["/bin/true"], "url": "https://a.example/s3cret"}]},
             "apps.logbook.hooks[1] has both command and url.",
         ),
         ({"hooks": [{"url": "http://a.example/s3cret"}]}, "apps.logbook.hooks[0].url must begin with https://"),
@@ -137,7 +138,7 @@ def test_the_old_and_the_new_name_of_a_setting_together_are_refused() -> None:
 
 
 def test_complete_settings_are_complete_again() -> None:
-    declared = {"hooks": [{True: ["opened"], "command": ["true"]}], "warm_answers": 2, "domains": "a.example.com"}
+    declared = {"hooks": [{True: ["opened"], "command": ["/bin/true"]}], "warm_answers": 2, "domains": "a.example.com"}
     found = app_settings.complete(declared)
     assert app_settings.complete(found) == found
     assert found["hooks"][0]["on"] == ["opened"]

@@ -21,7 +21,7 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
-from roles.app.module_utils import env_values  # noqa: E402  # the path comes first
+from roles.app.module_utils import env_values, setting_texts  # noqa: E402  # the path comes first
 from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
@@ -64,6 +64,8 @@ def complete(declared: Values, defaults: Values | None = None, options: Options 
     given = {**_renamed(defaults or {}), **_renamed(declared)}
     # Variables have values of any kind, for which the validator has no words: module_utils/env_values.py has.
     variables = {name: given.pop(name) for name in VARIABLES if isinstance(given.get(name), dict)}
+    if changed := list(setting_texts.faults(options, given)):
+        raise AnsibleFilterError(" ".join(changed))
     # A copy, as the validator fills a default that is a mapping with the defaults of its parts.
     result = ArgumentSpecValidator(deepcopy(options)).validate(given)
     if result.error_messages:
@@ -197,6 +199,8 @@ def _hooks(app: App) -> Iterator[str]:
             yield f"{where} has {given}. Give exactly one of the two."
         elif hook["url"] and not engine.HOOK_URL.fullmatch(hook["url"]):
             yield f"{where}.url must begin with https:// (http:// only to the host itself) and have no spaces."
+        elif hook["command"] and not hook["command"][0].startswith("/"):
+            yield f"{where}.command must begin with the path of a program, such as [/usr/local/bin/announce, now]."
         if not hook["on"]:
             yield f"{where}.on is empty. List when it is called: opened, switched, closed."
         if hook["timeout"] < 1:

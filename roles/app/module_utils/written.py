@@ -38,7 +38,7 @@ _BOOLEAN = (
     "If a text is meant, write the value in quotes; otherwise write true or false."
 )
 _DATE = " is a date for YAML, which does not keep its form. Write the value in quotes."
-_OTHER = " is of a kind that no variable can have. Write a text, in quotes."
+_OTHER = " is neither a text nor a number that can be written down. Write a text, in quotes."
 
 _BOOLEANS = {True: ("true", "True", "TRUE"), False: ("false", "False", "FALSE")}
 # What YAML takes for something else than text when it stands without quotes.

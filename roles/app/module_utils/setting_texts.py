@@ -1,0 +1,44 @@
+"""The settings of an app that are texts: YAML must not have made something else of them.
+
+A setting that is a text, or a list of texts, gets what was written, or one sentence asks for quotes. Without this, the
+validator of Ansible would turn the number 1.1, for which 1.10 was written, into a text, and true into "True".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from roles.app.module_utils import written
+
+_NO_TEXT = (
+    " must be a text, and YAML takes it for something else (yes, no, on and off for true or false). Write it in quotes."
+)
+
+
+def faults(options: Mapping[str, Mapping[str, Any]], given: Mapping[Any, Any], where: str = "") -> Iterator[str]:
+    """What is wrong with settings that `options` declare, a sentence each, without any value."""
+    for name, value in given.items():
+        option = options.get(name, {})
+        path = f"{where}{name}"
+        if "options" in option:
+            parts = enumerate(value) if isinstance(value, list) else [("", value)]
+            for number, part in parts:
+                if isinstance(part, Mapping):
+                    index = f"[{number}]" if isinstance(value, list) else ""
+                    yield from faults(option["options"], part, f"{path}{index}.")
+        elif "str" in (option.get("type"), option.get("elements")) and value is not None:
+            yield from _of_texts(path, name, value)
+
+
+def _of_texts(path: str, name: object, value: object) -> Iterator[str]:
+    parts = (
+        {f"{path}[{number}]": item for number, item in enumerate(value)} if isinstance(value, list) else {path: value}
+    )
+    others = [
+        place for place, item in parts.items() if isinstance(item, bool) or not isinstance(item, str | int | float)
+    ]
+    if others:
+        yield ", ".join(others) + _NO_TEXT
+    else:
+        yield from (path + part + reason for part, reason in written.spoilt(name, value))
