@@ -107,7 +107,7 @@ def test_a_directory_of_somebody_else_is_not_taken_over(owner: str, tmp_path: Pa
     """As of an app that is called `dpkg`: its data directory would be one of the system's."""
     if owner != "absent":
         (tmp_path / "nosuchapp").mkdir()
-    look, *_, check = yaml.safe_load((render.ROLES / "app/tasks/preflight_host.yml").read_text())[1:]
+    look, _, check, *_ = yaml.safe_load((render.ROLES / "app/tasks/preflight_host.yml").read_text())[1:]
     script = render.evaluate(look["slipway_look"]["script"], app_name="nosuchapp").replace("/var/lib", str(tmp_path))
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     found = render.evaluate(check["vars"]["__owners"], __app_namesakes={"stdout_lines": done.stdout.splitlines()})
@@ -115,7 +115,10 @@ def test_a_directory_of_somebody_else_is_not_taken_over(owner: str, tmp_path: Pa
 
 
 def test_further_directories_can_be_made_writable() -> None:
-    assert unit(writable_paths=["/mnt/uploads"])[-1] == "ReadWritePaths=/mnt/uploads"
+    lines = unit(writable_paths=["/mnt/uploads", "/data"])
+    assert lines[-2:] == ["ReadWritePaths=/mnt/uploads", "ReadWritePaths=/data"]
+    # What is written before a disk is mounted would be hidden by it.
+    assert {"RequiresMountsFor=/mnt/uploads", "RequiresMountsFor=/data"} < set(lines[: lines.index("[Service]")])
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_a_denial_is_named_with_its_word_unless_the_app_has_it(word: str, log: s
         ("cp: cannot create regular file 'x': Read-only file system", "A release is never written to."),
         (
             "logbook@blue.service: Failed to set up mount namespacing: /mnt/media: No such file or directory",
-            "Create /mnt/media for the user logbook",
+            "Run site.yml, which creates /mnt/media, or take it out of apps.logbook.writable_paths.",
         ),
         ("PermissionError: [Errno 1] Operation not permitted", "Perhaps the sandbox denies it."),
     ],

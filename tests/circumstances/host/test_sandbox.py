@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -147,6 +148,33 @@ def test_what_the_app_writes_is_kept_over_releases_and_rollbacks(workshop: Site)
     assert workshop.sh("stat --format='%U:%G %a' /var/lib/logbook") == "logbook:logbook 750"
     told = workshop.sh("slipway run logbook -- sh -c 'echo $HOME $STATE_DIRECTORY'")
     assert told == "/var/lib/logbook /var/lib/logbook"
+
+
+@pytest.fixture
+def disks(site: Site) -> Iterator[str]:
+    """A directory for others, which is gone afterwards, as is what the unit and the settings say of it."""
+    kept = "/etc/systemd/system/logbook@.service /etc/slipway/logbook.toml"
+    site.sh(f"rm -rf /opt/disks && install -d /opt/disks && tar -cf /opt/kept.tar {kept}")
+    try:
+        yield "/opt/disks"
+    finally:
+        site.sh("tar -C / -xf /opt/kept.tar && systemctl daemon-reload && rm -rf /opt/disks /opt/kept.tar")
+
+
+def test_writable_paths_are_made_or_refused(site: Site, disks: str) -> None:
+    absent, ours, closed, file = (f"{disks}/{name}" for name in ("absent/below", "ours", "closed", "file"))
+    site.sh(f"install -d -m 2770 -g logbook {ours} && install -d {closed} && touch {file}")
+    before = site.sh("stat -c %y /etc/systemd/system/logbook@.service")
+    with site.declared(writable_paths=[absent, ours, closed, file]):
+        output = flat(site.play("site.yml", check=False))
+    assert f"{closed} (directory of root:root, mode 755), {file} (regular empty file of root:root, mode 644)" in output
+    assert "apps.logbook.writable_paths: the user logbook of" in output
+    assert site.sh("stat -c %y /etc/systemd/system/logbook@.service") == before
+    assert site.sh(f"ls {disks}").split() == ["closed", "file", "ours"]
+    with site.declared(writable_paths=[absent, ours]):
+        site.play("site.yml")
+    assert site.sh(f"stat -c '%U:%G %a' {absent} {ours}").split("\n") == ["logbook:logbook 750", "root:logbook 2770"]
+    assert site.sh("systemctl show --property=RequiresMountsFor --value logbook@blue.service").count(disks) == 2
 
 
 def test_status_names_what_the_sandbox_denied_and_the_way_out(workshop: Site) -> None:
