@@ -48,21 +48,17 @@ BACKEND = 'build-backend = "setuptools.build_meta"\n\n[tool.setuptools_scm]'
 
 
 def test_a_version_from_git_is_that_of_the_tag(site: Site, package_version: Callable[[str], str]) -> None:
-    """Row 23: also in a release that takes over the packages of another one."""
-    for _ in range(2):
-        version = site.version(files=built(SCM, BACKEND))
+    """Row 23: as it is told to the build, or by a file that git fills in.
+
+    The second release takes over the packages of the first, with another version of the project among them.
+    """
+    text = "node: $Format:%H$\nnode-date: $Format:%cI$\ndescribe-name: $Format:%(describe:tags=true)$\n"
+    archival = {".git_archival.txt": text, ".gitattributes": ".git_archival.txt export-subst\n"}
+    for files in ({}, archival):
+        version = site.version(files={**built(SCM, BACKEND), **files})
         site.deploy(version)
         assert site.live() == version
         assert package_version(version.release) == version.tag[1:]
-
-
-def test_a_version_of_git_archival_is_taken(site: Site, package_version: Callable[[str], str]) -> None:
-    """Row 23."""
-    text = "node: $Format:%H$\nnode-date: $Format:%cI$\ndescribe-name: $Format:%(describe:tags=true)$\n"
-    archival = {".git_archival.txt": text, ".gitattributes": ".git_archival.txt export-subst\n"}
-    version = site.version(files={**built(SCM, BACKEND), **archival})
-    site.deploy(version)
-    assert package_version(version.release) == version.tag[1:]
 
 
 def test_a_version_from_git_that_cannot_be_told_is_one_sentence(site: Site) -> None:
