@@ -50,6 +50,7 @@ docs: .venv/.installed ## write the pages that are made from the code
 	@$(PYTHON) -m docs.cli
 	@$(PYTHON) -m docs.settings
 	@$(PYTHON) -m docs.phases
+	@$(PYTHON) -m docs.troubleshooting
 
 hooks: .venv/.installed ## have git run the quick checks before each commit
 	@$(BIN)/pre-commit install

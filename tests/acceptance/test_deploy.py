@@ -167,7 +167,6 @@ def test_postgresql_listens_on_no_tcp_port(controller: Controller) -> None:
     "statement",
     [
         "CREATE TABLE t (i int)",
-        "CREATE TEMP TABLE t (i int)",
         "CREATE SCHEMA s",
         "DROP TABLE services",
         "ALTER TABLE services ADD x int",

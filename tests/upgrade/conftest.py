@@ -83,7 +83,8 @@ class Upgrade:
             "releases": set(site.sh("cd /srv/logbook/releases && ls -d */.complete").split()),
             "schema": site.revision(),
             "certificate": site.sh("sha256sum < /etc/ssl/slipway/logbook/fullchain.pem"),
-            "environment": site.sh("sha256sum < /etc/logbook/env"),
+            # All that was in it: a later version may add variables.
+            "environment": site.sh("grep -v '^STATE_DIRECTORY=' /etc/logbook/env | sha256sum"),
         }
 
 

@@ -10,7 +10,6 @@ WITH wanted (class, letter, privilege) AS (
            ('TABLES', 'r', 'INSERT'),
            ('TABLES', 'r', 'UPDATE'),
            ('TABLES', 'r', 'DELETE'),
-           ('TABLES', 'r', 'TRUNCATE'),
            ('TABLES', 'r', 'MAINTAIN'),
            ('SEQUENCES', 'S', 'USAGE'),
            ('SEQUENCES', 'S', 'SELECT'),

@@ -191,9 +191,9 @@ def test_status_names_what_the_sandbox_denied_and_the_way_out(workshop: Site) ->
 
 
 def test_a_release_that_the_sandbox_stops_at_its_start_fails_with_the_way_out(site: Site) -> None:
-    started = "from pathlib import Path\n\nPath('uploads').mkdir(exist_ok=True)\n"
+    started = "from pathlib import Path\nfrom app.normal import Normal as Behaviour\nPath('uploads').mkdir()\n"
     before = site.live()
-    version = site.version(files={"app/__init__.py": started})
+    version = site.version(files={"app/behaviour.py": started})  # which env.py does not import
     output = flat(site.fails(version))
     assert "Read-only file system: 'uploads'" in output
     assert "Write to the app's data directory /var/lib/logbook" in output
