@@ -12,6 +12,7 @@ from docs.troubleshooting import PROJECT, SECTIONS, Message
 
 # Errors whose text is made elsewhere: of a function that returns a sentence, or of a tool. Those texts are on the page.
 PASSED_ON = {
+    "' '.join(changed)",
     "absent",
     "f'{what} failed: {reason}' if reason else f'{what} failed.'",
     "lock.DISCONNECTED",

@@ -56,7 +56,7 @@ def faults(where: str, variables: Mapping[Any, Any]) -> Iterator[str]:
         elif isinstance(value, str):
             yield from _of_text(f"{where}.{name}", name, value)
         else:
-            spoilt = [f"{where}.{name}{part}{reason}" for part, reason in written.spoilt(name, value)]
+            spoilt = list(written.spoilt(f"{where}.{name}", name, value))
             yield from spoilt or _of_text(f"{where}.{name}", name, text(value))
 
 

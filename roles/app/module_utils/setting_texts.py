@@ -11,10 +11,6 @@ from typing import Any
 
 from roles.app.module_utils import written
 
-_NO_TEXT = (
-    " must be a text, and YAML takes it for something else (yes, no, on and off for true or false). Write it in quotes."
-)
-
 
 def faults(options: Mapping[str, Mapping[str, Any]], given: Mapping[Any, Any], where: str = "") -> Iterator[str]:
     """What is wrong with settings that `options` declare, a sentence each, without any value."""
@@ -39,6 +35,9 @@ def _of_texts(path: str, name: object, value: object) -> Iterator[str]:
         place for place, item in parts.items() if isinstance(item, bool) or not isinstance(item, str | int | float)
     ]
     if others:
-        yield ", ".join(others) + _NO_TEXT
+        yield (
+            f"{', '.join(others)} must be a text, and YAML takes it for something else (yes, no, on and off for true "
+            "or false). Write it in quotes."
+        )
     else:
-        yield from (path + part + reason for part, reason in written.spoilt(name, value))
+        yield from written.spoilt(path, name, value)

@@ -29,16 +29,16 @@ except ImportError:
     VaultSecretsContext = None
 
 _NUMBER = (
-    " is a number that YAML does not keep as it is written, as 010 becomes 8 and 1.10 becomes 1.1. "
+    "{where} is a number that YAML does not keep as it is written, as 010 becomes 8 and 1.10 becomes 1.1. "
     "Write the value in quotes."
 )
-_FRACTION = " is a number whose form cannot be looked up, as 1.10 becomes 1.1. Write the value in quotes."
+_FRACTION = "{where} is a number whose form cannot be looked up, as 1.10 becomes 1.1. Write the value in quotes."
 _BOOLEAN = (
-    " is written as yes, no, on or off, which YAML takes for true or false. "
+    "{where} is written as yes, no, on or off, which YAML takes for true or false. "
     "If a text is meant, write the value in quotes; otherwise write true or false."
 )
-_DATE = " is a date for YAML, which does not keep its form. Write the value in quotes."
-_OTHER = " is neither a text nor a number that can be written down. Write a text, in quotes."
+_DATE = "{where} is a date for YAML, which does not keep its form. Write the value in quotes."
+_OTHER = "{where} is neither a text nor a number that can be written down. Write a text, in quotes."
 
 _BOOLEANS = {True: ("true", "True", "TRUE"), False: ("false", "False", "FALSE")}
 # What YAML takes for something else than text when it stands without quotes.
@@ -81,40 +81,41 @@ class _Written:
         return [_Written(node, self.path) for node in nodes] if len(nodes) == number else [None] * number
 
 
-def spoilt(key: object, value: object) -> Iterator[tuple[str, str]]:
-    """The parts of a value that are not what was written: [(where in the value, the rest of a sentence)].
+def spoilt(where: str, key: object, value: object) -> Iterator[str]:
+    """What is wrong with the parts of a value, at `where`, that are not what was written, a sentence each.
 
     `key` is the key that it stands behind. No sentence has a value in it.
     """
-    yield from _spoilt(value, _behind(key), "")
+    yield from _spoilt(where, value, _behind(key))
 
 
-def _spoilt(value: object, found: _Written | None, part: str) -> Iterator[tuple[str, str]]:
+def _spoilt(where: str, value: object, found: _Written | None) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _spoilt(item, _behind(name), f"{part}.{name}")
+            yield from _spoilt(f"{where}.{name}", item, _behind(name))
     elif isinstance(value, list | tuple):
         elements = found.parts(len(value)) if found else [None] * len(value)
         for number, (item, element) in enumerate(zip(value, elements, strict=True)):
-            yield from _spoilt(item, element, f"{part}[{number}]")
-    elif reason := _reason(value, _at(value) if _origin(value) else found):
-        yield part, reason
+            yield from _spoilt(f"{where}[{number}]", item, element)
+    else:
+        found = _at(value) if _origin(value) else found
+        if reason := _reason(value, found):
+            yield reason.format(where=f"{where}{found.place if found else ''}")
 
 
 def _reason(value: object, found: _Written | None) -> str:
     """Why a single value is not what was written; "" when it is, as far as can be told."""
     if value is None or isinstance(value, str):
         return ""
-    place = found.place if found else ""
     text = found.text if found else None
     if isinstance(value, bool):
-        return "" if text is None or text in _BOOLEANS[bool(value)] else place + _BOOLEAN
+        return "" if text is None or text in _BOOLEANS[bool(value)] else _BOOLEAN
     if isinstance(value, datetime.date):
-        return place + _DATE
+        return _DATE
     if not isinstance(value, int | float) or not math.isfinite(value):
-        return place + _OTHER
+        return _OTHER
     if found:
-        return "" if text is None or text == json.dumps(value) else place + _NUMBER
+        return "" if text is None or text == json.dumps(value) else _NUMBER
     return _FRACTION if isinstance(value, float) else ""
 
 
