@@ -12,6 +12,9 @@ from slipway.base.settings import Settings
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+# Variables that Slipway itself sets, whose values are words and paths that messages need.
+PUBLIC = frozenset(("ENV", "SSL_CERT_FILE", "STATE_DIRECTORY"))
+
 # One entry: a comment, or a name with its value, which may be of several lines where it stands in quotes.
 _ENTRY = re.compile(
     r"""
@@ -90,12 +93,12 @@ def of_migrations(settings: Settings) -> dict[str, str]:
 
 
 def all_of(settings: Settings) -> dict[str, str]:
-    """Every variable of an app, to be kept out of messages; as many as can be read."""
+    """The variables of an app whose values are to be kept out of messages; as many as can be read."""
     found: dict[str, str] = dict(settings.build_env)
     for path in (settings.env_file, settings.migrate_env_file):
         with contextlib.suppress(RefusedError, OSError, ValueError):
             found |= {f"{name} in {path.name}" if name in found else name: value for name, value in read(path).items()}
-    return found
+    return {name: value for name, value in found.items() if name.partition(" ")[0] not in PUBLIC}
 
 
 def missing(values: dict[str, str], required: list[str]) -> list[str]:

@@ -11,6 +11,8 @@ from slipway.base import settings as config
 from slipway.base.errors import SlipwayError
 from slipway.base.redact import redact
 from slipway.cli import commands, parser
+from slipway.slot import envfile
+from tests.settings import written
 
 CANARY = "c4n4ry-in-a-value"
 
@@ -114,6 +116,19 @@ def test_values_of_variables_and_passwords_of_urls_are_left_out(text: str, shown
         "LEVEL": "info",
     }
     assert redact(text, variables) == shown
+
+
+def test_paths_that_messages_name_are_no_secrets(tmp_path: Path) -> None:
+    """What Slipway itself gives to each app: its data directory stands in what is advised."""
+    (tmp_path / "env").write_text("ENV=production\nSTATE_DIRECTORY=/var/lib/logbook\nAPI_KEY=s3cret-value\n")
+    (tmp_path / "migrate.env").write_text("ENV=production\nAPI_KEY=other-value\n")
+    changes = {"env_file": str(tmp_path / "env"), "migrate_env_file": str(tmp_path / "migrate.env")}
+    whole = config.parse(
+        written(**changes, build_env={"SSL_CERT_FILE": "/etc/ssl/x", "TOKEN": "build-value"}), source=""
+    )
+    text = "Write to /var/lib/logbook in production, with s3cret-value, other-value, build-value and /etc/ssl/x"
+    shown = "Write to /var/lib/logbook in production, with [API_KEY], [API_KEY in migrate.env], [TOKEN] and /etc/ssl/x"
+    assert redact(text, envfile.all_of(whole)) == shown
 
 
 def test_the_detail_of_a_failure_is_shown_without_the_apps_values(
