@@ -19,7 +19,7 @@ from slipway.observers import logbook
 from slipway.records import deployment, journal, manifest, owner, receipt
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import denials, slots, standby, systemd
+from slipway.slot import cutover, denials, slots, standby, systemd
 
 LAST = 5
 LOG_ENTRIES = 5000  # of the live slot's log, the newest ones, in which denials of the sandbox are looked for
@@ -78,6 +78,7 @@ def _live(
         "unit": unit.active,
         "restarts": unit.restarts,
         "settings_changed": slots.inputs_changed(settings, slot),
+        "problem": cutover.why_no_answer(settings, slot),
     }
 
 
@@ -181,6 +182,7 @@ def render(found: dict[str, Any]) -> str:
         if live["settings_changed"]:
             health += "; its settings were changed since it was started: deploy again to apply them"
         rows.append(("unit", health))
+        rows.append(("health", f"not ready: {live['problem']}" if live["problem"] else "ready"))
     else:
         rows.append(("live", "nothing yet: run deploy.yml"))
     if problem := found["sandbox"].get("error"):

@@ -118,7 +118,7 @@ def nothing_to_do(settings: Settings, request: Request) -> str:
     if slots.inputs_changed(settings, live) or systemd.state(settings.app, live).active != "active":
         return ""
     release = manifest.read(settings.release(request.release))
-    if release is None or fit.misfit(settings, release):
+    if release is None or fit.misfit(settings, release) or cutover.why_no_answer(settings, live):
         return ""
     return f"{request.version} is live already, with the same settings."
 

@@ -246,9 +246,16 @@ class Run:
         if switched or not standby.is_kept(self.settings, self.current.to_slot):
             standby.end(self.settings, self.current.to_slot)
         self.close(outcome, f"{reason} {cut}".strip(), switched=switched)
-        serving = slots.live_release(self.settings)
-        serves = f"{serving} serves as before." if serving else f"{message or 'nothing is live'}.".capitalize()
+        serves = self._what_serves() or f"{message or 'nothing is live'}.".capitalize()
         return " ".join(part for part in (schema, serves, cut) if part)
+
+    def _what_serves(self) -> str:
+        """A sentence about the live release, which is asked whether it is ready; "" when none is live."""
+        serving, slot = slots.live_release(self.settings), slots.live_slot(self.settings)
+        if serving is None or slot is None:
+            return ""
+        problem = cutover.why_no_answer(self.settings, slot)
+        return f"{serving} is live, but not ready ({problem})." if problem else f"{serving} serves as before."
 
     def close(self, outcome: str, message: str = "", *, switched: bool = False) -> str:
         """Write the result line with the receipt and end the lease; returns `message`, or the receipt as a sentence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,19 @@ class Manifest:
         for item in self.revisions or []:
             follows[item.revision] = before if item.follows is None else item.follows
             before = (item.revision,)
-        found: set[str] = set()
-        waiting = list(_parts(current))
-        while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                waiting.extend(follows.get(name, ()))
-        return found
+        return ancestors(follows, _parts(current))
+
+
+def ancestors(follows: Mapping[str, Iterable[str]], names: Iterable[str]) -> set[str]:
+    """These revisions and all that they follow on; `follows` has what each one follows on at once."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(follows.get(name, ()))
+    return found
 
 
 def _parts(current: str | None) -> set[str]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from slipway.records import manifest
 from slipway.records.manifest import Revision
 
 # What a migration's file declares. The first two have to be there; alembic itself reads all but the last one.
@@ -206,19 +207,8 @@ def _in_order(scripts: Mapping[str, Revision]) -> list[str]:
 
 def _above(scripts: Mapping[str, Revision], heads: list[str], current: int) -> int | None:
     """The place of the first of the other `heads` that follows on the current one; None when none does."""
+    follows = {name: script.follows or () for name, script in scripts.items()}
     for place, name in enumerate(heads):
-        if place != current and heads[current] in _ancestors(scripts, name):
+        if place != current and heads[current] in manifest.ancestors(follows, [name]):
             return place
     return None
-
-
-def _ancestors(scripts: Mapping[str, Revision], name: str) -> set[str]:
-    """A revision and all that it follows on."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        item = waiting.pop()
-        if item not in found:
-            found.add(item)
-            waiting.extend(scripts[item].follows or ())
-    return found

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
+from slipway.records import manifest
 from slipway.records.manifest import Revision
 from slipway.release import history, inside, store
 from slipway.slot import envfile
@@ -127,28 +128,17 @@ def _alembic_file(release: Path) -> Path | None:
     return min(found, key=lambda path: (path.name != CONFIGURATION, len(path.parts), path), default=None)
 
 
-def _check_heads(heads: Sequence[str], found: Iterable[Mapping[str, Any]]) -> None:
+def _check_heads(heads: Sequence[str], found: Sequence[Mapping[str, Any]]) -> None:
     """FailedError when two heads have grown from one revision and neither has a label: somebody forgot to merge them.
 
     Others are meant: histories in directories of their own, and branches with a label.
     """
-    scripts = {item["revision"]: item for item in found}
+    descends = {item["revision"]: item["down"] for item in found}  # what it only depends on is of another branch
+    labelled = {item["revision"] for item in found if item["labels"]}
     seen: dict[str, str] = {}
     for head in heads:
-        if scripts[head]["labels"]:
+        if head in labelled:
             continue
-        for name in _ancestors(scripts, head):
+        for name in manifest.ancestors(descends, [head]):
             if seen.setdefault(name, head) != head:
                 raise FailedError(f"The migrations have {len(heads)} heads ({', '.join(heads)}); run `alembic merge`.")
-
-
-def _ancestors(scripts: Mapping[str, Mapping[str, Any]], name: str) -> set[str]:
-    """A revision and all that it descends from; what it only depends on belongs to another branch."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        item = waiting.pop()
-        if item not in found:
-            found.add(item)
-            waiting.extend(scripts[item]["down"])
-    return found

@@ -15,6 +15,7 @@ from slipway.slot.connections import Connections
 _DRAIN_INTERVAL = 0.1
 _TURN = 3  # times as many health requests in one turn, at most, as the gate needs ready answers
 _PATIENCE = 5  # seconds in which a live release must give its ready answers
+_SHORT_PATIENCE = 2  # seconds, for what is only said of the live release
 _WAKE_DEADLINE = 10.0  # seconds in which a woken slot must be ready; normally it is within 0.1 s
 
 
@@ -125,6 +126,16 @@ def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
             return "a worker has crashed meanwhile"
         if time.monotonic() - started > _PATIENCE:
             return gate.problem
+        health.wait_briefly(started)
+
+
+def why_no_answer(settings: Settings, slot: str) -> str:
+    """Why a slot that takes traffic gives no ready answer to any of a few health requests; "" when it gives one."""
+    started = time.monotonic()
+    while True:
+        answer = health.ask_slot(settings, slots.socket(settings, slot), timeout=2)
+        if answer.ok or time.monotonic() - started > _SHORT_PATIENCE:
+            return "" if answer.ok else answer.sentence
         health.wait_briefly(started)
 
 

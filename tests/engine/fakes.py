@@ -34,6 +34,7 @@ class Host:
         self.running: set[str] = set()
         self.not_ready = ""  # why the release that takes traffic is not ready, once the database was migrated
         self.bad_gate: set[str] = set()
+        self.no_answer = ""  # why the live release gives no ready answer
         self.watch_reason = ""
         self.left = Connections(0, 0)
         self.revision: str | None = "0001"
@@ -72,6 +73,7 @@ class Host:
         monkeypatch.setattr(cutover, "pass_gate", self.pass_gate)
         monkeypatch.setattr(cutover, "drain", self.drain)
         monkeypatch.setattr(cutover, "why_not_ready", self.why_not_ready)
+        monkeypatch.setattr(cutover, "why_no_answer", lambda *_: self.no_answer)
         monkeypatch.setattr(migrate, "upgrade", self.upgrade)
         monkeypatch.setattr(migrate, "downgrade", self.downgrade)
         monkeypatch.setattr(migrate, "restore", self.restore)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from slipway.base import settings as config
+from slipway.base.errors import FailedError
 from slipway.records import manifest
 from slipway.records.manifest import Manifest
 from slipway.release import fit, store
@@ -121,6 +122,15 @@ def test_the_live_release_that_does_not_fit_is_deployed_again(host: Host) -> Non
     deployed(host, V1)
     assert not host.engine.plan(request(V1)).needed
     host.misfit = "its Python 3.11.2 does not run"
+    assert host.engine.plan(request(V1)).needed
+
+
+def test_what_is_live_and_gives_no_answer_is_not_said_to_serve(host: Host) -> None:
+    deployed(host, V1)
+    host.bad_gate.add(V2[1])
+    host.no_answer = "HTTP 503: the database does not answer"
+    with pytest.raises(FailedError, match=r"v1-111111111111 is live, but not ready \(HTTP 503: the database"):
+        deployed(host, V2)
     assert host.engine.plan(request(V1)).needed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.controller import flat
 from tests.faults.conftest import Steady
 from tests.faults.site import Site
@@ -26,11 +28,14 @@ def test_5_a_release_that_another_umask_has_closed_is_built_again(site: Site, st
     assert load.failures == []
 
 
+@pytest.mark.row(59, "host", "an upgrade of the distribution: the release's Python is gone (requests fail until then)")
 def test_a_release_whose_python_is_gone_is_built_again_by_the_same_command(site: Site) -> None:
     live = site.live()
     path = f"/srv/logbook/releases/{live.release}"
     # As after an upgrade of the distribution: the virtualenv's Python leads nowhere, and no slot comes up.
     site.sh(f"ln -sfn /usr/bin/python3.2 {path}/.venv/bin/python; systemctl kill --signal=KILL 'logbook@*.service'")
+    shown = site.host.exec("slipway", "status", "logbook")
+    assert "not ready" in shown, shown
     output = flat(site.play("deploy.yml", *live.chosen))
     assert site.live() == live
     assert "was built again, as its Python" in output, output
