@@ -122,9 +122,8 @@ def test_paths_that_messages_name_are_no_secrets(tmp_path: Path) -> None:
     """What Slipway itself gives to each app: its data directory stands in what is advised."""
     (tmp_path / "env").write_text("ENV=production\nSTATE_DIRECTORY=/var/lib/logbook\nAPI_KEY=s3cret-value\n")
     (tmp_path / "migrate.env").write_text("ENV=production\nAPI_KEY=other-value\n")
-    changes = {"env_file": str(tmp_path / "env"), "migrate_env_file": str(tmp_path / "migrate.env")}
     whole = config.parse(
-        written(**changes, build_env={"SSL_CERT_FILE": "/etc/ssl/x", "TOKEN": "build-value"}), source=""
+        written(tmp_path, build_env={"SSL_CERT_FILE": "/etc/ssl/x", "TOKEN": "build-value"}), source=""
     )
     text = "Write to /var/lib/logbook in production, with s3cret-value, other-value, build-value and /etc/ssl/x"
     shown = "Write to /var/lib/logbook in production, with [API_KEY], [API_KEY in migrate.env], [TOKEN] and /etc/ssl/x"
