@@ -68,7 +68,7 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 unit: .venv/.installed ## engine, app, templates, contracts; no host
 	@$(PYTHON) -m hosts products
 	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults --ignore tests/standby --ignore tests/fleet \
-		--ignore tests/circumstances/host --ignore tests/upgrade --numprocesses 2 --dist worksteal --cov --cov-fail-under 95
+		--ignore tests/circumstances --ignore tests/upgrade --numprocesses 2 --dist worksteal --cov --cov-fail-under 95
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
 	@$(PYTHON) -m hosts products chromium
@@ -81,7 +81,8 @@ standby: .venv/.installed ## the faults around a release on standby, on a host o
 	$(BIN)/pytest --durations=10 tests/standby
 
 circumstances: .venv/.installed ## machines, repositories and databases as users have them, on a host of their own
-	$(BIN)/pytest --durations=10 tests/circumstances/host
+	@$(PYTHON) -m hosts products
+	$(BIN)/pytest --durations=10 tests/circumstances
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,12 @@ class Message:
     file: str
 
 
-def messages() -> list[Message]:
+@cache
+def messages() -> tuple[Message, ...]:
     """All messages of the code, each once in a file."""
     found = {Message(text, _name(path)) for path in _python() for text in _of_python(path)}
     found |= {Message(text, _name(path)) for path in _yaml() for text in _of_yaml(path)}
-    return sorted(found, key=lambda item: (item.text.lower(), item.file))
+    return tuple(sorted(found, key=lambda item: (item.text.lower(), item.file)))
 
 
 def page(found: Iterable[Message]) -> str:
