@@ -19,7 +19,7 @@ from .test_migrate import NAPPING
 
 AT_ONCE = 150  # seconds for a whole deploy on a busy machine; a lease that has to run out takes 300
 _chance = random.Random(52)  # noqa: S311  # the same moments in each run
-MOMENTS = [(phase, _chance.uniform(0, 8)) for phase in ("migrate", "start", "watch")]
+MOMENTS = [(phase, _chance.uniform(0, 5)) for phase in ("migrate", "start", "watch")]
 
 
 @contextlib.contextmanager
@@ -107,7 +107,7 @@ def test_a_run_takes_over_from_dead_owners_until_none_is_left(
     last = site.version()
     signals = "pkill -{} -f {}"
     with steady() as load:
-        with site.naps(15):
+        with site.naps(120):
             run = site.run("deploy.yml", *first.chosen)
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             run.kill()
@@ -116,6 +116,7 @@ def test_a_run_takes_over_from_dead_owners_until_none_is_left(
             wait_until_waiting(site, *later)
             for version in (third, last):
                 site.sh(signals.format("STOP", command(version)))
+            site.kill_engine()
             for version in (second, third):
                 site.wait_there(
                     f"""grep -q '"phase": "migrate", "version": "{version.tag}"' /run/slipway/logbook.lock"""
