@@ -37,8 +37,11 @@ def long_phase(site: Site, name: str) -> Iterator[Version]:
 
 
 def command(version: Version) -> str:
-    """What finds the processes on the host of the deploy of a version, whether it waits or is at work."""
-    return f"'[s]lipway deploy.*{version.sha}'"
+    """What finds the engine on the host that deploys a version, whether it waits or is at work.
+
+    The engine alone: sudo, which has started it, stops itself when it sees that its command was stopped.
+    """
+    return f"'python3 .*[s]lipway deploy.*{version.sha}'"
 
 
 def wait_until_waiting(site: Site, *versions: Version) -> None:
@@ -124,8 +127,8 @@ def test_a_run_takes_over_from_dead_owners_until_none_is_left(
                 later[version].kill()
                 site.kill_engine()
                 site.sh(signals.format("CONT", command(third if version == second else last)))
-            started = time.monotonic()
-            assert later[last].end() == 0, later[last].output[-3000:]
+        started = time.monotonic()
+        assert later[last].end() == 0, later[last].output[-3000:]
         seconds = time.monotonic() - started
         assert site.live() == last
         assert site.left_behind() == []
