@@ -275,7 +275,7 @@ class Site(Controller):
 
     @contextlib.contextmanager
     def naps(self, seconds: int) -> Iterator[None]:
-        """Migrations that nap take so long, for a while."""
+        """Migrations that nap take so long, for a while; at its end those that still nap wake up."""
         self.sql(f"UPDATE nap SET seconds = {seconds:d}")  # noqa: S608  # a number
         try:
             yield

@@ -28,7 +28,7 @@ def test_the_second_of_two_runs_is_told_within_5_s_who_holds_the_lock(
 ) -> None:
     old, first, other = site.live(), site.version(migration="naps"), site.version()
     with steady() as load:
-        with site.naps(15):
+        with site.naps(120):
             run = site.run("deploy.yml", *first.chosen)
             run.until("Deploy |")
             site.wait_for_phase("migrate")
@@ -38,7 +38,7 @@ def test_the_second_of_two_runs_is_told_within_5_s_who_holds_the_lock(
             started = time.monotonic()
             assert late.end() != 0, late.output
             seconds = time.monotonic() - started
-            assert run.end() == 0, run.output[-3000:]
+        assert run.end() == 0, run.output[-3000:]
         assert site.live() == first
         assert site.left_behind() == []
         if second == "deploy.yml":
@@ -59,7 +59,7 @@ def test_the_second_of_two_runs_is_told_within_5_s_who_holds_the_lock(
 def test_the_engine_itself_refuses_the_second_within_5_s(site: Site, steady: Steady) -> None:
     old, first, other = site.live(), site.version(migration="naps"), site.version()
     with steady() as load:
-        with site.naps(8):
+        with site.naps(120):
             run = site.run("deploy.yml", *first.chosen)
             run.until("Deploy |")
             site.wait_for_phase("migrate")
@@ -71,7 +71,7 @@ def test_the_engine_itself_refuses_the_second_within_5_s(site: Site, steady: Ste
                 assert time.monotonic() - started < 5
                 assert output.endswith("code 4"), output
                 assert owner in output
-            assert run.end() == 0, run.output[-3000:]
+        assert run.end() == 0, run.output[-3000:]
         assert site.live() == first
     assert load.failures == []
     assert load.releases == [old.sha, first.sha]

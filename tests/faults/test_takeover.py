@@ -19,7 +19,7 @@ from .test_migrate import NAPPING
 
 AT_ONCE = 150  # seconds for a whole deploy on a busy machine; a lease that has to run out takes 300
 _chance = random.Random(52)  # noqa: S311  # the same moments in each run
-MOMENTS = [(phase, _chance.uniform(0, 8)) for phase in ("migrate", "start", "watch")]
+MOMENTS = [(phase, _chance.uniform(0, 5)) for phase in ("migrate", "start", "watch")]
 
 
 @contextlib.contextmanager
@@ -37,8 +37,11 @@ def long_phase(site: Site, name: str) -> Iterator[Version]:
 
 
 def command(version: Version) -> str:
-    """What finds the processes on the host of the deploy of a version, whether it waits or is at work."""
-    return f"'[s]lipway deploy.*{version.sha}'"
+    """What finds the engine on the host that deploys a version, whether it waits or is at work.
+
+    The engine alone: sudo, which has started it, stops itself when it sees that its command was stopped.
+    """
+    return f"'python3 .*[s]lipway deploy.*{version.sha}'"
 
 
 def wait_until_waiting(site: Site, *versions: Version) -> None:
@@ -107,7 +110,7 @@ def test_a_run_takes_over_from_dead_owners_until_none_is_left(
     last = site.version()
     signals = "pkill -{} -f {}"
     with steady() as load:
-        with site.naps(15):
+        with site.naps(120):
             run = site.run("deploy.yml", *first.chosen)
             wait_for(lambda: site.sql(NAPPING) == "1", 30)
             run.kill()
@@ -116,6 +119,7 @@ def test_a_run_takes_over_from_dead_owners_until_none_is_left(
             wait_until_waiting(site, *later)
             for version in (third, last):
                 site.sh(signals.format("STOP", command(version)))
+            site.kill_engine()
             for version in (second, third):
                 site.wait_there(
                     f"""grep -q '"phase": "migrate", "version": "{version.tag}"' /run/slipway/logbook.lock"""
@@ -123,8 +127,8 @@ def test_a_run_takes_over_from_dead_owners_until_none_is_left(
                 later[version].kill()
                 site.kill_engine()
                 site.sh(signals.format("CONT", command(third if version == second else last)))
-            started = time.monotonic()
-            assert later[last].end() == 0, later[last].output[-3000:]
+        started = time.monotonic()
+        assert later[last].end() == 0, later[last].output[-3000:]
         seconds = time.monotonic() - started
         assert site.live() == last
         assert site.left_behind() == []
