@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit acceptance faults standby circumstances fleet upgrade molecule bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -65,10 +65,16 @@ LINTERS := "ruff check --output-format concise ." "ruff format --check --output-
 lint: .venv/.installed ## style, types, playbooks: all of it, also after a finding
 	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
-unit: .venv/.installed ## engine, app, templates, contracts; no host
+# The directories whose tests want a host, and that of the bundled app, which has a target of its own.
+NOT_UNIT := app acceptance faults standby fleet upgrade circumstances/host
+
+unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products
-	$(BIN)/pytest --ignore tests/acceptance --ignore tests/faults --ignore tests/standby --ignore tests/fleet \
-		--ignore tests/circumstances --ignore tests/upgrade --numprocesses 2 --dist worksteal --cov --cov-fail-under 95
+	$(BIN)/pytest $(NOT_UNIT:%=--ignore tests/%) --numprocesses 3 --dist worksteal
+
+app: .venv/.installed ## the bundled app on PostgreSQL and in a browser; no host
+	@$(PYTHON) -m hosts products
+	$(BIN)/pytest --numprocesses 3 --dist worksteal --cov --cov-fail-under 95 tests/app
 
 acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollback, reboot, bad input
 	@$(PYTHON) -m hosts products chromium
@@ -81,8 +87,7 @@ standby: .venv/.installed ## the faults around a release on standby, on a host o
 	$(BIN)/pytest --durations=10 tests/standby
 
 circumstances: .venv/.installed ## machines, repositories and databases as users have them, on a host of their own
-	@$(PYTHON) -m hosts products
-	$(BIN)/pytest --durations=10 tests/circumstances
+	$(BIN)/pytest --durations=10 tests/circumstances/host
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

@@ -105,7 +105,7 @@ class Server:
 def server() -> Iterator[Server]:
     programs = postgresql.programs()
     if programs is None:
-        pytest.fail("The tests want a PostgreSQL server: apt-get install postgresql (or run `make unit`).")
+        pytest.fail("The tests want a PostgreSQL server: apt-get install postgresql (or run `make app`).")
     directory = Path(tempfile.mkdtemp(prefix="pg-"))  # short: the path of a unix socket may have 107 characters
     made = Server(directory, programs)
     made.initialise()

@@ -116,7 +116,7 @@ def busy_site(site: Site) -> Site:
 def browser() -> Iterator[Browser]:
     program = chromium.program()
     if program is None:
-        pytest.fail("The tests of the page want Chromium: apt-get install chromium (or run `make unit`).")
+        pytest.fail("The tests of the page want Chromium: apt-get install chromium (or run `make app`).")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # which root may not have
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=program, args=arguments)

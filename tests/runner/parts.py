@@ -31,6 +31,7 @@ def _make(target: str, seconds: float, *hosts: str) -> Part:
 PREPARE = _make("prepare", 900)
 LINT = _make("lint", 600)
 UNIT = _make("unit", 900)
+APP = _make("app", 900)
 FAULTS = _make("faults", 4000, "slipway-faults")
 STANDBY = _make("standby", 1800, "slipway-standby")
 CIRCUMSTANCES = _make("circumstances", 1800, "slipway-circumstances")
@@ -39,12 +40,12 @@ MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
 UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 
-# `prepare` waits for the network while `lint` computes. `unit` uses both processors by itself. The others wait for
-# their hosts most of the time, each for its own; the longest one goes first.
+# `prepare` waits for the network while `lint` computes. `unit` uses both processors by itself. The others wait most of
+# the time, each for a host of its own; the longest one goes first, and the short ones fill what is left at the end.
 STAGES: tuple[Stage, ...] = (
     Stage((LINT, PREPARE)),
     Stage((UNIT,), at_once=1),
-    Stage((FAULTS, ACCEPTANCE, STANDBY, CIRCUMSTANCES, MOLECULE, FLEET, UPGRADE)),
+    Stage((FAULTS, ACCEPTANCE, CIRCUMSTANCES, STANDBY, FLEET, MOLECULE, UPGRADE, APP)),
 )
 
 
