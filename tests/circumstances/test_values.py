@@ -243,15 +243,18 @@ def test_an_argument_of_a_hook_that_is_no_text_is_refused(tmp_path: Path, argume
         ("repository: {url: x}", "repository must be a text"),
         ("client_max_body_size: 0x10", "client_max_body_size ({file}, line 1) is a number that YAML"),
         ("tls: {provider: off}", "tls.provider must be a text"),
+        ("keep_releases: 010", "keep_releases ({file}, line 1) is a number that YAML"),
+        ("start_deadline: 1:30", "start_deadline ({file}, line 1) is a number that YAML"),
+        ("standby_minutes: 0b11", "standby_minutes ({file}, line 1) is a number that YAML"),
     ],
 )
-def test_every_setting_that_is_a_text_is_looked_at(tmp_path: Path, text: str, sentence: str) -> None:
+def test_every_setting_that_is_a_text_or_a_whole_number_is_looked_at(tmp_path: Path, text: str, sentence: str) -> None:
     (found,) = undeclared(tmp_path, text)
     assert found.startswith("apps.x: " + sentence.format(file=tmp_path / "main.yml"))
 
 
-def test_settings_that_are_no_texts_are_left_to_their_types(tmp_path: Path) -> None:
-    text = "domains: a.example\nrepository:\nclient_max_body_size: 5\nstandby_minutes: 1_0\nhooks: []\n"
+def test_settings_that_are_neither_texts_nor_whole_numbers_are_left_to_their_types(tmp_path: Path) -> None:
+    text = "domains: a.example\nrepository:\nclient_max_body_size: 5\nstandby_minutes: 10\nhooks: []\n"
     assert undeclared(tmp_path, text) == []
 
 

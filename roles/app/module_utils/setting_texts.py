@@ -1,7 +1,8 @@
-"""The settings of an app that are texts: YAML must not have made something else of them.
+"""The settings of an app that are texts or whole numbers: YAML must not have made something else of them.
 
 A setting that is a text, or a list of texts, gets what was written, or one sentence asks for quotes. Without this, the
-validator of Ansible would turn the number 1.1, for which 1.10 was written, into a text, and true into "True".
+validator of Ansible would turn the number 1.1, for which 1.10 was written, into a text, and true into "True". A whole
+number that is written as 010 would be 8.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def faults(options: Mapping[str, Mapping[str, Any]], given: Mapping[Any, Any], w
                     yield from faults(option["options"], part, f"{path}{index}.")
         elif "str" in (option.get("type"), option.get("elements")) and value is not None:
             yield from _of_texts(path, name, value)
+        elif option.get("type") == "int" and isinstance(value, int):
+            yield from written.spoilt(path, name, value)
 
 
 def _of_texts(path: str, name: object, value: object) -> Iterator[str]:
