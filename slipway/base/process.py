@@ -60,13 +60,13 @@ def run(
     if "/" not in arguments[0] and shutil.which(arguments[0], path=None if user is None else PATH) is None:
         raise FailedError(f"{arguments[0]} is not installed. Run site.yml.")
     env: dict[str, str] | None = None
-    if environment is not None or user is not None:
-        env = {"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})}  # with a PATH of its own if that is given
+    if user is not None:
+        env = environment_of(user, environment or {})
+    elif environment is not None:
+        env = {"PATH": PATH, "LANG": "C.UTF-8", **environment}  # with a PATH of its own if that is given
     as_user = _as_user(user) if user is not None and os.geteuid() == 0 else {}
     if as_user:
         arguments = ["setpriv", "--pdeathsig", "KILL", "--", *arguments]
-    if env is not None and user is not None:
-        env = {"USER": user, "HOME": pwd.getpwnam(user).pw_dir, **env}
     try:
         return subprocess.run(
             arguments,
@@ -87,6 +87,11 @@ def run(
         raise FailedError(f"{error.filename} is missing. Run site.yml, or deploy another version.") from error
 
 
+def environment_of(user: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """All variables of a program that runs as `user`: those given, and PATH, HOME, USER and LANG if they are not."""
+    return {"PATH": PATH, "LANG": "C.UTF-8", "USER": user, "HOME": pwd.getpwnam(user).pw_dir, **environment}
+
+
 def become(command: Sequence[str], user: str, environment: Mapping[str, str], directory: Path) -> NoReturn:
     """Replace this process by `command`, as `user` and with an environment as for `run`; input and output stay.
 
@@ -94,7 +99,7 @@ def become(command: Sequence[str], user: str, environment: Mapping[str, str], di
     release.
     """
     account = pwd.getpwnam(user)
-    env = {"LANG": "C.UTF-8", "USER": user, "HOME": account.pw_dir, "PATH": PATH, **environment}
+    env = environment_of(user, environment)
     sys.stdout.flush()
     if os.geteuid() == 0:
         os.initgroups(user, account.pw_gid)

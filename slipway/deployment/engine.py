@@ -271,6 +271,7 @@ class Engine:
         with Run.hold(self.settings, self.report, self.observers, wait) as run:
             run.check_lease(request.owner, request.superseded)
             run.claim(request)  # now, so that the error message of a second run names this one
+            store.adopt(self.settings)
             run.recovered = recovery.recover(run)
             if run.recovered:
                 self.report.note(run.recovered)

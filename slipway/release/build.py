@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
+import pwd
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from slipway.base import files, process
+import slipway
+from slipway.base import confined, files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import bytecode, dynamic, explain, fit, git, source, store
+from slipway.release import fill, fit, git, inside, source, store, takeover
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
-_WRONG_MODE = ["(", "-perm", "/022", "-o", "!", "-perm", "-444", "-o", "-type", "d", "!", "-perm", "-555", ")"]
-_OPEN_TO_READ = ["find", ".", "!", "-type", "l", *_WRONG_MODE, "-exec", "chmod", "u+rwX,go+rX,go-w", "{}", "+"]
+# Of the engine, which the build user runs in the unit: `fill`, with the place of the engine and a file descriptor.
+_ENGINE = str(Path(slipway.__file__).parents[1])
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.release import fill; fill.main(int(sys.argv[2]))"
 
 
 def repository(settings: Settings) -> git.Repository:
@@ -102,107 +107,121 @@ def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bo
     present = manifest.read(final)
     if present is not None and not again:
         return present
-    if present is None and final.exists() and name == slots.live_release(settings):
-        raise FailedError(f"The manifest of {final} cannot be read, and this release is live. Deploy another version.")
     partial = final.with_name(f"{name}{store.PARTIAL}")
-    if present is None and final.exists():
-        store.delete(final)
     try:
-        made = _fill_until_it_fits(settings, partial, name, tag, sha, fresh=again)
+        made = _make_until_it_fits(settings, partial, name, tag, sha, fresh=again)
         files.write_atomically(partial / manifest.NAME, manifest.dump(made))
         files.write_atomically(partial / manifest.COMPLETE, "")
         process.run(["sync", "--file-system", settings.releases])
-        if final.exists():
-            # Whoever still runs it goes on in the old directory. Without the new one (a power cut between the two
-            # renames) the next deploy builds it.
-            old = final.with_name(f"{name}.old{store.PARTIAL}")
-            final.rename(old)
-            partial.rename(final)
-            shutil.rmtree(old)
-        else:
-            partial.rename(final)
+        _put_in_place(settings, partial, final)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        store.delete(partial)
         raise
     files.sync_directory(settings.releases)
     return made
 
 
-def _fill_until_it_fits(
+def _put_in_place(settings: Settings, partial: Path, final: Path) -> None:
+    """Give a finished release its name, which another one may have."""
+    if not final.exists():
+        partial.rename(final)
+    elif final.name in store.in_use(settings) or manifest.read(final) is not None:
+        # Whoever still runs it goes on in the old directory. Without the new one (a power cut between the two renames)
+        # the next deploy builds it.
+        old = final.with_name(f"{final.name}.old{store.PARTIAL}")
+        final.rename(old)
+        partial.rename(final)
+        store.delete(old)
+    else:
+        store.delete(final)
+        partial.rename(final)
+
+
+def _make_until_it_fits(
     settings: Settings, partial: Path, name: str, tag: str | None, sha: str, *, fresh: bool
 ) -> manifest.Manifest:
-    """The manifest of a release in a directory that was filled for it: at once, or the second time with nothing old."""
-    made = _fill(settings, partial, name, tag, sha, fresh=fresh)
+    """The manifest of a release in a directory that was made for it: at once, or the second time with nothing old."""
+    made = _make(settings, partial, name, tag, sha, fresh=fresh)
     reason = fit.misfit(settings, made, partial)
     if reason and not fresh:
-        return _fill_until_it_fits(settings, partial, name, tag, sha, fresh=True)
+        return _make_until_it_fits(settings, partial, name, tag, sha, fresh=True)
     if reason:
         raise FailedError(f"{name} was built, but {reason}.")
     return made
 
 
-def _fill(settings: Settings, partial: Path, name: str, tag: str | None, sha: str, *, fresh: bool) -> manifest.Manifest:
-    """Make a new directory and put source and packages of a release into it; its manifest, which is not written yet.
+def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: str, *, fresh: bool) -> manifest.Manifest:
+    """Make a new directory with the source and the packages of a release, which is root's; its manifest, not written.
 
-    `fresh`: with no file of another release or of uv's cache. Theirs may have an owner or a mode that does not fit.
+    Everything that the commit brings, and its packages, may run code while it is built. So that is done by a user
+    without rights in a unit of its own (see `fill`), and what it has made is taken over when the unit has ended.
+    `fresh`: with no file of another release, as theirs may have an owner or a mode that does not fit.
     """
-    if partial.exists():
-        store.delete(partial)
-    partial.mkdir(mode=0o755)
+    store.delete(partial)
+    partial.mkdir(mode=0o700)
+    donor = None if fresh else _same_packages(settings, sha)
+    if donor is not None:
+        _link_packages(settings, donor, partial)
     shutil.chown(partial, settings.build_user, settings.build_user)
-    source.unpack(repository(settings), sha, partial, settings.build_user, settings.module)
-    told = dynamic.variables(partial, source.project(partial), tag, sha)
-    python = _install(settings, partial, told, fresh=fresh)
+    python = _fill(settings, partial, tag, sha, donor)
+    takeover.take(partial, pwd.getpwnam(settings.build_user).pw_uid, settings.python)
     return _describe(settings, name, tag, sha, partial, python)
 
 
-def _install(settings: Settings, release: Path, told: Mapping[str, str], *, fresh: bool) -> str:
-    """Install exactly what the lock file pins, with hashes checked, into a virtualenv that can be renamed.
-
-    `told` are variables for the build of the project itself. Returns the version of its Python; "" if that does not
-    run. `fresh`: the files are copies, and no links.
-    """
-    environment = {
-        "HOME": str(settings.uv_cache),
-        "UV_CACHE_DIR": str(settings.uv_cache),
-        "UV_PYTHON": str(settings.python),
-        "UV_PYTHON_DOWNLOADS": "never",
-        "UV_NO_CONFIG": "1",
-        **told,
-        **settings.build_env,
-    }
-    uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
-    sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
-    donor = None if fresh else _same_packages(settings, release)
-    if donor is not None:
-        # Copied as hard links, as uv does from its cache. Then uv sync has nothing left to install or to compile.
-        begin = ["cp", "--archive", "--link", str(donor / ".venv"), ".venv"]
-    else:
-        begin = [*uv, "venv", "--relocatable", ".venv"]
-        sync += ["--compile-bytecode", *(["--link-mode", "copy"] if fresh else [])]
-    for command in (begin, sync):
-        result = process.run(command, user=settings.build_user, environment=environment, directory=release)
-        if result.returncode != 0:
-            what = "uv sync" if command is sync else "The virtualenv"
-            reason = explain.sentence(result.stderr)
-            detail = "" if explain.asks_git(result.stderr) else process.tail(result.stderr)
-            raise FailedError(f"{what} failed: {reason}" if reason else f"{what} failed.", detail)
-    if absent := source.not_installed(release):
-        raise FailedError(absent)
-    # The service cannot write below its release, so its own modules are compiled here. Others may read all files and
-    # write none, whatever uv (.venv/.lock) or the archive has left.
-    python = bytecode.make(release, donor, settings.build_user)
-    process.run(_OPEN_TO_READ, user=settings.build_user, directory=release)
-    return python
+def _fill(settings: Settings, partial: Path, tag: str | None, sha: str, donor: Path | None) -> str:
+    """Fill the release as the build user; the version of its Python."""
+    work = fill.Work(
+        repository=str(settings.repository),
+        sha=sha,
+        tag=tag,
+        module=settings.module,
+        user=settings.build_user,
+        uv=str(settings.uv),
+        cache=str(settings.uv_cache),
+        python=str(settings.python),
+        donor=str(donor or ""),
+        build_env=settings.build_env,
+    )
+    unit = confined.Unit(
+        f"slipway-{settings.app}-build",
+        f"Build of {partial.name.removesuffix(store.PARTIAL)} of {settings.app}",
+        settings.build_user,
+        writable=(partial, settings.uv_cache),
+        properties=("Nice=10", *store.alone(settings)),  # the live release comes first
+    )
+    result = confined.run(
+        unit,
+        [sys.executable, "-ISXutf8", "-c", _PROGRAM, _ENGINE, str(confined.ANSWER)],
+        environment={"HOME": str(settings.uv_cache)},
+        directory=partial,
+        given=json.dumps(asdict(work)),
+    )
+    answer = inside.decoded(result, "The build ended without a result")
+    if "failed" in answer:
+        raise FailedError(str(answer["failed"]), str(answer.get("detail") or ""))
+    return str(answer.get("python") or "")
 
 
-def _same_packages(settings: Settings, release: Path) -> Path | None:
-    """A release on this host with the same lock file, and so with the same packages; None if there is none."""
-    digest = fit.digest(release)
+def _same_packages(settings: Settings, sha: str) -> Path | None:
+    """A release on this host with the lock file of a commit, and so with its packages; None if there is none."""
+    digest = repository(settings).digest(sha, source.LOCK)
     for name, other in store.complete(settings).items():
-        if other.lock_sha256 == digest and (settings.release(name) / ".venv").is_dir():
-            return settings.release(name)
+        place = settings.release(name)
+        if other.lock_sha256 == digest and (place / ".venv").is_dir() and place.lstat().st_uid == os.geteuid():
+            return place
     return None
+
+
+def _link_packages(settings: Settings, donor: Path, partial: Path) -> None:
+    """Put a virtualenv into a release as hard links, as the build user cannot write to root's files.
+
+    They can delete and replace them here, as the directories are theirs. Then uv has nothing to install or to compile.
+    """
+    venv = partial / ".venv"
+    process.run(["cp", "--archive", "--link", donor / ".venv", venv])
+    (venv / ".lock").unlink(missing_ok=True)  # uv opens it for writing
+    user = settings.build_user
+    process.run(["find", venv, "-type", "d", "-exec", "chown", f"{user}:{user}", "{}", "+"])
 
 
 def _describe(

@@ -9,7 +9,7 @@ from slipway.base import process
 # Runs in the release's directory, by its own Python and as the user who builds it; prints the version of that Python.
 # Its argument is the other release, or "". Python takes bytecode for that of a file of the same size and time.
 PROGRAM = r"""
-import compileall, importlib.util, os, pathlib, re, sys
+import compileall, importlib.util, os, pathlib, re, shutil, sys
 
 def take_over(path, other):
     try:
@@ -19,7 +19,7 @@ def take_over(path, other):
         theirs = pathlib.Path(importlib.util.cache_from_source(other))
         if theirs.is_file():
             compiled.parent.mkdir(exist_ok=True)
-            os.link(theirs, compiled)
+            shutil.copyfile(theirs, compiled)  # its own: the other release is root's
             os.utime(path, ns=(path.stat().st_atime_ns, other.stat().st_mtime_ns))
     except OSError:
         pass  # it is compiled then
@@ -40,7 +40,7 @@ print(sys.version.split()[0])
 def make(release: Path, donor: Path | None, user: str) -> str:
     """Give a release the bytecode that its service cannot write itself; the version of its Python, "" without one.
 
-    `donor` is another release whose bytecode may be taken over, by hard links. What cannot be compiled is passed over.
+    `donor` is another release whose bytecode may be taken over. What cannot be compiled is passed over.
     """
     command = [".venv/bin/python", "-c", PROGRAM, str(donor or "")]
     done = process.run(command, user=user, directory=release)

@@ -11,8 +11,6 @@ from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
 
 _VERSION = "import sys; print(sys.version.split()[0])"
-# Its first line is the version; a second one says that the packages are not where this Python looks for them.
-_RELEASE = f"{_VERSION}; import importlib.util as u; u.find_spec('gunicorn') or print('no packages')"
 
 
 def misfit(settings: Settings, release: Manifest, directory: Path | None = None) -> str:
@@ -34,8 +32,7 @@ def misfit(settings: Settings, release: Manifest, directory: Path | None = None)
 
 def python_version(settings: Settings) -> str:
     """The version of the host's Python that releases are built with; "" if it does not run."""
-    found = process.run([settings.python, "-I", "-c", _VERSION], user=settings.build_user)
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return _ask(settings.python, settings.build_user)
 
 
 def same_minor(one: str, other: str) -> bool:
@@ -49,26 +46,32 @@ def digest(directory: Path) -> str:
 
 
 def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:
-    found = process.run(
-        [f"{directory}/.venv/bin/python", "-I", "-c", _RELEASE], user=settings.user, directory=directory
-    )
-    if found.returncode != 0:
+    """Nothing of the release is run for this: its virtualenv names a Python of the host, and that one is asked."""
+    found = _ask((directory / ".venv/bin/python").resolve(), settings.user)
+    if not found:
         return f"its Python {release.python} does not run"
-    version, *lacks = found.stdout.splitlines()
-    if release.python and not same_minor(version, release.python):
-        return f"it was built with Python {release.python}, and runs {version} now"
-    if lacks:
+    if release.python and not same_minor(found, release.python):
+        return f"it was built with Python {release.python}, and runs {found} now"
+    minor = ".".join(found.split(".")[:2])
+    if not (directory / f".venv/lib/python{minor}/site-packages/gunicorn").is_dir():
         return "its Python does not find its packages"
     wanted = python_version(settings)
-    if wanted and not same_minor(version, wanted):
-        return f"it was built with Python {version}, and releases are built with {wanted} now"
+    if wanted and not same_minor(found, wanted):
+        return f"it was built with Python {found}, and releases are built with {wanted} now"
     return ""
+
+
+def _ask(python: Path, user: str) -> str:
+    """The version of a Python, which starts without the packages that it has; "" if it does not run."""
+    found = process.run([python, "-I", "-S", "-c", _VERSION], user=user)
+    return found.stdout.strip() if found.returncode == 0 else ""
 
 
 def _modes(settings: Settings, directory: Path) -> str:
     """Whether the app's user can read each file, enter each directory, and write neither."""
     readable = ["-type", "d", "!", "(", "-readable", "-executable", ")", "-o", "-type", "f", "!", "-readable"]
-    writable = ["-o", "!", "-type", "l", "-writable"] if settings.user not in ("root", settings.build_user) else []
+    others = settings.user not in ("root", settings.build_user)
+    writable = ["-o", "!", "-type", "l", "-writable", "-o", "-user", settings.build_user] if others else []
     found = process.run(
         ["find", ".", "(", *readable, *writable, ")", "-printf", "%P", "-quit"], user=settings.user, directory=directory
     )

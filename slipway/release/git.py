@@ -196,6 +196,10 @@ class Repository:
         for item, text in zip(blobs, texts, strict=True):
             yield item.path, text
 
+    def digest(self, sha: str, path: str) -> str:
+        """The SHA-256 digest, in hex, of a text file of a commit; that of nothing when it has none."""
+        return hashlib.sha256(self.run("cat-file", "blob", f"{sha}:{path}").stdout.encode()).hexdigest()
+
     def has(self, sha: str) -> bool:
         return self.commit(sha) is not None
 

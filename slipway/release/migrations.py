@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slipway.base import confined
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records import manifest
@@ -78,7 +79,12 @@ def _ask(settings: Settings, release: Path, environment: Mapping[str, str]) -> M
     answer = inside.ask(
         "alembic_question",
         release,
-        user=settings.migrate_user,
+        unit=confined.Unit(
+            f"slipway-{settings.app}-question",
+            f"Reading the migrations of {settings.app}",
+            settings.migrate_user,
+            properties=store.alone(settings),
+        ),
         environment=environment,
         timeout=settings.migrate_timeout,  # env.py may wait for a migration that somebody else runs
         purpose="alembic cannot read the release's migrations",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import shutil
+import os
+import pwd
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from slipway.base import files
+from slipway.base import files, process
+from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
+from slipway.release import takeover
 from slipway.slot import slots
 
 PARTIAL = ".partial"
@@ -20,7 +24,9 @@ def complete(settings: Settings) -> dict[str, manifest.Manifest]:
     """The manifests of the complete releases on this host, by name."""
     found = {}
     for path in sorted(settings.releases.iterdir()) if settings.releases.is_dir() else []:
-        if path.suffix != PARTIAL and (item := manifest.read(path)) is not None:
+        if path.suffix == PARTIAL or path.is_symlink():
+            continue
+        if (item := manifest.read(path)) is not None:
             found[path.name] = item
     return found
 
@@ -37,14 +43,21 @@ def to_prune(present: Collection[str], order: Sequence[str], keep: int, protecte
     return [name for name in oldest_first if name not in protected][:excess]
 
 
+def in_use(settings: Settings) -> set[str]:
+    """The names of the releases in the slots, whatever state they are in; one of them may be serving."""
+    return {name for slot in slots.NAMES if (name := slots.release_in(settings, slot))}
+
+
 def incomplete(settings: Settings) -> list[Path]:
-    """Directories that an interrupted stage or prune left behind: under a name of their own, or not complete."""
+    """What an interrupted stage or prune left behind: under a name of its own, or not complete, and in no slot."""
     if not settings.releases.is_dir():
         return []
+    used = in_use(settings)
     return sorted(
         path
         for path in settings.releases.iterdir()
-        if path.is_dir() and (path.suffix == PARTIAL or not (path / manifest.COMPLETE).exists())
+        if path.name not in used
+        and (path.is_symlink() or path.suffix == PARTIAL or (path.is_dir() and not (path / manifest.COMPLETE).exists()))
     )
 
 
@@ -69,21 +82,44 @@ def _is_read(bundle: Path) -> bool:
 
 
 def delete(path: Path) -> None:
-    """Delete a release. `.complete` is removed first, so that a crash cannot leave a release with missing files."""
+    """Delete a release, if it is there. `.complete` is removed first: after a crash none lacks files and has that."""
+    if path.is_symlink():
+        path.unlink()
+        return
+    if not path.exists():
+        return
     (path / manifest.COMPLETE).unlink(missing_ok=True)
     files.sync_directory(path)
-    shutil.rmtree(path)
+    # A build may have made more directories below one another than a recursion can follow.
+    done = process.run(["rm", "--recursive", "--force", "--one-file-system", "--", path])
+    if done.returncode != 0:
+        raise FailedError(f"{path} cannot be deleted.", process.tail(done.stderr))
+
+
+def adopt(settings: Settings) -> None:
+    """Make releases root's that an earlier version of Slipway has built, and left to the user who builds."""
+    builder = pwd.getpwnam(settings.build_user).pw_uid
+    for name in complete(settings):
+        place = settings.release(name)
+        if place.lstat().st_uid == builder != os.geteuid():
+            with contextlib.suppress(FailedError):  # it does not fit then, and is built again when it is wanted
+                takeover.take(place, builder, settings.python)
+
+
+def alone(settings: Settings) -> tuple[str, ...]:
+    """Properties of a unit that show it no other app's files beside those of this one."""
+    apps = settings.root.parent
+    if apps == Path("/"):
+        return ()
+    return (f"TemporaryFileSystem={apps}:ro", f"BindReadOnlyPaths={settings.root}")
 
 
 def prune(settings: Settings, target: str | None = None) -> list[str]:
     """Delete releases beyond `keep_releases`, and incomplete ones; the names of what was deleted."""
     entries = journal.read(settings.journal)
-    in_slots = {slots.release_in(settings, name) for name in slots.NAMES}
     live = slots.live_release(settings)
     before = journal.previous(entries, live) if live else None
-    protected = {name for name in (live, before.release if before else None, target) if name} | {
-        name for name in in_slots if name
-    }
+    protected = in_use(settings) | {name for name in (live, before.release if before else None, target) if name}
     order = [entry.release for entry in journal.deployed(entries)]
     doomed = to_prune(complete(settings), order, settings.keep_releases, protected)
     for name in doomed:

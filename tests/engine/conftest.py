@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.base import crash, process
+from slipway.base import confined, crash, process
 from slipway.base import settings as config
 from slipway.records import journal
 from tests.settings import written
@@ -29,6 +29,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings
     monkeypatch.setattr(config, "RUN_DIRECTORY", tmp_path / "run")
     monkeypatch.setattr(config, "UNIT_DIRECTORY", tmp_path / "units")
     monkeypatch.setattr(crash, "HOST_DIRECTORY", tmp_path / "crashes")
+    without_systemd(monkeypatch)
     env_file = tmp_path / "etc/env"
     env_file.parent.mkdir()
     env_file.write_text('DATABASE_URL="postgresql+asyncpg://logbook@/logbook"\nSECRET_KEY="s3cret"\n')
@@ -41,6 +42,12 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings
         required_env=["SECRET_KEY"],
     )
     return config.parse(values, source="test")
+
+
+def without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would run in a unit of its own runs as it is: there is no systemd here. `tests/attacks` has the units."""
+    monkeypatch.setattr(confined, "start", lambda _: [])
+    monkeypatch.setattr(confined, "end", lambda _: None)
 
 
 @pytest.fixture

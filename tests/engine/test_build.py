@@ -11,7 +11,7 @@ from slipway.base import files
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, RefusedError
 from slipway.records import manifest
-from slipway.release import build, git
+from slipway.release import build, git, store
 
 from .conftest import GitRepository
 
@@ -19,13 +19,14 @@ from .conftest import GitRepository
 def test_the_live_release_is_never_deleted_to_be_built_again(settings: config.Settings) -> None:
     release = settings.release("v1-a")
     release.mkdir()
-    (release / manifest.COMPLETE).touch()
     (release / manifest.NAME).write_text("{torn")
     files.link_atomically(settings.slot("blue") / "release", "../../releases/v1-a")
     files.link_atomically(settings.live, "slots/blue")
-    with pytest.raises(FailedError, match=r"manifest of .*/v1-a cannot be read, and this release is live"):
+    with pytest.raises(FailedError, match="git archive failed"):
         build.build(settings, "v1-a", "v1", "a" * 40)
-    assert (release / manifest.COMPLETE).exists()
+    assert (release / manifest.NAME).exists()
+    assert store.prune(settings) == []
+    assert (release / manifest.NAME).exists()
 
 
 def test_a_failed_build_leaves_no_directory(settings: config.Settings) -> None:

@@ -33,8 +33,8 @@ def place(settings: config.Settings) -> Iterator[config.Settings]:
     found = replace(settings, root=directory, user="nobody", python=Path(_python()))
     release = found.release(NAME)
     (release / ".venv/bin").mkdir(parents=True)
-    (release / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {_python()} "$@"\n')
-    (release / ".venv/bin/python").chmod(0o755)
+    (release / ".venv/bin/python").symlink_to(_python())
+    packages(release, fit.python_version(found))
     (release / "app.py").write_text("")
     (release / "uv.lock").write_text("pinned")
     yield found
@@ -51,10 +51,18 @@ def built(settings: config.Settings, python: str = "") -> Manifest:
     return Manifest(NAME, "v1", "1" * 40, "", python or fit.python_version(settings), digest, "")
 
 
-def answering(settings: config.Settings, *lines: str) -> None:
-    """The release's Python says these lines."""
-    said = "".join(f"echo '{line}'\n" for line in lines)
-    (settings.release(NAME) / ".venv/bin/python").write_text(f"#!/bin/sh\n{said}")
+def packages(release: Path, python: str) -> None:
+    """Gunicorn, where a Python of that version looks for it."""
+    (release / ".venv/lib/python{}.{}/site-packages/gunicorn".format(*python.split("."))).mkdir(parents=True)
+
+
+def answering(settings: config.Settings, line: str) -> None:
+    """The release's Python says this line."""
+    python = settings.root / "python"
+    python.write_text(f"#!/bin/sh\necho '{line}'\n")
+    python.chmod(0o755)
+    (settings.release(NAME) / ".venv/bin/python").unlink()
+    (settings.release(NAME) / ".venv/bin/python").symlink_to(python)
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the eyes of another user")
@@ -88,11 +96,13 @@ def test_a_python_that_is_gone_or_is_another_one_is_named(place: config.Settings
     own = replace(place, user=place.build_user)
     python = place.release(NAME) / ".venv/bin/python"
     answering(own, "3.2.1")
+    packages(own.release(NAME), "3.2.1")
     assert fit.misfit(own, built(own)) == f"it was built with Python {fit.python_version(own)}, and runs 3.2.1 now"
     assert fit.misfit(own, built(own, python="3.2.9")) == (
         f"it was built with Python 3.2.1, and releases are built with {fit.python_version(own)} now"
     )
-    answering(own, fit.python_version(own), "no packages")
+    answering(own, fit.python_version(own))
+    shutil.rmtree(own.release(NAME) / ".venv/lib")
     assert fit.misfit(own, built(own)) == "its Python does not find its packages"
     python.unlink()
     python.symlink_to("/usr/bin/python3.2")
