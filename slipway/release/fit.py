@@ -70,11 +70,11 @@ def _modes(settings: Settings, directory: Path) -> str:
     readable = ["-type", "d", "!", "(", "-readable", "-executable", ")", "-o", "-type", "f", "!", "-readable"]
     writable = ["-o", "!", "-type", "l", "-writable"] if settings.user not in ("root", settings.build_user) else []
     found = process.run(
-        ["find", ".", "(", *readable, *writable, ")", "-printf", "%P", "-quit"], user=settings.user, directory=directory
+        ["find", ".", "(", *readable, *writable, ")", "-printf", "%p", "-quit"], user=settings.user, directory=directory
     )
     if found.returncode == 0 and not found.stdout:
         return ""
-    place = found.stdout or "its directory"
+    place = found.stdout.removeprefix(".").removeprefix("/") or "its directory"
     return f"{place} has an owner or a mode with which {settings.user} cannot use it, or could change it"
 
 
