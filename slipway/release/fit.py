@@ -73,11 +73,11 @@ def _modes(settings: Settings, directory: Path) -> str:
     others = settings.user not in ("root", settings.build_user)
     writable = ["-o", "!", "-type", "l", "-writable", "-o", "-user", settings.build_user] if others else []
     found = process.run(
-        ["find", ".", "(", *readable, *writable, ")", "-printf", "%P", "-quit"], user=settings.user, directory=directory
+        ["find", ".", "(", *readable, *writable, ")", "-printf", "%p", "-quit"], user=settings.user, directory=directory
     )
     if found.returncode == 0 and not found.stdout:
         return ""
-    place = found.stdout or "its directory"
+    place = found.stdout.removeprefix(".").removeprefix("/") or "its directory"
     return f"{place} has an owner or a mode with which {settings.user} cannot use it, or could change it"
 
 

@@ -79,16 +79,21 @@ def serve(module: str, environment: dict[str, str]) -> Iterator[Served]:
     known = {"PATH": os.environ["PATH"], "RUNTIME_DIRECTORY": str(directory / "run")}
     with output.open("wb") as file:
         process = subprocess.Popen(
-            command, cwd=PROJECT, env={**known, **environment}, stdout=file, stderr=subprocess.STDOUT
+            command,
+            cwd=PROJECT,
+            env={**known, **environment},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, so that its workers can be killed with it
         )
     served = Served(path, output, process)
     try:
         _wait_until_all_answer(served)
         yield served
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         shutil.rmtree(directory)
 
 

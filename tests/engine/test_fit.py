@@ -76,7 +76,8 @@ def test_a_release_that_any_user_can_read_fits(place: config.Settings) -> None:
 
 @as_root
 @pytest.mark.parametrize(
-    ("path", "mode"), [("app.py", 0o600), (".", 0o700), (".venv", 0o700), ("uv.lock", 0o640), ("app.py", 0o666)]
+    ("path", "mode"),
+    [("app.py", 0o600), (".", 0o700), (".", 0o777), (".venv", 0o700), ("uv.lock", 0o640), ("app.py", 0o666)],
 )
 def test_modes_that_another_umask_has_left_are_named(place: config.Settings, path: str, mode: int) -> None:
     answering(place, fit.python_version(place))
