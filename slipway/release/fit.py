@@ -70,10 +70,12 @@ def _ask(python: Path, user: str) -> str:
 def _modes(settings: Settings, directory: Path) -> str:
     """Whether the app's user can read each file, enter each directory, and write neither."""
     readable = ["-type", "d", "!", "(", "-readable", "-executable", ")", "-o", "-type", "f", "!", "-readable"]
-    others = settings.user not in ("root", settings.build_user)
-    writable = ["-o", "!", "-type", "l", "-writable", "-o", "-user", settings.build_user] if others else []
+    writable = ["-o", "!", "-type", "l", "-writable"] if settings.user not in ("root", settings.build_user) else []
+    builders = ["-o", "-user", settings.build_user] if settings.build_user != "root" else []
     found = process.run(
-        ["find", ".", "(", *readable, *writable, ")", "-printf", "%p", "-quit"], user=settings.user, directory=directory
+        ["find", ".", "(", *readable, *writable, *builders, ")", "-printf", "%p", "-quit"],
+        user=settings.user,
+        directory=directory,
     )
     if found.returncode == 0 and not found.stdout:
         return ""

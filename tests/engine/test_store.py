@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.base import files
+from slipway.base import files, process
 from slipway.base import settings as config
 from slipway.records import journal, manifest
 from slipway.release import build, store
@@ -74,14 +75,48 @@ def test_prune_deletes_a_bundle_only_when_no_command_reads_it_any_more(
 def test_delete_removes_the_complete_marker_first(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _release(settings, "v1")
 
-    def killed(_: Path) -> None:
+    def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shutil.rmtree", killed)
+    monkeypatch.setattr(process, "run", killed)
     with pytest.raises(KeyboardInterrupt):
         store.delete(path)
     assert path.is_dir()
     assert store.complete(settings) == {}
+
+
+def test_a_link_among_the_releases_is_deleted_and_not_followed(settings: config.Settings, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / manifest.COMPLETE).touch()
+    (settings.releases / "aa1").symlink_to(other)
+    (settings.releases / "aa2.partial").symlink_to(other)
+    assert store.complete(settings) == {}
+    assert store.prune(settings) == ["aa1", "aa2.partial"]
+    assert (other / manifest.COMPLETE).exists()
+    assert list(settings.releases.iterdir()) == []
+
+
+def test_a_release_in_a_slot_is_kept_whatever_state_it_is_in(settings: config.Settings) -> None:
+    for name, slot in (("v1", "blue"), ("v2.partial", "green")):
+        (settings.releases / name).mkdir()
+        (settings.slot(slot) / "release").symlink_to(f"../../releases/{name}")
+    assert store.prune(settings) == []
+    assert len(list(settings.releases.iterdir())) == 2
+
+
+def test_a_release_that_is_too_deep_for_a_recursion_is_deleted(settings: config.Settings) -> None:
+    deep = settings.releases / "v1.partial"
+    deep.mkdir()
+    here = os.open(deep, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert store.prune(settings) == ["v1.partial"]
+    assert not deep.exists()
 
 
 def _release(settings: config.Settings, name: str) -> Path:
