@@ -110,7 +110,7 @@ def run(
         program = [*start(unit), sys.executable, "-ISXutf8", "-c", supervisor]
         with subprocess.Popen(program, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
             try:
-                answer, printed = _read(started, timeout)
+                answer, printed = _read(started, unit.title, timeout)
                 code = started.wait()
             except BaseException:
                 started.kill()
@@ -138,7 +138,7 @@ def end(unit: Unit) -> None:
     process.run(["systemctl", "stop", "--quiet", f"{unit.name}.service"])
 
 
-def _read(started: subprocess.Popen[bytes], timeout: float | None) -> tuple[bytes | None, bytes]:
+def _read(started: subprocess.Popen[bytes], title: str, timeout: float | None) -> tuple[bytes | None, bytes]:
     """Both outputs until they are closed; FailedError when that takes longer than `timeout` seconds."""
     deadline = None if timeout is None else time.monotonic() + timeout
     answer, printed = bytearray(), bytearray()
@@ -151,7 +151,7 @@ def _read(started: subprocess.Popen[bytes], timeout: float | None) -> tuple[byte
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 said = process.tail(printed.decode(errors="replace"))
-                raise FailedError(f"It did not finish within {timeout:g} s.", said)
+                raise FailedError(f"{title} did not finish within {timeout:g} s.", said)
             for key, _ in selector.select(left):
                 file: IO[bytes] = key.fileobj  # type: ignore[assignment]  # it is one of the two
                 part = os.read(file.fileno(), 2**16)

@@ -23,8 +23,7 @@ from slipway.release import fill, fit, git, inside, source, store, takeover
 from slipway.slot import slots
 
 STANDARD_INPUT = Path("-")
-# Of the engine, which the build user runs in the unit: `fill`, with the place of the engine and a file descriptor.
-_ENGINE = str(Path(slipway.__file__).parents[1])
+# What the build user runs of the engine: `fill`, with the place to import it from, and a file descriptor.
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.release import fill; fill.main(int(sys.argv[2]))"
 
 
@@ -191,7 +190,7 @@ def _fill(settings: Settings, partial: Path, tag: str | None, sha: str, donor: P
     )
     result = confined.run(
         unit,
-        [sys.executable, "-ISXutf8", "-c", _PROGRAM, _ENGINE, str(confined.ANSWER)],
+        [sys.executable, "-ISXutf8", "-c", _PROGRAM, _engine(), str(confined.ANSWER)],
         environment={"HOME": str(settings.uv_cache)},
         directory=partial,
         given=json.dumps(asdict(work)),
@@ -200,6 +199,12 @@ def _fill(settings: Settings, partial: Path, tag: str | None, sha: str, donor: P
     if "failed" in answer:
         raise FailedError(str(answer["failed"]), str(answer.get("detail") or ""))
     return str(answer.get("python") or "")
+
+
+def _engine() -> str:
+    """Where everybody can import the engine from: the file that it is on a host, and not its copy below /run."""
+    file = Path(getattr(sys.modules["__main__"], "__file__", None) or "").parent
+    return str(file if file.is_file() else Path(slipway.__file__).parents[1])
 
 
 def _same_packages(settings: Settings, sha: str) -> Path | None:

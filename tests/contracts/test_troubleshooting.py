@@ -14,6 +14,7 @@ from docs.troubleshooting import PROJECT, SECTIONS, Message
 PASSED_ON = {
     "' '.join(changed)",
     "absent",
+    "str(answer['failed'])",
     "f'{what} failed: {reason}' if reason else f'{what} failed.'",
     "lock.DISCONNECTED",
     "message",
