@@ -81,6 +81,11 @@ class Result:
     answer: bytes | None
     printed: str
 
+    @property
+    def signal(self) -> int:
+        """The number of the signal that the command was killed by; 0 when it ended by itself."""
+        return max(0, self.returncode - 128)
+
 
 def run(
     unit: Unit,

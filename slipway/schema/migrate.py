@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slipway.base import process
+from slipway.base import confined, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal
@@ -160,19 +160,25 @@ def _check_ahead(settings: Settings, release: Manifest, current: str) -> None:
 def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, str], *arguments: str) -> str | None:
     """Run the alembic of a release; its last lines when it fails, else None."""
     directory = settings.release(release.release)
+    unit = confined.Unit(
+        f"slipway-{settings.app}-migration",
+        f"alembic {arguments[0]} of {settings.app}",
+        settings.migrate_user,
+        properties=store.alone(settings),
+    )
     try:
-        result = process.run(
+        result = confined.run(
+            unit,
             [directory / ".venv/bin/python", "-m", "alembic", *arguments],
-            user=settings.migrate_user,
             environment={**environment, **slots.identity(release.tag, release.sha)},
             directory=directory,
             timeout=settings.migrate_timeout,
         )
     except FailedError as error:  # a timeout; the caller checks what was done until then
         return str(error)
-    said = process.tail(result.stdout + result.stderr)
-    if result.returncode < 0:
-        return f"{said}\nalembic was killed by signal {-result.returncode}".strip()
+    said = process.tail(result.printed)
+    if result.signal:
+        return f"{said}\nalembic was killed by signal {result.signal}".strip()
     return None if result.returncode == 0 else said
 
 

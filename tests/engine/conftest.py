@@ -62,6 +62,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Every program that the engine would run; nothing is run."""
     made = Programs()
     monkeypatch.setattr(process, "run", made.run)
+    monkeypatch.setattr(confined, "run", made.run_in_unit)
     return made
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from slipway.base import confined
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
 from slipway.base.output import Reporter
@@ -223,3 +224,8 @@ class Programs:
         self.ran.append(line)
         code, output, errors = next((answer for part, answer in self.answers.items() if part in line), (0, "", ""))
         return subprocess.CompletedProcess([], code, output, errors)
+
+    def run_in_unit(self, _: confined.Unit, command: Sequence[str | Path], **options: Any) -> confined.Result:
+        done = self.run(command, **options)
+        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
+        return confined.Result(code, b"", done.stdout + done.stderr)
