@@ -38,11 +38,11 @@ def gather(settings: Settings) -> dict[str, Any]:
         "host": socket.gethostname(),
         "app": settings.app,
         "environment": settings.environment,
-        "live": _live(settings, entries, slot, release),
+        "live": _live(settings, entries, slot, name, release),
         "deployment": _deployment(settings),
         "sandbox": _sandbox(settings, slot),
         "standby": standby.describe(settings),
-        "database": _database(settings, release),
+        "database": _database(settings, name, release),
         "certificate": _certificate(settings),
         "disk": _disk(settings.root),
         "logbook": {"waiting": reports, "problem": why} if settings.logbook_url else None,
@@ -64,17 +64,23 @@ def gather(settings: Settings) -> dict[str, Any]:
 
 
 def _live(
-    settings: Settings, entries: Sequence[journal.Entry], slot: str | None, release: manifest.Manifest | None
+    settings: Settings,
+    entries: Sequence[journal.Entry],
+    slot: str | None,
+    name: str | None,
+    release: manifest.Manifest | None,
 ) -> dict[str, Any] | None:
-    if slot is None or release is None:
+    if slot is None or name is None:
         return None
     unit = systemd.state(settings.app, slot)
+    found = release or next((entry for entry in reversed(entries) if entry.release == name), None)
     return {
-        "tag": release.tag,
-        "sha": release.sha,
-        "release": release.release,
+        "tag": found.tag if found else None,
+        "sha": found.sha if found else "",
+        "release": name,
+        "damaged": release is None,
         "slot": slot,
-        "since": journal.live_since(entries, release.release),
+        "since": journal.live_since(entries, name),
         "unit": unit.active,
         "restarts": unit.restarts,
         "settings_changed": slots.inputs_changed(settings, slot),
@@ -110,9 +116,10 @@ def _deployment(settings: Settings) -> dict[str, Any] | None:
     }
 
 
-def _database(settings: Settings, release: manifest.Manifest | None) -> dict[str, Any]:
+def _database(settings: Settings, name: str | None, release: manifest.Manifest | None) -> dict[str, Any]:
     if release is None:
-        return {"revision": None, "pending": []}
+        found: dict[str, Any] = {"revision": None, "pending": []}
+        return {**found, "error": f"not compared with {name}, whose manifest cannot be read"} if name else found
     if release.revisions is None:
         return {"revision": None, "pending": [], "error": "the app has no alembic"}
     try:
@@ -178,6 +185,8 @@ def render(found: dict[str, Any]) -> str:
     if live:
         since = f", since {_when(live['since'])}" if live["since"] else ""
         rows.append(("live", f"{live['tag'] or 'commit'} {live['sha'][:12]} in {live['slot']}{since}"))
+        if live["damaged"]:
+            rows.append(("release", f"the manifest of {live['release']} cannot be read: deploy this version again"))
         health = live["unit"] + (f", restarted {live['restarts']} times" if live["restarts"] else "")
         if live["settings_changed"]:
             health += "; its settings were changed since it was started: deploy again to apply them"

@@ -39,7 +39,8 @@ class Manifest:
     """The identity of a release. `revisions` is oldest first; None if the app has no alembic.
 
     `version_table` is the table in which alembic keeps the revision of the database, quoted for SQL; "" if alembic was
-    not asked for it, then it is alembic's usual one.
+    not asked for it, then it is alembic's usual one. `setup` is a digest of the files that set alembic up: releases in
+    which it is the same have the same `version_table`.
     """
 
     release: str
@@ -52,6 +53,7 @@ class Manifest:
     heads: list[str] = field(default_factory=list)
     revisions: list[Revision] | None = None
     version_table: str = ""
+    setup: str = ""
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property

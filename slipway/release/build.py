@@ -7,12 +7,14 @@ import fcntl
 import json
 import os
 import pwd
+import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import slipway
 from slipway.base import confined, files, process
@@ -25,6 +27,9 @@ from slipway.slot import slots
 STANDARD_INPUT = Path("-")
 # What the build user runs of the engine: `fill`, with the place to import it from, and a file descriptor.
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.release import fill; fill.main(int(sys.argv[2]))"
+
+
+_PYTHON = re.compile(r"\d+\.\d+\.\d+\S{0,9}")  # its version
 
 
 def repository(settings: Settings) -> git.Repository:
@@ -162,13 +167,17 @@ def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
     if donor is not None:
         _link_packages(settings, donor, partial)
     shutil.chown(partial, settings.build_user, settings.build_user)
-    python = _fill(settings, partial, tag, sha, donor)
+    python, seen = _fill(settings, partial, tag, sha, donor)
     takeover.take(partial, pwd.getpwnam(settings.build_user).pw_uid, settings.python)
-    return _describe(settings, name, tag, sha, partial, python)
+    if taken := [mine for mine in (manifest.NAME, manifest.COMPLETE) if os.path.lexists(partial / mine)]:
+        raise FailedError(f"The release has {taken[0]}, a name that Slipway itself uses. Give it another one.")
+    return _describe(settings, name, tag, sha, partial, python, seen)
 
 
-def _fill(settings: Settings, partial: Path, tag: str | None, sha: str, donor: Path | None) -> str:
-    """Fill the release as the build user; the version of its Python."""
+def _fill(
+    settings: Settings, partial: Path, tag: str | None, sha: str, donor: Path | None
+) -> tuple[str, Mapping[str, Any]]:
+    """Fill the release as the build user; the version of its Python, and what was seen of its migrations."""
     work = fill.Work(
         repository=str(settings.repository),
         sha=sha,
@@ -198,7 +207,8 @@ def _fill(settings: Settings, partial: Path, tag: str | None, sha: str, donor: P
     answer = inside.decoded(result, "The build ended without a result")
     if "failed" in answer:
         raise FailedError(str(answer["failed"]), str(answer.get("detail") or ""))
-    return str(answer.get("python") or "")
+    python = str(answer.get("python"))
+    return (python if _PYTHON.fullmatch(python) else ""), answer.get("seen") or {}
 
 
 def _engine() -> str:
@@ -230,11 +240,18 @@ def _link_packages(settings: Settings, donor: Path, partial: Path) -> None:
 
 
 def _describe(
-    settings: Settings, name: str, tag: str | None, sha: str, release: Path, python: str
+    settings: Settings,
+    name: str,
+    tag: str | None,
+    sha: str,
+    release: Path,
+    python: str,
+    seen: Mapping[str, Any],
 ) -> manifest.Manifest:
     from slipway.release import migrations  # here, as a rollback does not need it
 
-    found = migrations.find(settings, release, python, slots.identity(tag, sha))
+    looked = migrations.seen(seen)
+    found = migrations.find(settings, release, looked, slots.identity(tag, sha))
     return manifest.Manifest(
         release=name,
         tag=tag,
@@ -246,4 +263,5 @@ def _describe(
         heads=found.heads,
         revisions=found.revisions,
         version_table=found.version_table,
+        setup=looked.setup,
     )

@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from slipway.base import process
 from slipway.base.errors import FailedError
-from slipway.release import bytecode, dynamic, explain, git, source
+from slipway.release import bytecode, dynamic, explain, git, history, source
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Work:
 def main(answer: int) -> None:
     """Fill the current directory as the request on standard input says; the answer is written to a file descriptor."""
     try:
-        said = {"python": fill(Work(**json.load(sys.stdin)), Path.cwd())}
+        python = fill(Work(**json.load(sys.stdin)), Path.cwd())
+        said: dict[str, Any] = {"python": python, "seen": asdict(history.look(Path.cwd(), python))}
     except FailedError as error:
         said = {"failed": str(error), "detail": error.detail}
     with os.fdopen(answer, "w") as file:

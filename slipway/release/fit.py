@@ -42,7 +42,8 @@ def same_minor(one: str, other: str) -> bool:
 
 def digest(directory: Path) -> str:
     """The SHA-256 digest of a release's lock file, in hex."""
-    return hashlib.sha256((directory / "uv.lock").read_bytes()).hexdigest()
+    with (directory / "uv.lock").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:

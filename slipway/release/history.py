@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import configparser
 import graphlib
+import hashlib
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.records import manifest
@@ -31,8 +33,25 @@ class _UnusualError(Exception):
     """Only alembic can tell."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the files of a release alone say of its migrations.
+
+    `setup`: the SHA-256 digest, in hex, of the files that set alembic up; "" when only alembic can tell which those are.
+    `revisions` as `read` has them.
+    """
+
+    setup: str = ""
+    revisions: list[Revision] | None = None
+
+
+def look(release: Path, python: str) -> Seen:
+    """What the files of a release say. They are read in the unit of its build, as they could break a parser."""
+    return Seen(_setup(release), read(release, python))
+
+
 def read(release: Path, python: str) -> list[Revision] | None:
-    """The revisions of a release with one head, oldest first, as alembic lists them; None when only alembic can tell.
+    """The revisions of a release with one head, oldest first, as alembic lists them; None if only it can tell.
 
     `python` is the version of the release's Python, which has to understand the files as this one does.
     """
@@ -50,12 +69,12 @@ def read(release: Path, python: str) -> list[Revision] | None:
         return None
 
 
-def setup(release: Path) -> tuple[bytes, ...] | None:
-    """The files that set alembic up: alembic.ini and env.py. None when only alembic can tell which those are."""
+def _setup(release: Path) -> str:
     try:
-        return (release / "alembic.ini").read_bytes(), (_directory(release).parent / "env.py").read_bytes()
+        files = (release / "alembic.ini").read_bytes(), (_directory(release).parent / "env.py").read_bytes()
     except (_UnusualError, OSError, ValueError, configparser.Error):
-        return None
+        return ""
+    return hashlib.sha256(b"".join(len(content).to_bytes(8) + content for content in files)).hexdigest()
 
 
 def _directory(release: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from slipway.slot import envfile
 
 CONFIGURATION = "alembic.ini"
 
+# One name, or two with a dot between them, as SQL has them: plain, or in quotes with any quote in it doubled.
+_NAME = r'(?:[A-Za-z_][A-Za-z0-9_$]*|"(?:[^"\0]|"")+")'
+_TABLE = re.compile(rf"(?:{_NAME}(?:\.{_NAME})?)?")
+
 
 @dataclass(frozen=True)
 class Migrations:
@@ -28,8 +33,8 @@ class Migrations:
     version_table: str = ""
 
 
-def find(settings: Settings, release: Path, python: str, identity: Mapping[str, str]) -> Migrations:
-    """The migrations of the release in a directory, whose Python has the version `python`.
+def find(settings: Settings, release: Path, seen: history.Seen, identity: Mapping[str, str]) -> Migrations:
+    """The migrations of the release in a directory, of which its files say what was `seen`.
 
     `identity` are the variables that tell the app which release it is. FailedError when alembic cannot read them, or
     could not run them: several heads that nobody has named, an `oldest_compatible` that is not there, a configuration
@@ -38,7 +43,7 @@ def find(settings: Settings, release: Path, python: str, identity: Mapping[str, 
     environment = {**envfile.of_migrations(settings), **identity}
     if not _has_alembic(release) and not (release / CONFIGURATION).exists():
         return Migrations()
-    found = _read(settings, release, python, environment) or _ask(settings, release, environment)
+    found = _from_files(settings, seen, environment) or _ask(settings, release, environment)
     names = {item.revision for item in found.revisions or []}
     for item in found.revisions or []:
         if item.oldest_compatible and item.oldest_compatible not in names:
@@ -53,25 +58,16 @@ def _has_alembic(release: Path) -> bool:
     return any(release.glob(".venv/lib/python*/site-packages/alembic/__init__.py"))
 
 
-def _read(settings: Settings, release: Path, python: str, environment: Mapping[str, str]) -> Migrations | None:
+def _from_files(settings: Settings, seen: history.Seen, environment: Mapping[str, str]) -> Migrations | None:
     """What the files alone say, and another release whose env.py is the same; None when alembic has to be asked.
 
     To start alembic, and let it connect to the database, takes more than half a second.
     """
-    if "ALEMBIC_CONFIG" in environment:
+    if "ALEMBIC_CONFIG" in environment or not seen.setup or not seen.revisions:
         return None
-    table = _known_table(settings, release)
-    revisions = history.read(release, python) if table else None
-    return Migrations([revisions[-1].revision], revisions, table) if revisions else None
-
-
-def _known_table(settings: Settings, release: Path) -> str:
-    """The table of versions of another release here that sets alembic up with the same files; "" without one."""
-    mine = history.setup(release)
-    for name, other in store.complete(settings).items():
-        if mine is not None and other.version_table and history.setup(settings.release(name)) == mine:
-            return other.version_table
-    return ""
+    tables = (item.version_table for item in store.complete(settings).values() if item.setup == seen.setup)
+    table = next(filter(None, tables), "")
+    return Migrations([seen.revisions[-1].revision], seen.revisions, table) if table else None
 
 
 def _ask(settings: Settings, release: Path, environment: Mapping[str, str]) -> Migrations:
@@ -92,16 +88,47 @@ def _ask(settings: Settings, release: Path, environment: Mapping[str, str]) -> M
     if reason := answer.get("absent"):
         _check_absence(release, str(reason))
         return Migrations()
-    _check_heads(answer["heads"], answer["revisions"])
-    return Migrations(answer["heads"], listed(answer), answer["version_table"])
+    try:
+        found = Migrations(list(map(_text, answer["heads"])), listed(answer), _text(answer["version_table"]))
+        _check_heads(found.heads, answer["revisions"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FailedError("alembic cannot read the release's migrations: its answer is none.") from error
+    if not _TABLE.fullmatch(found.version_table):
+        raise FailedError(
+            "alembic cannot read the release's migrations: the name of its table of versions is none of PostgreSQL."
+        )
+    return found
 
 
 def listed(answer: Mapping[str, Any]) -> list[Revision]:
     """The revisions in alembic's answer, oldest first."""
-    return [
-        Revision(item["revision"], item["message"], item["oldest_compatible"], (*item["down"], *item["depends"]))
-        for item in answer["revisions"]
-    ]
+    return [_revision(item, [*item["down"], *item["depends"]]) for item in answer["revisions"]]
+
+
+def seen(answer: Any) -> history.Seen:
+    """What a build says that the files of its release say; nothing, so that alembic is asked, when it is no answer."""
+    try:
+        revisions = [_revision(item, item["follows"]) for item in answer["revisions"] or []]
+        return history.Seen(_text(answer["setup"]), revisions or None)
+    except (KeyError, TypeError):
+        return history.Seen()
+
+
+def _revision(item: Mapping[str, Any], follows: Sequence[Any]) -> Revision:
+    oldest = item["oldest_compatible"]
+    return Revision(
+        _text(item["revision"]),
+        _text(item["message"]),
+        None if oldest is None else _text(oldest),
+        tuple(map(_text, follows)),
+    )
+
+
+def _text(value: Any) -> str:
+    """The value, which has to be a text, as the answer comes from code of the project; else TypeError."""
+    if not isinstance(value, str):
+        raise TypeError
+    return value
 
 
 def _check_absence(release: Path, reason: str) -> None:

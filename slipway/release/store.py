@@ -88,7 +88,8 @@ def delete(path: Path) -> None:
         return
     if not path.exists():
         return
-    (path / manifest.COMPLETE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a build may have made a directory of that name
+        (path / manifest.COMPLETE).unlink()
     files.sync_directory(path)
     # A build may have made more directories below one another than a recursion can follow.
     done = process.run(["rm", "--recursive", "--force", "--one-file-system", "--", path])

@@ -14,7 +14,7 @@ from slipway.base import settings as config
 from slipway.base.errors import FailedError
 from slipway.records import manifest
 from slipway.records.manifest import Manifest, Revision
-from slipway.release import inside, migrations
+from slipway.release import history, inside, migrations
 from slipway.schema import database, migrate
 from slipway.slot import envfile
 from tests.app.conftest import Server, server
@@ -177,8 +177,12 @@ def variables(settings: config.Settings, **values: str) -> None:
 
 
 def described(settings: config.Settings, files: Mapping[str, str], name: str = "v1") -> Manifest:
-    found = migrations.find(settings, write(settings, files, name), PYTHON, IDENTITY)
-    return Manifest(name, "v1", "1" * 40, "", PYTHON, "", "", found.heads, found.revisions, found.version_table)
+    release = write(settings, files, name)
+    seen = history.look(release, PYTHON)
+    found = migrations.find(settings, release, seen, IDENTITY)
+    return Manifest(
+        name, "v1", "1" * 40, "", PYTHON, "", "", found.heads, found.revisions, found.version_table, seen.setup
+    )
 
 
 @pytest.mark.parametrize(("files", "extra", "expected"), LAYOUTS.values(), ids=LAYOUTS)

@@ -9,7 +9,8 @@ import pytest
 
 from slipway.base.errors import FailedError
 from slipway.cli import status
-from slipway.records import deployment
+from slipway.records import deployment, manifest
+from slipway.release import store
 from slipway.schema import database
 
 from .fakes import V1, V2, Host, Programs, deployed, request
@@ -125,6 +126,19 @@ def test_a_certificate_that_cannot_be_read_is_named(host: Host, programs: Progra
     host.settings = replace(host.settings, certificate="/etc/nginx/logbook.pem")
     programs.answers["openssl"] = (1, "", "no such file")
     assert "tls /etc/nginx/logbook.pem cannot be read" in _shown(host)
+
+
+def test_a_live_release_whose_marker_is_gone_is_shown_and_kept_and_can_be_deployed_again(host: Host) -> None:
+    deployed(host, V1, V2)
+    place = host.settings.release("v2-222222222222")
+    (place / manifest.COMPLETE).unlink()
+    shown = _shown(host)
+    assert any(line.startswith("live v2 222222222222 in ") for line in shown)
+    assert "release the manifest of v2-222222222222 cannot be read: deploy this version again" in shown
+    assert "database not compared with v2-222222222222, whose manifest cannot be read" in shown
+    assert store.prune(host.settings) == []
+    assert host.engine.deploy(request(V2), None).changed
+    assert not any(line.startswith("release ") for line in _shown(host))
 
 
 def test_releases_are_listed_newest_deploy_first_and_the_live_one_is_marked(host: Host) -> None:
