@@ -37,7 +37,7 @@ class _UnusualError(Exception):
 class Seen:
     """What the files of a release alone say of its migrations.
 
-    `setup`: the SHA-256 digest, in hex, of the files that set alembic up; "" when only alembic can tell which those are.
+    `setup`: the SHA-256 digest, in hex, of the files that set alembic up; "" if only alembic can tell which they are.
     `revisions` as `read` has them.
     """
 
