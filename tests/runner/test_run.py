@@ -244,7 +244,7 @@ def test_every_suite_that_the_unit_tests_leave_out_is_a_part() -> None:
 
 def test_the_containers_that_the_suites_start_are_those_that_the_runner_would_remove() -> None:
     started = re.findall(
-        r'Host\("(slipway-[\w-]+)"', "".join(path.read_text() for path in PROJECT.glob("tests/**/conftest.py"))
+        r'Host\("(slipway-[\w-]+)"', "".join(path.read_text() for path in PROJECT.glob("tests/**/*.py"))
     )
     started += re.findall(r"- name: (slipway-[\w-]+)", (PROJECT / "molecule/default/molecule.yml").read_text())
     assert sorted(started) == sorted(host for stage in parts.STAGES for part in stage.parts for host in part.hosts)
