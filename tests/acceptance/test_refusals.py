@@ -13,7 +13,7 @@ from .conftest import Controller
 
 SITE: list[tuple[dict[str, Any], str]] = [
     ({"env": {}}, "apps.logbook.env has no SECRET_KEY, which the app requires"),
-    ({"env": {"SECRET_KEY": "a\nb"}}, "apps.logbook.env.SECRET_KEY has a line break"),
+    ({"env": {"SECRET_KEY": "a\0b"}}, "apps.logbook.env.SECRET_KEY has a NUL character"),
     ({"domains": ["https://logbook.example.com"]}, "apps.logbook.domains has 'https://logbook.example.com', neither"),
     ({"domains": ["10.0.0.256"]}, "apps.logbook.domains has '10.0.0.256', neither a host name nor an address"),
     ({"domains": []}, "apps.logbook.domains is empty"),

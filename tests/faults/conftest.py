@@ -40,6 +40,8 @@ APP = {
     "keep_releases": 200,
     "workers": WORKERS,
 }
+# Seconds between two requests of a client: all clients together send one every 25 ms.
+PAUSE = 0.1
 # A client that Nginx tells to connect anew in the middle of a test would count that as a failure.
 VARIABLES = {"nginx_keepalive_requests": 1_000_000}
 
@@ -100,7 +102,7 @@ def steady(site: Site, record_property: Callable[[str, object], None]) -> Steady
 
     @contextlib.contextmanager
     def load(*, verify: bool = True) -> Iterator[Outcome]:
-        with Load(site, CALLS, http2=(False, True), pause=0.04, verify=verify) as outcome:
+        with Load(site, CALLS, http2=(False, True), pause=PAUSE, verify=verify) as outcome:
             yield outcome
         assert outcome.sent > 20
         record_property("requests", outcome.sent)
