@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances fleet upgrade molecule bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances shared fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -83,11 +83,14 @@ acceptance: .venv/.installed ## a real host over SSH: deploys under load, rollba
 faults: .venv/.installed ## every fault of docs/faults.md on a real host, under traffic
 	$(BIN)/pytest --durations=10 tests/faults
 
-standby: .venv/.installed ## the faults around a release on standby, on a host of their own
+standby: .venv/.installed ## the faults around a release on standby
 	$(BIN)/pytest --durations=10 tests/standby
 
-circumstances: .venv/.installed ## machines, repositories and databases as users have them, on a host of their own
+circumstances: .venv/.installed ## machines, repositories and databases as users have them
 	$(BIN)/pytest --durations=10 tests/circumstances/host
+
+shared: .venv/.installed ## standby and circumstances, on one host that they share
+	$(BIN)/pytest --durations=10 tests/standby tests/circumstances/host
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

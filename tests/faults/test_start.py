@@ -68,7 +68,7 @@ def test_a_worker_that_crashes_keeps_the_gate_shut(site: Site, steady: Steady) -
 @pytest.mark.row(29, "start", "the gate is answered by another release")
 def test_answers_of_another_release_keep_the_gate_shut(site: Site, steady: Steady) -> None:
     new = site.version("answers_as_another")
-    with site.settings(start_deadline=4):
+    with site.settings(start_deadline=10):
         output = refused(site, steady, new)
     assert f"the answer came from commit 0123456789ab, not {new.sha[:12]}" in flat(output), output
 

@@ -33,8 +33,7 @@ LINT = _make("lint", 600)
 UNIT = _make("unit", 900)
 APP = _make("app", 900)
 FAULTS = _make("faults", 4000, "slipway-faults")
-STANDBY = _make("standby", 1800, "slipway-standby")
-CIRCUMSTANCES = _make("circumstances", 1800, "slipway-circumstances", "slipway-circumstances-2")
+SHARED = _make("shared", 3000, "slipway-shared", "slipway-shared-2")
 ACCEPTANCE = _make("acceptance", 2400, "slipway-acceptance")
 MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
@@ -45,7 +44,7 @@ UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 STAGES: tuple[Stage, ...] = (
     Stage((LINT, PREPARE)),
     Stage((UNIT,), at_once=1),
-    Stage((FAULTS, ACCEPTANCE, CIRCUMSTANCES, STANDBY, FLEET, MOLECULE, UPGRADE, APP)),
+    Stage((FAULTS, ACCEPTANCE, SHARED, FLEET, MOLECULE, UPGRADE, APP)),
 )
 
 

@@ -1,30 +1,22 @@
-"""One host for the rows about standby, with the fixtures of the other rows."""
+"""The shared host for the rows about standby, with the fixtures of the other rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from hosts import scratch
-from hosts.host import Host
 from tests.faults import table
-from tests.faults.conftest import provision, site, steady
+from tests.faults.conftest import site, steady
 from tests.faults.site import Site
 from tests.faults.table import pytest_configure, pytest_runtest_makereport, pytest_terminal_summary
 
 __all__ = ["pytest_configure", "pytest_runtest_makereport", "pytest_terminal_summary", "site", "steady"]
 
-SSH_PORT, HTTP_PORT, HTTPS_PORT = 29022, 29080, 29443
-CACHE = scratch.PROJECT / ".cache/standby"
 ROWS = {56, 57, 58}
 
 
 @pytest.fixture(scope="session")
-def provisioned() -> Iterator[Site]:
-    host = Host("slipway-standby", "13", {SSH_PORT: 22, HTTP_PORT: 80, HTTPS_PORT: 443})
-    with provision(host, CACHE / "state") as found:
-        yield found
+def provisioned(shared_host: Site) -> Site:
+    return shared_host
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -58,7 +58,7 @@ def misfit(provisioned: Site) -> Iterator[Controller]:
     profile.write_text(json.dumps(WITHOUT_IPV6))
     first = provisioned.port(22) + 10
     ports = {first: 22, first + 1: 80, first + 2: 443}
-    host = Host("slipway-circumstances-2", "13", ports, flags=("--security-opt", f"seccomp={profile}"))
+    host = Host("slipway-shared-2", "13", ports, flags=("--security-opt", f"seccomp={profile}"))
     host.down()
     controller = Controller(host, STATE, {"repository": str(provisioned.repository)})
     controller.up()
