@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from slipway.base import sandbox
+from slipway.base import files, sandbox
 from slipway.base.errors import RefusedError
 
 SETTINGS_DIRECTORY = Path("/etc/slipway")
@@ -228,7 +228,7 @@ def load(app: str, directory: Path = SETTINGS_DIRECTORY) -> Settings:
     """Read the settings of `app`; RefusedError when it is unknown here or a value is wrong."""
     path = directory / f"{check_app_name(app)}.toml"
     try:
-        text = path.read_text()
+        text = files.read_text(path)
     except FileNotFoundError:
         known = ", ".join(installed(directory)) or "none"
         raise RefusedError(
@@ -236,7 +236,7 @@ def load(app: str, directory: Path = SETTINGS_DIRECTORY) -> Settings:
         ) from None
     try:
         return parse(tomllib.loads(text), source=str(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RefusedError(f"{path} is not TOML ({error}). Run site.yml to write it again.") from None
 
 

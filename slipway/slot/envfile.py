@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from slipway.base import files
 from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
 
@@ -77,7 +78,7 @@ def _quote(value: str) -> str:
 def read(path: Path) -> dict[str, str]:
     """The variables of the file `path`; RefusedError when it is missing or malformed."""
     try:
-        return parse(path.read_bytes().decode(), str(path))
+        return parse(files.read_bytes(path).decode(), str(path))
     except FileNotFoundError:
         raise RefusedError(f"{path} is missing. Run site.yml to write it.") from None
     except UnicodeDecodeError:

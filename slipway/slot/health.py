@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
-import json
 import socket
 import ssl
 import time
@@ -20,8 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from slipway.base import files
 from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
+
+_SAID = 1000  # characters of what an app says
 
 READY = (200, 204)  # HTTP statuses of a release that can take traffic
 
@@ -138,7 +140,7 @@ def own_headers(settings: Settings) -> dict[str, str]:
     """The app's `health_headers`; RefusedError when they cannot be read. No value is ever part of a message."""
     path = settings.health_headers_file
     try:
-        found: Any = json.loads(path.read_text())
+        found: Any = files.decode_json(files.read_text(path))
     except FileNotFoundError:
         return {}
     except ValueError:
@@ -212,7 +214,7 @@ def read_answer(status: int, body: bytes, location: str = "") -> Answer:
     """Parse a health answer. Of a body that is not a JSON object only the status counts."""
     ready = status in READY
     try:
-        value: Any = json.loads(body)
+        value: Any = files.decode_json(body)
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -222,9 +224,17 @@ def read_answer(status: int, body: bytes, location: str = "") -> Answer:
         status,
         sha=sha if isinstance(sha, str) else None,
         pid=pid if isinstance(pid, int) else None,
-        problem="" if ready else str(value.get("detail") or value.get("status") or ""),
+        problem="" if ready else _said(value.get("detail") or value.get("status") or ""),
         location=location,
     )
+
+
+def _said(value: object) -> str:
+    """What an answer says of itself, whatever it is."""
+    try:
+        return str(value)[:_SAID]
+    except RecursionError:
+        return "its parts are nested too deeply"
 
 
 @dataclass

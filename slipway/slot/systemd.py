@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.base import process
+from slipway.base import files, process
 from slipway.base.errors import FailedError
 
 # Set inside of the transient unit, so that a command knows that it already runs there.
@@ -132,8 +132,8 @@ def _message(entry: dict[str, Any]) -> str:
 def readable(line: str) -> str:
     """A log line for people: if it is a JSON object, its level, message and traceback."""
     try:
-        value = json.loads(line) if line.startswith("{") else None
-    except (ValueError, RecursionError):
+        value = files.decode_json(line) if line.startswith("{") else None
+    except ValueError:
         value = None
     if not isinstance(value, dict) or "message" not in value:
         return line
