@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -52,8 +53,9 @@ def run(
 
     With `user` it runs as that user, with the user's groups and a umask of 022. Its environment is then `environment`
     plus PATH, HOME and LANG, so that no variable of root is passed on. It is killed when this process ends: otherwise
-    it could still be writing when the next run starts. `timeout` is in seconds. FailedError when it is exceeded, or
-    when the program does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it.
+    it could still be writing when the next run starts. It has a session of its own, without a terminal, as it could type
+    into that of root (see `terminal`). `timeout` is in seconds. FailedError when it is exceeded, or when the program
+    does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it.
     """
     arguments = [str(part) for part in command]
     # Checked first: with `user` a missing program would only show as an error of setpriv.
@@ -68,23 +70,38 @@ def run(
     if env is not None and user is not None:
         env = {"USER": user, "HOME": pwd.getpwnam(user).pw_dir, **env}
     try:
-        return subprocess.run(
+        with subprocess.Popen(
             arguments,
             env=env,
             cwd=directory,
-            timeout=timeout,
-            input=given,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            check=False,
             pass_fds=inherited,
+            start_new_session=bool(as_user),
             **as_user,
-        )
+        ) as child:
+            try:
+                output, errors = child.communicate(given, timeout)
+            except BaseException:
+                _kill(child, with_its_session=bool(as_user))
+                raise
+            return subprocess.CompletedProcess(arguments, child.returncode, output, errors)
     except subprocess.TimeoutExpired as error:
         raise FailedError(f"'{Path(command[0]).name}' did not finish within {timeout:g} s.") from error
     except FileNotFoundError as error:
         raise FailedError(f"{error.filename} is missing. Run site.yml, or deploy another version.") from error
+
+
+def _kill(child: subprocess.Popen[str], *, with_its_session: bool) -> None:
+    """Kill a program, and what it has started: that would not be told of Ctrl-C where it has no terminal."""
+    with contextlib.suppress(ProcessLookupError):
+        if with_its_session:
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
 
 
 def become(command: Sequence[str], user: str, environment: Mapping[str, str], directory: Path) -> NoReturn:
