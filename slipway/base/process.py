@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from slipway.base.errors import FailedError
 
@@ -48,14 +48,17 @@ def run(
     timeout: float | None = None,
     given: str = "",
     inherited: Sequence[int] = (),
+    source: IO[bytes] | None = None,
+    output: IO[bytes] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` and wait until it ends, with any exit code. Both output streams are captured and decoded.
 
     With `user` it runs as that user, with the user's groups and a umask of 022. Its environment is then `environment`
     plus PATH, HOME and LANG, so that no variable of root is passed on. It is killed when this process ends: otherwise
-    it could still be writing when the next run starts. It has a session of its own, without a terminal, as it could type
+    it could still be writing when the next run starts. It has a session of its own, without a terminal: it could type
     into that of root (see `terminal`). `timeout` is in seconds. FailedError when it is exceeded, or when the program
-    does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it.
+    does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it. A file
+    that is its `source` or `output` takes the place of its standard input or output.
     """
     arguments = [str(part) for part in command]
     # Checked first: with `user` a missing program would only show as an error of setpriv.
@@ -74,8 +77,8 @@ def run(
             arguments,
             env=env,
             cwd=directory,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=source or subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
@@ -84,11 +87,11 @@ def run(
             **as_user,
         ) as child:
             try:
-                output, errors = child.communicate(given, timeout)
+                said, errors = child.communicate(None if source else given, timeout)
             except BaseException:
                 _kill(child, with_its_session=bool(as_user))
                 raise
-            return subprocess.CompletedProcess(arguments, child.returncode, output, errors)
+            return subprocess.CompletedProcess(arguments, child.returncode, said or "", errors)
     except subprocess.TimeoutExpired as error:
         raise FailedError(f"'{Path(command[0]).name}' did not finish within {timeout:g} s.") from error
     except FileNotFoundError as error:
