@@ -208,13 +208,15 @@ def _whereabouts(
 
 
 def _dump(settings: Settings, environment: Mapping[str, str], current: str) -> Path:
-    """Write a new dump to the app's directory of backups, which only root can enter.
-
-    With an earlier version of Slipway it was the migration role's, and a migration could delete what is there.
-    """
-    settings.backups.mkdir(mode=0o700, exist_ok=True)
-    os.chown(settings.backups, os.geteuid(), os.getegid(), follow_symlinks=False)
-    settings.backups.chmod(0o700)
+    """Write a new dump to the app's directory of backups, which only root can enter."""
+    keep_to_root(settings.backups)
     made = settings.backups / f"{settings.app}-{current}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump"
     database.dump(settings, environment, made)
     return made
+
+
+def keep_to_root(directory: Path) -> None:
+    """Make a directory this user's alone. Earlier versions of Slipway gave it to the migration role."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.chown(directory, os.geteuid(), os.getegid(), follow_symlinks=False)
+    directory.chmod(0o700)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from hosts import postgresql
 from hosts.scratch import PROJECT
+from slipway.base import files
 from slipway.base import settings as config
-from slipway.schema import database
+from slipway.schema import database, migrate
 from tests.app.conftest import Server, server
 from tests.engine.conftest import settings
 
@@ -94,7 +96,7 @@ class Shop:
     def ask(self, role: str, *statements: str, variables: dict[str, str] | None = None) -> tuple[int, str]:
         given = [f"--set={name}={value}" for name, value in (variables or {}).items()]
         psql = [
-            self.programs / "psql",
+            str(self.programs / "psql"),
             "--no-psqlrc",
             "--quiet",
             "--tuples-only",
@@ -200,3 +202,26 @@ def test_a_table_of_versions_that_a_migration_makes_is_closed_at_once(
     assert shop.ask(APP, f"SELECT count(*) FROM {name}") == (0, "1")  # noqa: S608  # our own names
     assert shop.ask(MIGRATE, f"DELETE FROM {name}") == (0, "")  # noqa: S608  # our own names
     assert shop.provision() == []
+
+
+def test_a_dump_is_a_file_of_root_that_migrations_cannot_reach(
+    server: Server, settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an earlier version of Slipway gave the directory to the migration role."""
+    shop = _shop(server)
+    assert shop.ask(MIGRATE, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id") == (0, "")
+    monkeypatch.setattr(database, "PROGRAMS", Path("/nowhere"))
+    outside = settings.root / "outside"
+    outside.write_text("kept")
+    settings.backups.mkdir(mode=0o777)
+    if os.geteuid() == 0:
+        shutil.chown(settings.backups, "nobody")
+    made = settings.backups / "made.dump"
+    files.unfinished(made).symlink_to(outside)
+    migrate.keep_to_root(settings.backups)
+    database.dump(settings, {"DATABASE_URL": shop.url}, made)
+    for path, mode in ((settings.backups, 0o700), (made, 0o600)):
+        assert (path.lstat().st_uid, path.lstat().st_mode & 0o7777) == (os.geteuid(), mode)
+    assert outside.read_text() == "kept"
+    listed = subprocess.run(["pg_restore", "--list", made], capture_output=True, text=True, check=True).stdout
+    assert "TABLE DATA public kept" in listed
