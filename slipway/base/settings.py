@@ -129,7 +129,6 @@ class Settings:
     logbook_url: str
     logbook_ca: str
     logbook_repository_url: str
-    build_env: dict[str, str]
 
     @property
     def repository(self) -> Path:
@@ -178,6 +177,11 @@ class Settings:
     def health_headers_file(self) -> Path:
         """Headers that health requests have besides those of every request; apart, as a token may be among them."""
         return SETTINGS_DIRECTORY / f"{self.app}.health-headers.json"
+
+    @property
+    def build_env_file(self) -> Path:
+        """Variables of what builds releases; apart, as the address of a package index may have credentials in it."""
+        return SETTINGS_DIRECTORY / f"{self.app}.build.env"
 
     @property
     def data(self) -> Path:
@@ -280,8 +284,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, types.GenericAlias) and isinstance(value, origin):
-        members = value.values() if isinstance(value, dict) else value
-        if all(isinstance(member, get_args(hint)[-1]) for member in members):
+        if all(isinstance(member, get_args(hint)[-1]) for member in value):
             return value
     elif isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
         return value

@@ -16,7 +16,7 @@ from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
 from slipway.release import bytecode, dynamic, explain, fit, git, source, store
-from slipway.slot import slots
+from slipway.slot import envfile, slots
 
 STANDARD_INPUT = Path("-")
 _WRONG_MODE = ["(", "-perm", "/022", "-o", "!", "-perm", "-444", "-o", "-type", "d", "!", "-perm", "-555", ")"]
@@ -169,7 +169,7 @@ def _install(settings: Settings, release: Path, told: Mapping[str, str], *, fres
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_CONFIG": "1",
         **told,
-        **settings.build_env,
+        **envfile.of_builds(settings),
     }
     uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
     sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]

@@ -93,10 +93,15 @@ def of_migrations(settings: Settings) -> dict[str, str]:
     return values
 
 
+def of_builds(settings: Settings) -> dict[str, str]:
+    """The variables of what builds releases, which no other file has."""
+    return read(settings.build_env_file)
+
+
 def all_of(settings: Settings) -> dict[str, str]:
     """The variables of an app whose values are to be kept out of messages; as many as can be read."""
-    found: dict[str, str] = dict(settings.build_env)
-    for path in (settings.env_file, settings.migrate_env_file):
+    found: dict[str, str] = {}
+    for path in (settings.build_env_file, settings.env_file, settings.migrate_env_file):
         with contextlib.suppress(RefusedError, OSError, ValueError):
             found |= {f"{name} in {path.name}" if name in found else name: value for name, value in read(path).items()}
     return {name: value for name, value in found.items() if name.partition(" ")[0] not in PUBLIC}

@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
@@ -241,18 +241,9 @@ CHECKS = (_name, _domains, _environment, _signers, _numbers, _timeouts, _rules, 
 
 
 def toml(settings: Values, facts: Values) -> str:
-    """The engine's settings file: all settings but secrets, with `facts` (what the role adds or works out) over them.
-
-    A mapping that the engine reads is a table of text, at the end of the file.
-    """
+    """The engine's settings file: all but secrets, with `facts` (what the role adds or works out) over them."""
     values = {**facts, **public(settings), **facts}
-    tables = {name for name, hint in get_type_hints(engine.Settings).items() if get_origin(hint) is dict}
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
-    for name in values:
-        if name in tables:
-            texts = env_values.texts(values[name])
-            lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(item)}" for key, item in texts.items())]
-    return "\n".join(lines)
+    return "\n".join(f"{name} = {_toml(value)}" for name, value in values.items())
 
 
 def _toml(value: Any) -> str:
