@@ -34,6 +34,8 @@ _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")
 _DIRECTORY = re.compile(r"(/[A-Za-z0-9._@+-]+)+")
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
 
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+
 # Secrets are sent there, so only the host itself is reached without encryption.
 _ORIGIN = r"(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?"
 LOGBOOK_URL = re.compile(_ORIGIN + r"(/[A-Za-z0-9._~/-]*)?")
@@ -70,6 +72,11 @@ RULES = (
         "needs",
         lambda value: not sandbox.unknown(value),
         f"every word must be one of {', '.join(sandbox.NEEDS)}.",
+    ),
+    Rule(
+        "build_packages",
+        lambda value: all(map(_PACKAGE.fullmatch, value)),
+        "each must be the name of a package, such as 'uwsgi', without a version.",
     ),
     Rule(
         "writable_paths",
@@ -129,6 +136,7 @@ class Settings:
     logbook_url: str
     logbook_ca: str
     logbook_repository_url: str
+    build_packages: list[str]
 
     @property
     def repository(self) -> Path:

@@ -164,7 +164,7 @@ def _selected(app: str | None) -> list[config.Settings]:
 
 
 def resolve(options: argparse.Namespace, _: Reporter) -> Output:
-    source = git.open_source(options.repository, options.cache)
+    source = git.open_source(options.repository, options.cache, options.accept)
     commit = git.resolve(source, options.version or None, options.accept)
     message = f"{commit.tag or 'commit'} is {commit.sha[:12]} ({commit.subject})"
     return Output(message, values={**asdict(commit), "repository": str(source.path)})

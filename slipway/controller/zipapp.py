@@ -59,7 +59,7 @@ def write(output: Path) -> bool:
     content = build(Path(__file__).parents[1])
     if output.exists() and output.read_bytes() == content:
         return False
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     output.write_bytes(content)
     output.chmod(0o755)
     return True

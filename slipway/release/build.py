@@ -15,7 +15,7 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import bytecode, dynamic, explain, fit, git, source, store
+from slipway.release import bytecode, dynamic, explain, fit, git, lockfile, source, store
 from slipway.slot import envfile, slots
 
 STANDARD_INPUT = Path("-")
@@ -173,6 +173,7 @@ def _install(settings: Settings, release: Path, told: Mapping[str, str], *, fres
     }
     uv = ["nice", "-n", "10", str(settings.uv), "--no-progress", "--quiet"]  # the live release comes first
     sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
+    sync += lockfile.options(release, settings.build_packages)
     donor = None if fresh else _same_packages(settings, release)
     if donor is not None:
         # Copied as hard links, as uv does from its cache. Then uv sync has nothing left to install or to compile.

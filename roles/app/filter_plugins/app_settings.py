@@ -25,6 +25,7 @@ from roles.app.module_utils import env_values, setting_texts  # noqa: E402  # th
 from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
+from slipway.release import git  # noqa: E402  # the path comes first
 from slipway.slot import envfile  # noqa: E402  # the path comes first
 
 # Settings with environment variables, where null is the same as leaving one out.
@@ -166,6 +167,12 @@ def _signers(app: App) -> Iterator[str]:
         )
 
 
+def _repository(app: App) -> Iterator[str]:
+    """The address may have a password in it, so no sentence shows it."""
+    if problem := git.transport_problem(app.settings["repository"], app.settings["accept"]):
+        yield f"apps.{app.name}.repository: {problem}"
+
+
 def _numbers(app: App) -> Iterator[str]:
     for name, option in specification().items():
         if option["type"] in ("int", "float") and app.settings[name] < 0:
@@ -234,7 +241,7 @@ def _homes(app: App) -> Iterator[str]:
             )
 
 
-CHECKS = (_name, _domains, _environment, _signers, _numbers, _timeouts, _rules, _hooks, _health, _homes)
+CHECKS = (_name, _domains, _environment, _signers, _repository, _numbers, _timeouts, _rules, _hooks, _health, _homes)
 
 
 # For the engine
