@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.base import files
-from slipway.base.errors import RefusedError
+from slipway.base.errors import FailedError
 
 NAME = "uv.lock"
 BUILD_REQUIREMENTS = "build-constraint-dependencies"  # where pyproject.toml pins what builds need
@@ -34,21 +34,22 @@ Package = Mapping[str, Any]
 def options(release: Path, build_packages: Collection[str]) -> list[str]:
     """The options of `uv sync` for a release, whose lock file is checked first.
 
-    RefusedError, in a sentence, when it cannot be read or has something that is not to be installed.
+    FailedError, in a sentence, when it cannot be read or has something that is not to be installed.
     """
     try:
         lock = tomllib.loads(files.read_text(release / NAME, inside=release))
         return _options(lock, build_packages)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "it is not what uv writes"
-        raise RefusedError(f"{NAME} cannot be read ({why}). Type `uv lock`, and commit it.") from None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        known = isinstance(error, tomllib.TOMLDecodeError | OSError)
+        why = (getattr(error, "strerror", None) or str(error)) if known else "it is not what uv writes"
+        raise FailedError(f"{NAME} cannot be read ({why}). Type `uv lock`, and commit it.") from None
 
 
 def _options(lock: Mapping[str, Any], build_packages: Collection[str]) -> list[str]:
     packages: list[Package] = lock.get("package", [])
     for package in _installed(packages):
         if problem := _problem(package):
-            raise RefusedError(f"{NAME} is refused: {problem}")
+            raise FailedError(f"{NAME} is refused: {problem}")
     allowed = {_normal(name) for name in build_packages}
     # A project that has hashes for what its builds need is to have them for all of it.
     pinned = any(item.get("hashes") for item in lock.get("manifest", {}).get("build-constraints", []))

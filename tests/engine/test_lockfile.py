@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.base.errors import RefusedError
+from slipway.base.errors import FailedError
 from slipway.release import explain, lockfile
 
 HASH = "sha256:" + "a" * 64
@@ -111,7 +111,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_pinned_or_can_be_changed_on_its_way_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
-    with pytest.raises(RefusedError, match=r"uv\.lock is refused: one ") as error:
+    with pytest.raises(FailedError, match=r"uv\.lock is refused: one ") as error:
         options(tmp_path, lock(text))
     assert sentence in str(error.value)
 
@@ -124,7 +124,7 @@ def test_what_is_needed_by_what_is_needed_counts_also_through_extras(tmp_path: P
     two = package("two", more='\n[package.optional-dependencies]\nfast = [{ name = "bad" }]\n')
     two = two.replace("wheels = [", "").replace(f"    {WHEEL},\n]\n", "")  # it stands behind a table
     two = two.replace("source =", f"wheels = [{WHEEL}]\nsource =")
-    with pytest.raises(RefusedError, match="bad has no SHA-256 hash"):
+    with pytest.raises(FailedError, match="bad has no SHA-256 hash"):
         options(tmp_path, lock(middle, two, BAD))
     options(tmp_path, lock(middle.replace(', extra = ["fast"]', ""), two, BAD))
 
@@ -134,7 +134,7 @@ def test_what_only_developers_need_does_not_count(tmp_path: Path) -> None:
 
 
 def test_without_a_project_all_packages_count(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="bad has no"):
+    with pytest.raises(FailedError, match="bad has no"):
         options(tmp_path, lock(package(), BAD, root='editable = "member"'))
 
 
@@ -168,7 +168,7 @@ DAMAGED = {
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_lock_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "uv.lock").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(RefusedError, match=r"uv\.lock cannot be read .* Type `uv lock`"):
+    with pytest.raises(FailedError, match=r"uv\.lock cannot be read .* Type `uv lock`"):
         lockfile.options(tmp_path, [])
 
 
@@ -176,7 +176,7 @@ def test_a_lock_outside_of_the_release_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "release").mkdir()
     (tmp_path / "uv.lock").write_text(lock(package()))
     (tmp_path / "release/uv.lock").symlink_to("../uv.lock")
-    with pytest.raises(OSError, match="leads out of"):
+    with pytest.raises(FailedError, match="leads out of"):
         lockfile.options(tmp_path / "release", [])
 
 
