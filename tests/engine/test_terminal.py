@@ -157,6 +157,19 @@ def test_a_command_has_another_terminal_in_another_session() -> None:
         assert len(re.findall(r"\d+", descriptors)) <= 4, "nothing else is open"
 
 
+def test_a_command_has_nothing_open_that_slipway_has(tmp_path: Path) -> None:
+    """Also not what its caller has let it inherit."""
+    with (tmp_path / "of root").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        code = f"import os; os.set_inheritable({file.fileno()}, True)\n{DRIVER}"
+        shown = subprocess.run(
+            [sys.executable, "-c", code, "ls", "-l", "/proc/self/fd"],
+            pass_fds=[file.fileno()], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    assert "of root" not in shown
+    assert shown.count(" -> ") == 4, "its three streams, and what it lists"
+
+
 def test_what_a_command_leaves_behind_does_not_read_what_is_typed_later() -> None:
     """As a password: a process that goes on has no terminal of ours to read from."""
     leaves = "(trap '' HUP; exec 3>&1; while read -r line; do echo stolen $line >/tmp/stolen-$$; done) & echo left"
@@ -335,8 +348,8 @@ def test_who_ignores_hangups_ignores_them_for_the_command() -> None:
 
 def test_what_the_next_program_of_a_pipeline_reads_from_the_terminal_is_left_to_it() -> None:
     """As with `slipway run logbook -- python -m app.tokens list | less`."""
-    script = '"$@" | { cat; echo page; read -r line < /dev/tty; echo read $line; }'
-    with console("bash", "-c", script, "-", *driven("sh", "-c", "echo listed")) as at:
+    script = '"$@" | { read -r first; echo $first; echo page; sleep 0.5; read -r line < /dev/tty; echo read $line; }'
+    with console("bash", "-c", script, "-", *driven("sh", "-c", "echo listed; exec sleep 1")) as at:
         at.until("page")
         at.type("q\n")
         at.until("read q")
