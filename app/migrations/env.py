@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
+import secrets
 import time
 
 from alembic import context
@@ -14,11 +16,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from app.models import Base
 from app.settings import get_settings
 
-LOCK_KEY = 7_305_421_963  # any number that no other program uses for an advisory lock in this database
+LOCK_CLASS = 730_542_196  # any number that no other program uses for advisory locks in this database
 LOCK_WAIT = 300  # seconds to wait for another runner
 # How long to wait for the lock of a table: all later queries on the table wait as well meanwhile. Used if the role that
 # migrates has no lock_timeout of its own, as on an external database.
 GIVE_WAY = "SELECT set_config('lock_timeout', '2s', false) WHERE current_setting('lock_timeout') = '0'"
+# Anybody who may connect can take an advisory lock. One of a role that cannot migrate, such as that of the app, keeps
+# nobody waiting.
+OTHERS = """
+SELECT EXISTS (
+    SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+     WHERE l.locktype = 'advisory' AND l.classid = :class AND l.objsubid = 2 AND l.granted AND pid <> pg_backend_pid()
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND has_schema_privilege(a.usesysid, current_schema(), 'CREATE'))
+"""
+TAKE = "SELECT pg_try_advisory_lock(CAST(:class AS integer), CAST(:number AS integer))"
+GIVE = "SELECT pg_advisory_unlock(CAST(:class AS integer), CAST(:number AS integer))"
 RETRIES = 5  # attempts for a migration that does not get a table's lock within lock_timeout
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -42,16 +55,21 @@ def configure_and_run(connection: Connection | None = None) -> None:
 
 
 async def wait_for_turn(connection: AsyncConnection) -> None:
-    """Take the advisory lock by polling.
+    """Wait until no other runner has a lock of the class, and hold one until the connection is closed.
 
-    A statement that waits for the lock would be an open transaction, and CREATE INDEX CONCURRENTLY of the other runner
-    would wait for that.
+    Each runner takes a number of its own and then looks for others: of two that come at once, both see the other, and
+    try again. A statement that waits for a lock would be an open transaction, and CREATE INDEX CONCURRENTLY of the
+    other runner would wait for that.
     """
     deadline = time.monotonic() + LOCK_WAIT
-    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LOCK_KEY}):
-        if time.monotonic() > deadline:
-            raise SystemExit(f"Another migration has been running for {LOCK_WAIT} s. See pg_stat_activity.")
-        await asyncio.sleep(0.5)
+    while time.monotonic() < deadline:
+        mine = {"class": LOCK_CLASS, "number": secrets.randbelow(2**31)}
+        if await connection.scalar(text(TAKE), mine):
+            if not await connection.scalar(text(OTHERS), {"class": LOCK_CLASS}):
+                return
+            await connection.execute(text(GIVE), mine)
+        await asyncio.sleep(random.uniform(0.3, 0.7))  # noqa: S311  # nobody has to guess it
+    raise SystemExit(f"Another migration has been running for {LOCK_WAIT} s. See pg_stat_activity.")
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:

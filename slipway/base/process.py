@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from slipway.base.errors import FailedError
 
@@ -47,13 +48,17 @@ def run(
     timeout: float | None = None,
     given: str = "",
     inherited: Sequence[int] = (),
+    source: IO[bytes] | None = None,
+    output: IO[bytes] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` and wait until it ends, with any exit code. Both output streams are captured and decoded.
 
     With `user` it runs as that user, with the user's groups and a umask of 022. Its environment is then `environment`
     plus PATH, HOME and LANG, so that no variable of root is passed on. It is killed when this process ends: otherwise
-    it could still be writing when the next run starts. `timeout` is in seconds. FailedError when it is exceeded, or
-    when the program does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it.
+    it could still be writing when the next run starts. It has a session of its own, without a terminal: it could type
+    into that of root (see `terminal`). `timeout` is in seconds. FailedError when it is exceeded, or when the program
+    does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it. A file
+    that is its `source` or `output` takes the place of its standard input or output.
     """
     arguments = [str(part) for part in command]
     # Checked first: with `user` a missing program would only show as an error of setpriv.
@@ -68,19 +73,25 @@ def run(
     if as_user:
         arguments = ["setpriv", "--pdeathsig", "KILL", "--", *arguments]
     try:
-        return subprocess.run(
+        with subprocess.Popen(
             arguments,
             env=env,
             cwd=directory,
-            timeout=timeout,
-            input=given,
-            capture_output=True,
+            stdin=source or subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            check=False,
             pass_fds=inherited,
+            start_new_session=bool(as_user),
             **as_user,
-        )
+        ) as child:
+            try:
+                said, errors = child.communicate(None if source else given, timeout)
+            except BaseException:
+                _kill(child, with_its_session=bool(as_user))
+                raise
+            return subprocess.CompletedProcess(arguments, child.returncode, said or "", errors)
     except subprocess.TimeoutExpired as error:
         raise FailedError(f"'{Path(command[0]).name}' did not finish within {timeout:g} s.") from error
     except FileNotFoundError as error:
@@ -90,6 +101,15 @@ def run(
 def environment_of(user: str, environment: Mapping[str, str]) -> dict[str, str]:
     """All variables of a program that runs as `user`: those given, and PATH, HOME, USER and LANG if they are not."""
     return {"PATH": PATH, "LANG": "C.UTF-8", "USER": user, "HOME": pwd.getpwnam(user).pw_dir, **environment}
+
+
+def _kill(child: subprocess.Popen[str], *, with_its_session: bool) -> None:
+    """Kill a program, and what it has started: that would not be told of Ctrl-C where it has no terminal."""
+    with contextlib.suppress(ProcessLookupError):
+        if with_its_session:
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
 
 
 def become(command: Sequence[str], user: str, environment: Mapping[str, str], directory: Path) -> NoReturn:

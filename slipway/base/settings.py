@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from slipway.base import sandbox
+from slipway.base import files, sandbox
 from slipway.base.errors import RefusedError
 
 SETTINGS_DIRECTORY = Path("/etc/slipway")
@@ -33,6 +33,8 @@ _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")
 # A directory of the host, below one of the root's, without what systemd reads as more than a path.
 _DIRECTORY = re.compile(r"(/[A-Za-z0-9._@+-]+)+")
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
+
+_PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 # Secrets are sent there, so only the host itself is reached without encryption.
 _ORIGIN = r"(https://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])|http://(127\.0\.0\.1|localhost|\[::1\]))(:[0-9]{1,5})?"
@@ -70,6 +72,11 @@ RULES = (
         "needs",
         lambda value: not sandbox.unknown(value),
         f"every word must be one of {', '.join(sandbox.NEEDS)}.",
+    ),
+    Rule(
+        "build_packages",
+        lambda value: all(map(_PACKAGE.fullmatch, value)),
+        "each must be the name of a package, such as 'uwsgi', without a version.",
     ),
     Rule(
         "writable_paths",
@@ -129,7 +136,7 @@ class Settings:
     logbook_url: str
     logbook_ca: str
     logbook_repository_url: str
-    build_env: dict[str, str]
+    build_packages: list[str]
 
     @property
     def repository(self) -> Path:
@@ -180,6 +187,11 @@ class Settings:
         return SETTINGS_DIRECTORY / f"{self.app}.health-headers.json"
 
     @property
+    def build_env_file(self) -> Path:
+        """Variables of what builds releases; apart, as the address of a package index may have credentials in it."""
+        return SETTINGS_DIRECTORY / f"{self.app}.build.env"
+
+    @property
     def data(self) -> Path:
         """What the app writes itself; no release and no slot is part of it, and no deploy touches it."""
         return DATA_DIRECTORY / self.app
@@ -228,7 +240,7 @@ def load(app: str, directory: Path = SETTINGS_DIRECTORY) -> Settings:
     """Read the settings of `app`; RefusedError when it is unknown here or a value is wrong."""
     path = directory / f"{check_app_name(app)}.toml"
     try:
-        text = path.read_text()
+        text = files.read_text(path)
     except FileNotFoundError:
         known = ", ".join(installed(directory)) or "none"
         raise RefusedError(
@@ -236,7 +248,7 @@ def load(app: str, directory: Path = SETTINGS_DIRECTORY) -> Settings:
         ) from None
     try:
         return parse(tomllib.loads(text), source=str(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RefusedError(f"{path} is not TOML ({error}). Run site.yml to write it again.") from None
 
 
@@ -280,8 +292,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, types.GenericAlias) and isinstance(value, origin):
-        members = value.values() if isinstance(value, dict) else value
-        if all(isinstance(member, get_args(hint)[-1]) for member in members):
+        if all(isinstance(member, get_args(hint)[-1]) for member in value):
             return value
     elif isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
         return value

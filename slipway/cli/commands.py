@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
-from slipway.base import process
+from slipway.base import process, terminal
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.output import Reporter
@@ -120,7 +120,7 @@ def report(options: argparse.Namespace, _: Reporter) -> Output:
 
 
 def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
-    """Replace this process by the command; does not return."""
+    """Run the command in a session of its own, and end as it has ended."""
     settings = config.load(options.app)
     command = options.arguments[1:] if options.arguments[:1] == ["--"] else options.arguments
     slot = slots.live_slot(settings)
@@ -136,7 +136,8 @@ def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
     program = str(release / command[0]) if "/" in command[0] else command[0]
     if shutil.which(program, path=environment["PATH"]) is None:
         raise RefusedError(f"Neither {release.name} nor this host has a program '{command[0]}'.")
-    process.become(command, settings.user, environment, release)
+    ended = terminal.run(lambda: process.become(command, settings.user, environment, release))
+    terminal.end_as(ended)
 
 
 # What only one command needs is imported by it, so that the others start sooner.
@@ -163,7 +164,7 @@ def _selected(app: str | None) -> list[config.Settings]:
 
 
 def resolve(options: argparse.Namespace, _: Reporter) -> Output:
-    source = git.open_source(options.repository, options.cache)
+    source = git.open_source(options.repository, options.cache, options.accept)
     commit = git.resolve(source, options.version or None, options.accept)
     message = f"{commit.tag or 'commit'} is {commit.sha[:12]} ({commit.subject})"
     return Output(message, values={**asdict(commit), "repository": str(source.path)})

@@ -251,7 +251,7 @@ def _detach(options: argparse.Namespace, arguments: Sequence[str], report: Repor
         unit = f"slipway-{options.app}.service"
         raise FailedError(f"{options.command} was killed. `journalctl --unit={unit}` may show why.")
     if code != 0 and systemd.is_detached(options.app):  # another run was quicker
-        raise lock.busy(options.app, lock.read(settings.lock))
+        raise lock.busy(options.app, settings.lock, lock.read(settings.lock))
     return code
 
 
@@ -267,7 +267,7 @@ def _wait_for_unit(app: str, path: Path, superseded: Sequence[str]) -> bool:
         lease = lock.read(path)
         patience = lock.OBSERVERS_WAIT if lease is None else lock.TAKEOVER_WAIT if lease.owner in superseded else 0
         if time.monotonic() - started >= patience:
-            raise lock.busy(app, lease)
+            raise lock.busy(app, path, lease)
         waited = True
         time.sleep(0.1)
     return waited

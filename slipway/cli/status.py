@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slipway.base import process
+from slipway.base import files, process
 from slipway.base.errors import SlipwayError
 from slipway.base.settings import Settings
 from slipway.deployment import lock
@@ -150,7 +150,7 @@ def _certificate(settings: Settings) -> dict[str, Any] | None:
 def _failure(path: Path) -> str | None:
     """Why the last renewal failed: the program that renews writes it to a file beside the certificate."""
     try:
-        return path.read_text().strip()
+        return files.read_text(path, errors="replace").strip()
     except OSError:
         return None
 

@@ -20,13 +20,15 @@ unpacked = pathlib.Path("/run/slipway/program/{digest}")
 if os.geteuid() == 0 and unpacked.parents[1].is_dir() and not unpacked.is_dir():
     import shutil, zipfile
 
+    os.umask(0o022)
+
     partial = unpacked.with_suffix(f".{{os.getpid()}}")
     try:
         zipfile.ZipFile(sys.path[0]).extractall(partial)
         partial.rename(unpacked)
     except OSError:  # no space, or another run has unpacked it meanwhile
         shutil.rmtree(partial, ignore_errors=True)
-if unpacked.is_dir():
+if os.path.isdir(unpacked):  # who is not root cannot look there
     sys.path.insert(0, str(unpacked))
 from slipway.cli.parser import program
 program()
@@ -57,7 +59,7 @@ def write(output: Path) -> bool:
     content = build(Path(__file__).parents[1])
     if output.exists() and output.read_bytes() == content:
         return False
-    output.parent.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     output.write_bytes(content)
     output.chmod(0o755)
     return True

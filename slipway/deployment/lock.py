@@ -3,6 +3,8 @@
 The kernel lock (flock) ends with the process that holds it, however that ends. Between two commands of a deployment no
 process of the engine runs, so the lock file also has a lease: the owner of the deployment, and until when it is theirs,
 on the clock since boot, which nobody can set. The file is below /run, so a reboot ends every lease.
+
+Whoever can open the file could hold its lock for ever. So it is root's alone, and so is its directory.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ import contextlib
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from slipway.base import files
 from slipway.base.errors import LockedError
+from slipway.deployment import holder
 from slipway.records import formats, phases
 
 FORMAT = 1
@@ -87,8 +92,7 @@ def hold(path: Path, app: str, wait: float = 0) -> Iterator[Lock]:
     A holder without a lease is no deployment, but a command such as `prune` or the end of a standby: it is waited for a
     little in any case.
     """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with _open(path) as file:
         started = time.monotonic()
         waited = False
         while True:
@@ -98,16 +102,39 @@ def hold(path: Path, app: str, wait: float = 0) -> Iterator[Lock]:
             except BlockingIOError:
                 waiting = time.monotonic() - started
                 if waiting >= wait and ((lease := read(path)) is not None or waiting >= _SHORT_WAIT):
-                    raise busy(app, lease) from None
+                    raise busy(app, path, lease) from None
                 waited = True
                 time.sleep(0.1)
         yield Lock(file, waited)
 
 
-def busy(app: str, lease: Lease | None) -> LockedError:
-    """The error for a run that finds the app locked."""
+def _open(path: Path) -> TextIO:
+    """The file with the lock, made if it is not there. Those of an earlier version of Slipway could be read by all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise files.UnfitError(path, "it is not a regular file. Remove it")  # noqa: TRY301  # it is one of several
+        os.fchmod(descriptor, 0o600)
+        return os.fdopen(descriptor, "r+")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def busy(app: str, path: Path, lease: Lease | None) -> LockedError:
+    """The error for a run that finds the app locked, or at work."""
+    found = holder.of(path)
+    if found is not None and not found.is_ours:
+        return LockedError(
+            f"The lock of {app} ({path}) is held by {found}, which is no command of slipway. "
+            f"End it with `kill {found.pid}`, then try again."
+        )
     if lease is None:
-        return LockedError(f"Another slipway command is running for {app}. Try again when it has finished.")
+        who = f" ({found})" if found is not None else ""
+        return LockedError(f"Another slipway command is running for {app}{who}. Try again when it has finished.")
     return LockedError(
         f"{app} is being deployed by {lease.owner} ({lease.version}, phase {lease.phase}, "
         f"{max(0, clock() - lease.renewed):.0f} s ago). Try again when that has finished; "
@@ -122,14 +149,14 @@ def read(path: Path) -> Lease | None:
     RefusedError when a newer version of the engine wrote it.
     """
     try:
-        return _parse(path.read_text(), str(path))
+        return _parse(files.read_text(path), str(path))
     except FileNotFoundError:
         return None
 
 
 def _parse(text: str, source: str) -> Lease | None:
     try:
-        value = json.loads(text)
+        value = files.decode_json(text)
     except ValueError:  # empty or incomplete
         return None
     if not isinstance(value, dict):

@@ -121,7 +121,7 @@ class Run:
         if lease is None or self.deployment is None:
             return  # with no open deployment only the kernel lock counts, and this process holds it
         if lease.is_held_against(owner, superseded, lock.clock()):
-            raise lock.busy(self.settings.app, lease)
+            raise lock.busy(self.settings.app, self.settings.lock, lease)
 
     def check_state(self, owner: str | None, *states: str) -> None:
         """RefusedError unless the open deployment belongs to `owner` (None: to anyone) and is in one of `states`."""

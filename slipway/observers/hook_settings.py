@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from slipway.base import files
 from slipway.base.settings import HOOK_URL
 from slipway.observers import events
 
@@ -35,12 +35,12 @@ class Hook:
 def load(path: Path) -> tuple[list[Hook], list[str]]:
     """The hooks in `path`, none when it is absent; and a sentence for each that cannot be run."""
     try:
-        value = json.loads(path.read_text())
+        value = files.decode_json(files.read_text(path))
     except FileNotFoundError:
         return [], []
     except OSError as error:
         return [], [f"{path} could not be read ({error.strerror}), so no hook is run."]
-    except (ValueError, RecursionError):
+    except ValueError:
         return [], [f"{path} is not JSON, so no hook is run. Run site.yml to write it again."]
     if not isinstance(value, dict) or not isinstance(value.get("hooks"), list):
         return [], [f"{path} has no list of hooks, so no hook is run. Run site.yml to write it again."]

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from slipway.base import files
 from slipway.base.errors import RefusedError, SlipwayError
 from slipway.base.settings import Settings
 from slipway.observers import outbox
@@ -240,8 +241,8 @@ class _Link:
         finally:
             connection.close()
         try:
-            value = json.loads(content)
-        except (ValueError, RecursionError):
+            value = files.decode_json(content)
+        except ValueError:
             value = None
         return status, value if isinstance(value, dict) else {}
 
@@ -254,7 +255,7 @@ class _Link:
 
 def _token(settings: Settings) -> str:
     try:
-        found = settings.logbook_token_file.read_text(errors="replace").strip()
+        found = files.read_text(settings.logbook_token_file, errors="replace").strip()
     except FileNotFoundError:
         found = ""
     if not found:

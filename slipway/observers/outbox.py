@@ -145,7 +145,7 @@ def _complete(settings: Settings, found: list[Report], under_way: Path | None, *
 def read_problem(settings: Settings) -> str:
     """Why reports could not be sent the last time."""
     try:
-        return _problem_file(settings).read_text().strip()
+        return files.read_text(_problem_file(settings), errors="replace").strip()
     except FileNotFoundError:
         return "not tried yet"
 

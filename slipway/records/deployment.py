@@ -83,11 +83,12 @@ def load(path: Path) -> Deployment | None:
     RefusedError when a newer version of the engine wrote the file, FailedError when it cannot be read.
     """
     try:
-        value = json.loads(path.read_text())
+        value = files.decode_json(files.read_text(path))
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise FailedError(f"{path} cannot be read ({error}). Move it away to go on without it.") from error
+    except (files.UnfitError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise FailedError(f"{path} cannot be read ({why}). Move it away to go on without it.") from error
     if not isinstance(value, dict):
         raise FailedError(f"{path} cannot be read (it holds no object). Move it away to go on without it.")
     formats.check(value, FORMAT, str(path))

@@ -11,10 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slipway.base import files
 from slipway.base.errors import RefusedError
 from slipway.records import formats, phases
 
 FORMAT = 2  # format 1 had no number in the line, and its name for the phase `start` was `warm`
+
+_LIMIT = 2**30  # bytes: ten thousand deployments have less than a tenth of it
 
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 
@@ -51,7 +54,7 @@ def now() -> str:
 def append(path: Path, entry: Entry) -> None:
     """Add one line and make it durable. It is one write(2), so a crash can only leave the last line incomplete."""
     line = json.dumps(formats.stamped(entry, FORMAT), separators=(",", ":")) + "\n"
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":  # an incomplete line: this one needs a line of its own
@@ -68,7 +71,7 @@ def read(path: Path) -> list[Entry]:
     RefusedError when a newer version of the engine wrote a line.
     """
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        lines = files.read_text(path, limit=_LIMIT, errors="replace").splitlines()
     except FileNotFoundError:
         return []
     return [entry for line in lines if (entry := _parse(line, str(path))) is not None]
@@ -76,7 +79,7 @@ def read(path: Path) -> list[Entry]:
 
 def _parse(line: str, source: str) -> Entry | None:
     try:
-        value = json.loads(line)
+        value = files.decode_json(line)
     except ValueError:
         return None
     if not isinstance(value, dict):

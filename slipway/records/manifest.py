@@ -118,22 +118,29 @@ def dump(manifest: Manifest) -> str:
 
 
 def load(value: dict[str, Any]) -> Manifest:
-    """Build a Manifest from decoded JSON; TypeError or KeyError when it is not one."""
+    """Build a Manifest from decoded JSON; TypeError, KeyError or AttributeError when it is not one."""
     revisions = value.get("revisions")
     if revisions is not None:
         revisions = [_revision(item) for item in revisions]
     arguments, unknown = formats.split(value, Manifest)
-    return Manifest(**{**arguments, "revisions": revisions}, unknown=unknown)
+    made = Manifest(**{**arguments, "revisions": revisions}, unknown=unknown)
+    texts = [made.release, made.sha, made.subject, made.python, made.lock_sha256, made.built_at, made.version_table]
+    if not all(isinstance(text, str) for text in (*texts, *made.heads)) or not isinstance(made.tag, str | None):
+        raise TypeError("a text is not one")
+    return made
 
 
 def _revision(value: dict[str, Any]) -> Revision:
     follows = value.get("follows")
-    return Revision(
+    made = Revision(
         value["revision"],
         value["message"],
         value.get("oldest_compatible"),
         None if follows is None else tuple(follows),
     )
+    if not all(isinstance(text, str) for text in (made.revision, made.message, *(made.follows or ()))):
+        raise TypeError("a text is not one")
+    return made
 
 
 def read(release: Path) -> Manifest | None:
@@ -148,6 +155,7 @@ def read(release: Path) -> Manifest | None:
         return None
     formats.check(value, FORMAT, str(release / NAME))
     try:
-        return load(value)
-    except (TypeError, KeyError):
+        made = load(value)
+    except (TypeError, KeyError, AttributeError):
         return None
+    return made if made.release == Path(made.release).name else None  # it is the name of a directory

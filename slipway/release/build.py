@@ -22,7 +22,7 @@ from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
 from slipway.release import fill, fit, git, inside, source, store, takeover
-from slipway.slot import slots
+from slipway.slot import envfile, slots
 
 STANDARD_INPUT = Path("-")
 # What the build user runs of the engine: `fill`, with the place to import it from, and a file descriptor.
@@ -188,7 +188,8 @@ def _fill(
         cache=str(settings.uv_cache),
         python=str(settings.python),
         donor=str(donor or ""),
-        build_env=settings.build_env,
+        build_packages=settings.build_packages,
+        build_env=envfile.of_builds(settings),
     )
     unit = confined.Unit(
         f"slipway-{settings.app}-build",

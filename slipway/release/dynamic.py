@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from slipway.base import files
 from slipway.records import versions
 
 ARCHIVAL = ".git_archival.txt"
@@ -47,7 +48,7 @@ def variables(release: Path, declared: Mapping[str, Any], tag: str | None, sha: 
 
 
 def _is_filled_in(archival: Path) -> bool:
-    return archival.is_file() and "$Format:" not in archival.read_text(errors="replace")
+    return archival.is_file() and "$Format:" not in files.read_text(archival, inside=archival.parent, errors="replace")
 
 
 def version(tag: str | None, sha: str) -> str:

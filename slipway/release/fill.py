@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slipway.base import process
 from slipway.base.errors import FailedError
-from slipway.release import bytecode, dynamic, explain, git, history, source
+from slipway.release import bytecode, dynamic, explain, git, history, lockfile, source
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Work:
     cache: str
     python: str
     donor: str = ""
+    build_packages: Sequence[str] = ()
     build_env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -73,7 +74,8 @@ def _install(work: Work, release: Path, told: Mapping[str, str]) -> None:
         **work.build_env,
     }
     uv = [work.uv, "--no-progress", "--quiet"]
-    commands = [[*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]]
+    sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
+    commands = [[*sync, *lockfile.options(release, work.build_packages)]]
     if not work.donor:
         commands[0].append("--compile-bytecode")
         commands.insert(0, [*uv, "venv", "--relocatable", ".venv"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from slipway.base import process
+from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
@@ -42,8 +42,7 @@ def same_minor(one: str, other: str) -> bool:
 
 def digest(directory: Path) -> str:
     """The SHA-256 digest of a release's lock file, in hex."""
-    with (directory / "uv.lock").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(files.read_bytes(directory / "uv.lock", inside=directory)).hexdigest()
 
 
 def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:

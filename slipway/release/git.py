@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
 
 from slipway.base import process
 from slipway.base.errors import FailedError, RefusedError
@@ -26,6 +28,9 @@ from slipway.release import revisions
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
+
+_UNENCRYPTED = ("http", "git", "ftp")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 # Each commit also has a ref of the engine's own, so that a bundle can have a commit without a tag, and `gc` keeps it.
 KEEP = "refs/slipway/"
@@ -112,15 +117,27 @@ class Repository:
     def name(self) -> Path:
         return self.directory or self.path
 
-    def git(self, *arguments: str, check: bool = True, given: str = "", inherited: Sequence[int] = ()) -> str:
-        """Standard output of `git <arguments>`; FailedError with git's error message when it fails."""
-        result = self.run(*arguments, given=given, inherited=inherited)
+    def git(
+        self,
+        *arguments: str,
+        check: bool = True,
+        given: str = "",
+        inherited: Sequence[int] = (),
+        output: IO[bytes] | None = None,
+    ) -> str:
+        """Standard output of `git <arguments>`, or a file with it; FailedError with git's message when it fails."""
+        result = self.run(*arguments, given=given, inherited=inherited, output=output)
         if check and result.returncode != 0:
             raise FailedError(f"git {arguments[0]} failed in {self.name}.", process.tail(result.stderr))
         return result.stdout.strip("\n") if result.returncode == 0 else ""
 
     def run(
-        self, *arguments: str, given: str = "", inherited: Sequence[int] = (), options: Sequence[str] = ()
+        self,
+        *arguments: str,
+        given: str = "",
+        inherited: Sequence[int] = (),
+        options: Sequence[str] = (),
+        output: IO[bytes] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """`git <arguments>` with any exit code. `given` is its standard input, `options` are more of git's own."""
         return process.run(
@@ -129,6 +146,7 @@ class Repository:
             environment=self._environment(),
             given=given,
             inherited=inherited,
+            output=output,
         )
 
     def _environment(self) -> dict[str, str]:
@@ -268,23 +286,55 @@ def _newest_hint(tags: Sequence[str]) -> str:
     return f" The newest tag is {newest}." if newest else " It has no version tags."
 
 
-def open_source(location: str, cache: Path) -> Repository:
+def transport_problem(location: str, accept: str) -> str:
+    """Why a repository at a URL must not be deployed from, as a sentence; "" when it may be.
+
+    Whoever is on the way can change what an unencrypted connection brings, but not a tag that somebody has signed.
+    """
+    parts = urlsplit(location)
+    if accept == "signed-tags" or parts.scheme not in _UNENCRYPTED or parts.hostname in _LOOPBACK:
+        return ""
+    return (
+        f"the repository is at {parts.hostname} over {parts.scheme}, where others can change what is sent. "
+        "Use https or ssh, or deploy signed tags only (accept: signed-tags)."
+    )
+
+
+def open_source(location: str, cache: Path, accept: str = "signed-tags") -> Repository:
     """The repository at `location`, a directory or a URL; a URL is mirrored below `cache`, and the mirror updated.
 
-    RefusedError when the directory is not a repository; FailedError when the remote cannot be fetched.
+    RefusedError when the directory is not a repository, or an environment that accepts `accept` must not deploy from
+    there; FailedError when the remote cannot be fetched.
     """
     if "://" not in location and not re.match(r"[\w.-]+@[\w.-]+:", location):
         return _open_directory(location)
+    if problem := transport_problem(location, accept):
+        raise RefusedError(problem[0].upper() + problem[1:])
     mirror = cache / f"{hashlib.sha256(location.encode()).hexdigest()[:16]}.git"
-    cache.mkdir(parents=True, exist_ok=True)
-    with mirror.with_suffix(".lock").open("w") as lock:
+    keep_to_owner(cache)
+    with os.fdopen(os.open(mirror.with_suffix(".lock"), os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # git inherits it, and so still holds it if this process is killed
         try:
             Repository(mirror).create()
             Repository(mirror).fetch(location, "--prune", inherited=[lock.fileno()])
         except FailedError as error:
-            raise FailedError(f"The repository {location} could not be fetched.", error.detail) from error
+            shown, detail = (_without_account(location, text) for text in (location, error.detail))
+            raise FailedError(f"The repository {shown} could not be fetched.", detail) from None
     return Repository(mirror)
+
+
+def _without_account(location: str, text: str) -> str:
+    """A text without the user and password of a URL, which may be a token; of ssh it is the name of a user only."""
+    parts = urlsplit(location)
+    account = parts.netloc.rpartition("@")[0]
+    return text.replace(f"{account}@", "") if account and parts.scheme != "ssh" else text
+
+
+def keep_to_owner(directory: Path) -> None:
+    """Make a directory, or one that this user has made, closed to others: it has the source of whole projects."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_uid == os.geteuid():
+        directory.chmod(0o700)
 
 
 def _open_directory(location: str) -> Repository:
@@ -309,7 +359,19 @@ def _open_directory(location: str) -> Repository:
 
 
 def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], output: Path) -> None:
-    """Write a git bundle with `sha` (and its tag) to `output`, without the commits in `have` and their ancestors.
+    """Write a git bundle to the file `output`, which only its owner can read, see `write_bundle`."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            write_bundle(source, sha, tag, have, file)
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+
+
+def write_bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], output: IO[bytes]) -> None:
+    """Write a git bundle with `sha` (and its tag) to a file, without the commits in `have` and their ancestors.
 
     The source repository is only read: the refs for the bundle are made in an empty repository that uses its objects.
     """
@@ -325,8 +387,7 @@ def bundle(source: Repository, sha: str, tag: str | None, have: Iterable[str], o
             borrowed.git("update-ref", f"refs/tags/{tag}", source.git("rev-parse", f"refs/tags/{tag}"))
             references.append(f"refs/tags/{tag}")
         excluded = [f"^{commit}" for commit in _without(borrowed, sha, have)]
-        output.parent.mkdir(parents=True, exist_ok=True)
-        borrowed.git("bundle", "create", "--quiet", str(output.resolve()), *references, *excluded)
+        borrowed.git("bundle", "create", "--quiet", "-", *references, *excluded, output=output)
 
 
 def _without(repository: Repository, sha: str, have: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from slipway.base import files
 from slipway.records import manifest
 from slipway.records.manifest import Revision
 
@@ -60,7 +61,7 @@ def read(release: Path, python: str) -> list[Revision] | None:
         return None
     places = (release, release / f".venv/lib/python{minor}/site-packages")
     try:
-        found = [_read_script(path.read_bytes(), places) for path in _files(_directory(release))]
+        found = [_read_script(files.read_bytes(path, inside=release), places) for path in _files(_directory(release))]
         scripts = {script.revision: script for script in found}
         if len(scripts) != len(found):
             return None  # two files of one revision
@@ -71,19 +72,21 @@ def read(release: Path, python: str) -> list[Revision] | None:
 
 def _setup(release: Path) -> str:
     try:
-        files = (release / "alembic.ini").read_bytes(), (_directory(release).parent / "env.py").read_bytes()
+        places = (release / "alembic.ini", _directory(release).parent / "env.py")
+        contents = [files.read_bytes(path, inside=release) for path in places]
     except (_UnusualError, OSError, ValueError, configparser.Error):
         return ""
-    return hashlib.sha256(b"".join(len(content).to_bytes(8) + content for content in files)).hexdigest()
+    return hashlib.sha256(b"".join(len(content).to_bytes(8) + content for content in contents)).hexdigest()
 
 
 def _directory(release: Path) -> Path:
     """Where alembic.ini says that the migrations are."""
     project = release / "pyproject.toml"
-    if project.exists() and "tool.alembic" in project.read_text("utf-8"):
+    if project.exists() and "tool.alembic" in files.read_text(project, inside=release):
         raise _UnusualError  # alembic reads both
     config = configparser.ConfigParser({"here": release.as_posix()})
-    config.read_string((release / "alembic.ini").read_text("ascii"))  # of other encodings alembic asks the locale
+    written = files.read_bytes(release / "alembic.ini", inside=release)
+    config.read_string(written.decode("ascii"))  # of other encodings alembic asks the locale
     if any(config.has_option("alembic", name) for name in _OPTIONS_OF_LAYOUT):
         raise _UnusualError
     location = config.get("alembic", "script_location", fallback="")

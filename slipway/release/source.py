@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from slipway.base import process
+from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.release.git import Entry, Repository
 
@@ -60,8 +60,8 @@ def check(release: Path, tree: Sequence[Entry], commit: str, module: str) -> Non
 def project(release: Path) -> Mapping[str, Any]:
     """What pyproject.toml says; empty when it cannot be read, which uv says better."""
     try:
-        return tomllib.loads((release / PROJECT).read_text())
-    except (OSError, ValueError):
+        return tomllib.loads(files.read_text(release / PROJECT, inside=release))
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
@@ -134,7 +134,7 @@ def _read_by_the_build(declared: Mapping[str, Any]) -> set[str]:
 def _local_projects(release: Path) -> set[str]:
     """Directories of the repository with projects that are installed, too, such as members of a workspace."""
     try:
-        found = _LOCAL_SOURCE.findall((release / LOCK).read_text())
+        found = _LOCAL_SOURCE.findall(files.read_text(release / LOCK, inside=release))
     except (OSError, ValueError):
         return set()
     return {PurePosixPath(path).as_posix() for path in found} - {"."}
@@ -150,7 +150,7 @@ def _rule(release: Path, tree: Sequence[Entry], path: str) -> tuple[str, str] | 
         name = (parent / ATTRIBUTES).as_posix()
         if name not in kept or not (release / name).is_file():
             continue
-        lines = (release / name).read_text(errors="replace").splitlines()
+        lines = files.read_text(release / name, inside=release, errors="replace").splitlines()
         inside = PurePosixPath(path).relative_to(parent).as_posix()
         for number, line in reversed(list(enumerate(lines, start=1))):
             pattern, *attributes = line.split() or [""]
@@ -203,7 +203,7 @@ def _is_imported(release: Path, path: str, imported: Iterable[str]) -> bool:
 
 def _is_installed(release: Path, name: str) -> bool:
     try:
-        lock = (release / LOCK).read_text()
+        lock = files.read_text(release / LOCK, inside=release)
     except (OSError, ValueError):
         return False
     locked = f'name = "{name.replace("_", "-").lower()}"\n' in lock
@@ -214,7 +214,7 @@ def _imports(release: Path) -> Iterator[str]:
     """The names of all modules that the source imports, relative ones by where they are."""
     for file in sorted(release.rglob("*.py")):
         try:
-            tree = ast.parse(file.read_bytes())
+            tree = ast.parse(files.read_bytes(file, inside=release))
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         package = file.relative_to(release).parent.parts

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from slipway.base import files, process
 from slipway.base.errors import FailedError
@@ -85,17 +87,24 @@ def size(settings: Settings, environment: Mapping[str, str]) -> int:
 
 
 def dump(settings: Settings, environment: Mapping[str, str], target: Path) -> None:
-    """Write a dump for pg_restore to `target`, complete or not at all. FailedError with the output of pg_dump."""
+    """Write a dump for pg_restore to `target`, complete or not at all. FailedError with the output of pg_dump.
+
+    The file is of the user of this process alone. PostgreSQL's programs have it open, and do not need its directory.
+    """
     partial = files.unfinished(target)
+    partial.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        for command in (
-            ["pg_dump", "--no-password", "--format=custom", f"--file={partial}"],
-            ["pg_restore", "--list", f"{partial}"],  # checks that the dump can be read
-        ):
-            result = _run(settings, environment, command, timeout=settings.migrate_timeout)
+        with os.fdopen(os.open(partial, flags, 0o600), "r+b") as file:
+            patience = settings.migrate_timeout
+            dumped = _run(settings, environment, ["pg_dump", "--no-password", "--format=custom"], patience, output=file)
+            os.fsync(file.fileno())
+            file.seek(0)
+            # Checks that the dump can be read.
+            listed = _run(settings, environment, ["pg_restore", "--list"], patience, source=file)
+        for result in (dumped, listed):
             if result.returncode != 0:
                 raise FailedError("The database could not be dumped.", process.tail(result.stderr))
-        partial.chmod(0o600)
         partial.rename(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -116,6 +125,37 @@ def current_revision(settings: Settings, environment: Mapping[str, str], table: 
             return None
         raise
     return ",".join(found.split()) or None
+
+
+# Who runs the app may read the table of versions. If it could write there, it would decide what is migrated.
+_PROTECT = """
+DO $slipway$
+DECLARE
+    versions regclass := to_regclass({table});
+    app regrole := to_regrole({role});
+    writes text := 'INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER';
+BEGIN
+    IF current_setting('server_version_num')::int >= 170000 THEN
+        writes := writes || ', MAINTAIN';
+    END IF;
+    IF app IS NOT NULL AND (SELECT NOT pg_has_role(app, relowner, 'MEMBER') FROM pg_class WHERE oid = versions) THEN
+        EXECUTE format('REVOKE %s ON %s FROM %s', writes, versions, app);
+    END IF;
+END $slipway$
+"""
+
+
+def protect_versions(settings: Settings, environment: Mapping[str, str], table: str, role: str) -> None:
+    """Take from the role of the app what it may write in alembic's table of versions; nothing if it is the owner's.
+
+    `table` as for `current_revision`. `role` is as it is, not quoted.
+    """
+    quoted = '"' + role.replace('"', '""') + '"'
+    _query(settings, environment, _PROTECT.format(table=_literal(table or _USUAL_TABLE), role=_literal(quoted)))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 # Every role can see the locks of other sessions, but only the session's own role can see its state. Each transaction
@@ -158,9 +198,14 @@ def _psql() -> str:
 
 
 def _run(
-    settings: Settings, environment: Mapping[str, str], command: list[str], timeout: float
+    settings: Settings,
+    environment: Mapping[str, str],
+    command: list[str],
+    timeout: float,
+    source: IO[bytes] | None = None,
+    output: IO[bytes] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of PostgreSQL's programs as the migration role."""
+    """Run one of PostgreSQL's programs as the migration role, perhaps with files as its input and output."""
     connection = url.libpq_environment(environment.get("DATABASE_URL", ""))
     if not connection:
         raise FailedError("DATABASE_URL is not a PostgreSQL URL; production runs on PostgreSQL only.")
@@ -169,4 +214,6 @@ def _run(
         user=settings.migrate_user,
         environment={**connection, "PGCONNECT_TIMEOUT": "10", "PGAPPNAME": "slipway"},
         timeout=timeout,
+        source=source,
+        output=output,
     )

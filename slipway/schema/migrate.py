@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slipway.base import confined, process
-from slipway.base.errors import FailedError, RefusedError
+from slipway.base.errors import FailedError, RefusedError, SlipwayError
 from slipway.base.settings import Settings
 from slipway.records import journal
 from slipway.records.manifest import Manifest, Revision
 from slipway.release import store
-from slipway.schema import database
+from slipway.schema import database, url
 from slipway.slot import envfile, slots
 
 
@@ -58,6 +58,7 @@ def upgrade(settings: Settings, release: Manifest) -> str:
     for name in invalid:
         database.drop_index(settings, environment, name)
     problem = _alembic(settings, release, environment, "upgrade", "heads")
+    open_to_app = _protect_versions(settings, release, environment)
     if problem is not None:
         raise FailedError(_whereabouts(settings, release, environment, before, schema), problem)
     after = database.current_revision(settings, environment, release.version_table)
@@ -66,7 +67,17 @@ def upgrade(settings: Settings, release: Manifest) -> str:
             f"alembic succeeded, but the database is at {after or 'no revision'}, not at {', '.join(release.heads)}."
         )
     dropped = f"; invalid indexes dropped before: {', '.join(invalid)}" if invalid else ""
-    return f"{len(waiting)} migration(s): {before or 'empty'} to {after}{dropped}"
+    return f"{len(waiting)} migration(s): {before or 'empty'} to {after}{dropped}{open_to_app}"
+
+
+def _protect_versions(settings: Settings, release: Manifest, environment: Mapping[str, str]) -> str:
+    """Let the app only read alembic's table of versions, which may be new; why that is not so, or ""."""
+    try:
+        role = url.libpq_environment(envfile.read(settings.env_file).get("DATABASE_URL", "")).get("PGUSER")
+        database.protect_versions(settings, environment, release.version_table, role or settings.user)
+    except SlipwayError as error:
+        return f"; what the app may write in the table of versions is not known: {error} {error.detail}".rstrip()
+    return ""
 
 
 def obstacle(settings: Settings, release: Manifest, current: str | None) -> str:
@@ -203,10 +214,15 @@ def _whereabouts(
 
 
 def _dump(settings: Settings, environment: Mapping[str, str], current: str) -> Path:
-    """Write a new dump to the app's directory of backups, which only root and the migration role can read."""
-    settings.backups.mkdir(mode=0o700, exist_ok=True)
-    if os.geteuid() == 0:
-        shutil.chown(settings.backups, settings.migrate_user)
+    """Write a new dump to the app's directory of backups, which only root can enter."""
+    keep_to_root(settings.backups)
     made = settings.backups / f"{settings.app}-{current}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.dump"
     database.dump(settings, environment, made)
     return made
+
+
+def keep_to_root(directory: Path) -> None:
+    """Make a directory this user's alone. Earlier versions of Slipway gave it to the migration role."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    os.chown(directory, os.geteuid(), os.getegid(), follow_symlinks=False)
+    directory.chmod(0o700)

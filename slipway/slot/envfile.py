@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from slipway.base import files
 from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
 
@@ -77,7 +78,7 @@ def _quote(value: str) -> str:
 def read(path: Path) -> dict[str, str]:
     """The variables of the file `path`; RefusedError when it is missing or malformed."""
     try:
-        return parse(path.read_bytes().decode(), str(path))
+        return parse(files.read_bytes(path).decode(), str(path))
     except FileNotFoundError:
         raise RefusedError(f"{path} is missing. Run site.yml to write it.") from None
     except UnicodeDecodeError:
@@ -92,10 +93,15 @@ def of_migrations(settings: Settings) -> dict[str, str]:
     return values
 
 
+def of_builds(settings: Settings) -> dict[str, str]:
+    """The variables of what builds releases, which no other file has."""
+    return read(settings.build_env_file)
+
+
 def all_of(settings: Settings) -> dict[str, str]:
     """The variables of an app whose values are to be kept out of messages; as many as can be read."""
-    found: dict[str, str] = dict(settings.build_env)
-    for path in (settings.env_file, settings.migrate_env_file):
+    found: dict[str, str] = {}
+    for path in (settings.build_env_file, settings.env_file, settings.migrate_env_file):
         with contextlib.suppress(RefusedError, OSError, ValueError):
             found |= {f"{name} in {path.name}" if name in found else name: value for name, value in read(path).items()}
     return {name: value for name, value in found.items() if name.partition(" ")[0] not in PUBLIC}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
-import json
+import io
 import socket
 import ssl
 import time
@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from slipway.base import files
 from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
+
+_SAID = 1000  # characters of what an app says
 
 READY = (200, 204)  # HTTP statuses of a release that can take traffic
 
@@ -57,30 +60,71 @@ class Answer:
         return self.status in READY
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class _Received(io.RawIOBase):
+    """What comes from a socket until a moment of the monotonic clock, after which reading fails.
+
+    The time limit of a socket is one for each read: an answer that comes byte by byte would never reach it.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._sock.recv_into(buffer)
+
+
+class _Connection(http.client.HTTPConnection):
+    """One request whose `timeout` seconds are for all of it, from now on."""
+
+    def __init__(self, host: str, port: int | None, timeout: float) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._deadline = time.monotonic() + timeout
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
+    def answer(self) -> http.client.HTTPResponse:
+        """The answer to the request that was sent."""
+        assert self.sock is not None  # noqa: S101  # a request was sent
+        response = http.client.HTTPResponse(self.sock, method=self._method)  # type: ignore[attr-defined]
+        response.fp.close()
+        response.fp = io.BufferedReader(_Received(self.sock, self._deadline))
+        response.begin()
+        return response
+
+
+class _UnixConnection(_Connection):
     def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
+        super().__init__("localhost", None, timeout)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
+        self.sock.settimeout(self._left())
         self.sock.connect(str(self._path))
 
 
-class _LoopbackTLSConnection(http.client.HTTPSConnection):
+class _LoopbackTLSConnection(_Connection):
     """TLS to the Nginx of this host, with the site's name as server name, but without resolving it.
 
     The certificate is not verified: an expired one must not stop a deploy. `slipway status` shows it.
     """
 
-    def __init__(self, host: str, port: int, timeout: float) -> None:
-        self._tls = _unverified()
-        super().__init__(host, port, timeout=timeout, context=self._tls)
-
     def connect(self) -> None:
-        plain = socket.create_connection(("127.0.0.1", self.port), self.timeout)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+        plain = socket.create_connection(("127.0.0.1", self.port), self._left())
+        plain.settimeout(self._left())
+        self.sock = _unverified().wrap_socket(plain, server_hostname=self.host)
 
 
 @functools.cache
@@ -138,7 +182,7 @@ def own_headers(settings: Settings) -> dict[str, str]:
     """The app's `health_headers`; RefusedError when they cannot be read. No value is ever part of a message."""
     path = settings.health_headers_file
     try:
-        found: Any = json.loads(path.read_text())
+        found: Any = files.decode_json(files.read_text(path))
     except FileNotFoundError:
         return {}
     except ValueError:
@@ -149,7 +193,7 @@ def own_headers(settings: Settings) -> dict[str, str]:
 
 
 def _ask(
-    connection: http.client.HTTPConnection,
+    connection: _Connection,
     path: str,
     headers: Mapping[str, str],
     method: str = "GET",
@@ -162,7 +206,7 @@ def _ask(
     try:
         with contextlib.suppress(BrokenPipeError):  # an app may answer, and hang up, before it has read the body
             connection.request(method, path, body, dict(sent.values()))
-        response = connection.getresponse()
+        response = connection.answer()
         answer = read_answer(response.status, response.read(65536), response.headers.get("Location") or "")
         if not answer.ok:
             answer = replace(answer, hint=explain(answer, path, headers["Host"]))
@@ -212,7 +256,7 @@ def read_answer(status: int, body: bytes, location: str = "") -> Answer:
     """Parse a health answer. Of a body that is not a JSON object only the status counts."""
     ready = status in READY
     try:
-        value: Any = json.loads(body)
+        value: Any = files.decode_json(body)
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -222,9 +266,17 @@ def read_answer(status: int, body: bytes, location: str = "") -> Answer:
         status,
         sha=sha if isinstance(sha, str) else None,
         pid=pid if isinstance(pid, int) else None,
-        problem="" if ready else str(value.get("detail") or value.get("status") or ""),
+        problem="" if ready else _said(value.get("detail") or value.get("status") or ""),
         location=location,
     )
+
+
+def _said(value: object) -> str:
+    """What an answer says of itself, whatever it is."""
+    try:
+        return str(value)[:_SAID]
+    except RecursionError:
+        return "its parts are nested too deeply"
 
 
 @dataclass

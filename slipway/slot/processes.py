@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.base import process
+from slipway.base import files, process
 
 PROC = Path("/proc")
 # Where the tree of control groups is mounted: version 2 alone, or beside version 1.
@@ -164,7 +164,8 @@ def at_work(app: str, slot: str, workers: Iterable[Process]) -> int | None:
     total = 0
     for item in workers:
         try:
-            total += int.from_bytes((RUN / f"{app}-{slot}" / f"at-work.{item.pid}").read_bytes()[:4], "little")
+            content = files.read_bytes(RUN / f"{app}-{slot}" / f"at-work.{item.pid}", limit=4)
+            total += int.from_bytes(content, "little")
         except OSError:
             return None
     return total

@@ -81,7 +81,7 @@ def inputs_digest(settings: Settings) -> str:
     """A digest of the files outside of the release that affect a slot (environment, Gunicorn, unit)."""
     digest = hashlib.sha256()
     for path in settings.slot_inputs:
-        content = path.read_bytes() if path.exists() else b""
+        content = files.read_bytes(path) if path.exists() else b""
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 
@@ -89,6 +89,6 @@ def inputs_digest(settings: Settings) -> str:
 def inputs_changed(settings: Settings, slot: str) -> bool:
     """Whether these files were changed since the slot was prepared."""
     try:
-        return (settings.slot(slot) / ".inputs").read_text() != inputs_digest(settings)
+        return files.read_text(settings.slot(slot) / ".inputs") != inputs_digest(settings)
     except FileNotFoundError:
         return True

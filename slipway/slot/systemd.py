@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.base import process
+from slipway.base import files, process
 from slipway.base.errors import FailedError
 
 # Set inside of the transient unit, so that a command knows that it already runs there.
@@ -20,6 +20,7 @@ INSIDE = "SLIPWAY_INSIDE_UNIT"
 
 _STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # the id of systemd's message that it starts a unit
 KILLED = 255  # the exit code of systemd-run when its command was killed by a signal
+_LOG_BYTES = 32 * 2**20  # of a log that is looked at
 _RELEASE_SECONDS = 10.0  # systemd may take so long to end the remaining processes of a killed phase
 
 
@@ -112,10 +113,20 @@ def log(app: str, slot: str, since: float, entries: int, timeout: float | None =
         "--output-fields=MESSAGE,MESSAGE_ID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID",
         *(f"--unit={app}@{slot}.service", f"--since=@{since:.6f}"),
     ]
-    found = [json.loads(line) for line in process.run(command, timeout=timeout).stdout.splitlines()]
+    # An app can write entries of any size. What is cut off is an entry that cannot be read then.
+    bounded = ["sh", "-c", f'"$@" | head --bytes={_LOG_BYTES}', "-", *command]
+    found = list(_entries(process.run(bounded, timeout=timeout).stdout))
     started = {_run_of(entry) for entry in found if entry.get("MESSAGE_ID") == _STARTING}
     messages = [_message(entry) for entry in found if not started or _run_of(entry) in started]
     return [shown for text in messages for line in text.splitlines() for shown in readable(line).splitlines()]
+
+
+def _entries(output: str) -> Iterator[dict[str, Any]]:
+    for line in output.splitlines():
+        with contextlib.suppress(ValueError):
+            entry = files.decode_json(line)
+            if isinstance(entry, dict):
+                yield entry
 
 
 def _run_of(entry: dict[str, Any]) -> str:
@@ -124,16 +135,21 @@ def _run_of(entry: dict[str, Any]) -> str:
 
 
 def _message(entry: dict[str, Any]) -> str:
-    """Its text, which journalctl gives as a list of bytes when it has colours or is not UTF-8."""
+    """Its text, which journalctl gives as a list of bytes when it has colours or is not UTF-8.
+
+    It is a list of texts when the program has sent several.
+    """
     text = entry.get("MESSAGE") or ""
-    return bytes(text).decode(errors="replace") if isinstance(text, list) else str(text)
+    with contextlib.suppress(TypeError, ValueError):
+        return bytes(text).decode(errors="replace") if isinstance(text, list) else str(text)
+    return "\n".join(map(str, text))
 
 
 def readable(line: str) -> str:
     """A log line for people: if it is a JSON object, its level, message and traceback."""
     try:
-        value = json.loads(line) if line.startswith("{") else None
-    except (ValueError, RecursionError):
+        value = files.decode_json(line) if line.startswith("{") else None
+    except ValueError:
         value = None
     if not isinstance(value, dict) or "message" not in value:
         return line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote
 
+from slipway.base import files
 from slipway.base.settings import Settings
 from slipway.records.receipt import Receipt
 from slipway.slot import health
@@ -72,7 +72,7 @@ def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
     requests = errors = 0
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = files.decode_json(line)
             status, path = int(entry["status"]), entry.get("path") or entry.get("uri")
         except (ValueError, KeyError, TypeError):
             continue  # incomplete, or of another format

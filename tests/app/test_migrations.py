@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -312,6 +314,52 @@ def test_two_runners_take_turns(server: Server) -> None:
     for runner in runners:
         output, errors = runner.communicate(timeout=60)
         assert runner.returncode == 0, output + errors
+
+
+LOCKS = (
+    "SELECT pg_advisory_lock(730542196, n) FROM generate_series(1, 100) n UNION ALL SELECT pg_advisory_lock(7305421963)"
+)
+
+
+@contextlib.contextmanager
+def locked_by(server: Server, url: str, user: str) -> Iterator[None]:
+    """A session of that user with a hundred locks of the class that runners take."""
+    programs = postgresql.programs()
+    assert programs is not None
+    target = [f"--host={server.directory}", f"--username={user}", f"--dbname={make_url(url).database}"]
+    session = [str(programs / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", *target]
+    with subprocess.Popen(session, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        holder.stdin.write(f"{LOCKS};\n\\echo locked\n")
+        holder.stdin.flush()
+        while holder.stdout.readline() != "locked\n":
+            assert holder.poll() is None
+        yield
+        holder.kill()
+
+
+def test_a_lock_of_a_role_that_cannot_migrate_keeps_nobody_waiting(server: Server) -> None:
+    """The app's role took the lock of migrations, and no deploy with one could succeed."""
+    url, role = _new(server), server.create_role(5)
+    with locked_by(server, url, role):
+        started = time.monotonic()
+        _migrate(url, "head")
+        assert time.monotonic() - started < 20
+    assert _query(url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+
+
+def test_a_lock_of_a_role_that_can_migrate_is_waited_for(server: Server) -> None:
+    url = _new(server)
+    environment = {**os.environ, "DATABASE_URL": url}
+    with locked_by(server, url, "logbook"):
+        run = [sys.executable, "-m", "alembic", "upgrade", "head"]
+        runner = subprocess.Popen(run, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            runner.wait(3)
+        assert _query(url, "SELECT to_regclass('alembic_version')") == [(None,)]
+    output, _ = runner.communicate(timeout=60)
+    assert runner.returncode == 0, output
 
 
 def test_the_migration_of_the_deploy_tests_overlay_works(tmp_path: Path, empty_database: str) -> None:

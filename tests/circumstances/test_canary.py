@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -21,7 +23,10 @@ from tests.engine.fakes import V1, V2, Host, deployed
 
 __all__ = ["host", "settings"]
 
-CANARY = "-".join(("c4n4ry", "of", "a", "value"))  # joined here: a traceback may show this line
+# Joined here: a traceback may show these lines.
+CANARY = "-".join(("c4n4ry", "of", "a", "value"))
+BUILD = "-".join(("c4n4ry", "of", "a", "build"))
+TOKEN = "-".join(("c4n4ry", "of", "a", "file"))
 STEPS: dict[str, tuple[Any, str]] = {
     "the lock": (lock, "hold"),
     "the environment": (cutover, "check_environment"),
@@ -43,7 +48,9 @@ STEPS: dict[str, tuple[Any, str]] = {
 ERRORS: dict[str, Callable[[], Exception]] = {
     "an unexpected error": lambda: ValueError(f"could not be cast: {CANARY}"),
     "one that another led to": lambda: _chained(),
-    "what a program printed": lambda: FailedError("It failed.", f"input_value='{CANARY}' and me:{CANARY}@host"),
+    "what a program printed": lambda: FailedError(
+        "It failed.", f"input_value='{CANARY}' and me:{CANARY}@host, and https://me:{BUILD}@pypi.example"
+    ),
 }
 
 
@@ -58,6 +65,7 @@ def _chained() -> Exception:
 @pytest.mark.parametrize(("module", "name"), STEPS.values(), ids=STEPS)
 def test_a_step_that_fails_shows_no_value_of_a_variable(
     host: Host,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     module: Any,
@@ -72,6 +80,13 @@ def test_a_step_that_fails_shows_no_value_of_a_variable(
     variables["DATABASE_URL"] = f"postgresql+asyncpg://me:{CANARY}@/logbook"
     host.settings.env_file.write_text(envfile.render(variables))
     host.settings.migrate_env_file.write_text(envfile.render({"DATABASE_URL": variables["DATABASE_URL"]}))
+    monkeypatch.setattr(config, "SETTINGS_DIRECTORY", tmp_path)
+    host.settings.build_env_file.write_text(envfile.render({"UV_INDEX": f"https://me:{BUILD}@pypi.example/simple"}))
+    host.settings.logbook_token_file.write_text(f"{TOKEN}\n")
+    host.settings.health_headers_file.write_text(json.dumps({"X-Key": TOKEN}))
+    host.settings.hooks_file.write_text(
+        json.dumps({"hooks": [{"on": ["opened"], "url": f"https://127.0.0.1:1/{TOKEN}"}]})
+    )
     monkeypatch.setenv(systemd.INSIDE, "1")
     monkeypatch.setattr(config, "load", lambda _: host.settings)
     called = []
@@ -88,6 +103,6 @@ def test_a_step_that_fails_shows_no_value_of_a_variable(
     printed = "".join(capfd.readouterr())
     kept = "".join(path.read_text() for path in crash.HOST_DIRECTORY.glob("*"))
     written = host.settings.journal.read_text()
-    assert CANARY not in printed + kept + written
+    assert [canary for canary in (CANARY, BUILD, TOKEN) if canary in printed + kept + written] == []
     assert process.tail(printed) != ""
     assert code != 0 or name in ("drain", "pause_or_stop", "prune"), "what comes after the switch is only reported"

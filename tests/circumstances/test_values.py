@@ -111,7 +111,8 @@ def test_a_shell_reads_the_file_alike(tmp_path: Path) -> None:
 
 def test_the_variables_of_a_build_are_written_by_the_same_rule() -> None:
     settings = app_settings.complete({"build_env": {"UV_LINK": True, "UV_HTTP_TIMEOUT": 120, "NO_PROXY": None}})
-    assert '[build_env]\nUV_LINK = "true"\nUV_HTTP_TIMEOUT = "120"' in app_settings.toml(settings, {})
+    assert app_settings.env_file(settings["build_env"]) == 'UV_HTTP_TIMEOUT="120"\nUV_LINK="true"\n'
+    assert "UV_" not in app_settings.toml(settings, {})
 
 
 # What is refused

@@ -63,6 +63,13 @@ def test_an_app_with_nothing_wrong_is_taken() -> None:
         ({"env": {"SECRET_KEY": None}}, "(inventories/prod/group_vars/prod/vault.yml)."),
         ({"env": {"SECRET_KEY": "s3cret\0"}}, "apps.logbook.env.SECRET_KEY has a NUL character"),
         ({"env": {"SECRET_KEY": "k", "DATABASE_URL": ""}}, "apps.logbook.env.DATABASE_URL is empty."),
+        (
+            {"repository": "http://bob:t0ken@git.example.com/a.git"},
+            "apps.logbook.repository: the repository is at git.example.com over http, where others can change what is",
+        ),
+        ({"repository": "git://git.example.com/a.git"}, "the repository is at git.example.com over git"),
+        ({"build_packages": ["uwsgi==2.0"]}, "apps.logbook.build_packages is '['uwsgi==2.0']', but each must"),
+        ({"build_packages": ["--index-url=x"]}, "each must be the name of a package"),
         ({"accept": "signed-tags"}, "apps.logbook.accept is signed-tags, but allowed_signers is empty."),
         ({"auth_check": "/api"}, "apps.logbook.auth_check is '/api', but must be a method and a path"),
         ({"auth_check": "POST /x\n"}, "but must be a method and a path"),

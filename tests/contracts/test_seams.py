@@ -80,17 +80,18 @@ def test_no_secret_is_in_the_engines_settings() -> None:
         "env": {"SECRET_KEY": "c4n4ry"},
         "logbook_token": "c4n4ry",
         "hooks": [{"url": "https://hooks.example.com/c4n4ry"}],
+        "build_env": {"UV_DEFAULT_INDEX": "https://bob:c4n4ry@pypi.example.com/simple"},
         "repository": "https://bob:c4n4ry@git.example.com/logbook.git",
     }
     text = _render("app.toml.j2", settings=secrets)
     assert "c4n4ry" not in text
-    assert {"env", "logbook_token", "hooks"}.isdisjoint(tomllib.loads(text))
+    assert {"env", "logbook_token", "hooks", "build_env"}.isdisjoint(tomllib.loads(text))
 
 
 def test_the_engine_reads_what_was_declared_whatever_characters_it_has() -> None:
     awkward = 'a"b\\c\td\x7f ünï 🙂'
-    read = config.parse(tomllib.loads(_render("app.toml.j2", settings={"build_env": {"A B": awkward}})), source="test")
-    assert read.build_env == {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt", "A B": awkward}
+    read = config.parse(tomllib.loads(_render("app.toml.j2", settings={"module": awkward})), source="test")
+    assert read.module == awkward
 
 
 @pytest.mark.parametrize(
@@ -116,10 +117,15 @@ def test_the_files_with_secrets_are_where_the_engine_reads_them_and_for_root_alo
     written = task["ansible.builtin.copy"]
     paths = [item["dest"].replace("{{ app_name }}", "logbook") for item in task["loop"]]
     assert written["dest"] == "{{ item.dest }}"
-    read = (settings.logbook_token_file, settings.hooks_file, settings.health_headers_file)
+    read = (
+        settings.logbook_token_file,
+        settings.hooks_file,
+        settings.health_headers_file,
+        settings.build_env_file,
+    )
     assert paths == [str(path) for path in read]
     assert (written["mode"], task["no_log"]) == ("0600", True)
-    assert [f"0{item['mode']}" for item in task["loop"]] == ["0600"] * 3
+    assert [f"0{item['mode']}" for item in task["loop"]] == ["0600"] * 4
 
 
 def test_the_file_of_hooks_has_every_key_of_each() -> None:

@@ -12,8 +12,14 @@ from slipway.base import settings as config
 from slipway.base.errors import FailedError, RefusedError
 from slipway.records import manifest
 from slipway.release import build, git, store
+from slipway.slot import envfile
 
 from .conftest import GitRepository
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envfile, "of_builds", lambda _: {})
 
 
 def test_the_live_release_is_never_deleted_to_be_built_again(settings: config.Settings) -> None:

@@ -118,13 +118,13 @@ def test_values_of_variables_and_passwords_of_urls_are_left_out(text: str, shown
     assert redact(text, variables) == shown
 
 
-def test_paths_that_messages_name_are_no_secrets(tmp_path: Path) -> None:
+def test_paths_that_messages_name_are_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Slipway itself gives to each app: its data directory stands in what is advised."""
     (tmp_path / "env").write_text("ENV=production\nSTATE_DIRECTORY=/var/lib/logbook\nAPI_KEY=s3cret-value\n")
     (tmp_path / "migrate.env").write_text("ENV=production\nAPI_KEY=other-value\n")
-    whole = config.parse(
-        written(tmp_path, build_env={"SSL_CERT_FILE": "/etc/ssl/x", "TOKEN": "build-value"}), source=""
-    )
+    monkeypatch.setattr(config, "SETTINGS_DIRECTORY", tmp_path)
+    (tmp_path / "logbook.build.env").write_text("SSL_CERT_FILE=/etc/ssl/x\nTOKEN=build-value\n")
+    whole = config.parse(written(tmp_path), source="")
     text = "Write to /var/lib/logbook in production, with s3cret-value, other-value, build-value and /etc/ssl/x"
     shown = "Write to /var/lib/logbook in production, with [API_KEY], [API_KEY in migrate.env], [TOKEN] and /etc/ssl/x"
     assert redact(text, envfile.all_of(whole)) == shown

@@ -4,9 +4,11 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from roles.release.module_utils import commits
 from slipway.base.errors import FailedError, RefusedError
 from slipway.release import git, revisions
 
@@ -221,3 +223,84 @@ def _bare(tmp_path: Path, name: str = "mirror") -> git.Repository:
     path = tmp_path / f"{name}.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(path)], check=True)
     return git.Repository(path)
+
+
+# Where a repository is, and what is kept of it on the controller
+
+
+@pytest.mark.parametrize("accept", ["tags", "commits"])
+@pytest.mark.parametrize("scheme", ["http", "git", "HTTP", "ftp"])
+def test_a_repository_that_others_can_change_on_its_way_is_refused(tmp_path: Path, scheme: str, accept: str) -> None:
+    location = f"{scheme}://alice:t0ken@git.example.com/app.git"
+    with pytest.raises(
+        RefusedError, match=r"is at git\.example\.com over .* Use https or ssh, or deploy signed"
+    ) as error:
+        git.open_source(location, tmp_path / "cache", accept)
+    assert "t0ken" not in str(error.value)
+    assert not (tmp_path / "cache").exists(), "nothing was fetched"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://example.com/a.git",
+        "ssh://git@example.com/a.git",
+        "git@example.com:a.git",
+        "http://127.0.0.1:3000/a.git",
+    ],
+)
+def test_other_repositories_are_not(location: str) -> None:
+    assert git.transport_problem(location, "tags") == ""
+
+
+def test_a_signed_tag_may_come_on_any_way() -> None:
+    assert git.transport_problem("http://git.example.com/a.git", "signed-tags") == ""
+
+
+def test_the_account_in_a_url_is_not_shown_when_it_cannot_be_fetched(tmp_path: Path) -> None:
+    for account in ("t0ken", "alice:t0ken"):
+        with pytest.raises(
+            FailedError, match=r"The repository http://127\.0\.0\.1:1/a\.git could not be fetched"
+        ) as error:
+            git.open_source(f"http://{account}@127.0.0.1:1/a.git", tmp_path / "cache")
+        assert "t0ken" not in str(error.value) + error.value.detail
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022])
+def test_what_is_kept_of_a_repository_is_its_owners_alone(repository: GitRepository, tmp_path: Path, mask: int) -> None:
+    sha = repository.commit({"a": "1"}, tag="v1")
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o755)  # by an earlier version
+    before = os.umask(mask)
+    try:
+        source = git.open_source(f"file://{repository.path}", cache)
+        git.bundle(source, sha, "v1", [], tmp_path / "out/bundle")
+    finally:
+        os.umask(before)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in cache.glob("*.lock")} == {0o600}
+    assert (tmp_path / "out/bundle").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bundle_that_cannot_be_made_leaves_no_file(repository: GitRepository, tmp_path: Path) -> None:
+    repository.commit({"a": "1"}, tag="v1")
+    with pytest.raises(FailedError):
+        git.bundle(_source(repository), "f" * 40, None, [], tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_for_a_host_never_has_a_name(repository: GitRepository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed could not remove it."""
+    sha = repository.commit({"a": "1"}, tag="v1")
+    monkeypatch.setattr(commits.Commits, "__init__", lambda self, source: setattr(self, "_source", source))
+    made = commits.Commits(_source(repository))  # type: ignore[call-arg, arg-type]
+    seen: list[str] = []
+    write = git.write_bundle
+
+    def watched(*arguments: Any) -> None:
+        write(*arguments)
+        seen.append(str(Path(f"/proc/self/fd/{arguments[-1].fileno()}").readlink()))
+
+    monkeypatch.setattr(git, "write_bundle", watched)
+    assert made.bundle(sha, "v1", []).startswith(b"# v2 git bundle")
+    assert seen[0].endswith("(deleted)")

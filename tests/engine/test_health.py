@@ -1,7 +1,15 @@
+import contextlib
+import dataclasses
+import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from slipway.base import settings as config
 from slipway.slot import health
 from slipway.slot.health import Answer, Gate
 
@@ -65,3 +73,71 @@ def test_the_authorities_are_not_read_as_the_sites_certificate_is_not_verified()
     context = health._unverified()
     assert context.cert_store_stats()["x509_ca"] == 0
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+
+
+# An answer that takes its time
+
+DRIPS = {
+    "the status line": (b"", b"H"),
+    "the headers": (b"HTTP/1.1 200 OK\r\n", b"X-A: 1\r\n"),
+    "one header": (b"HTTP/1.1 200 OK\r\nX-A: ", b"1"),
+    "the body": (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b"x"),
+    "a body of no length": (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "answers that are not the last one": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "nothing at all": (b"", b""),
+}
+
+
+@contextlib.contextmanager
+def dripping(path: Path, first: bytes, more: bytes) -> Iterator[None]:
+    """A server that sends `first`, and then `more` again and again, before any reader loses patience."""
+    ended = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as client:
+            client.sendall(first)
+            while not ended.wait(0.03):
+                client.sendall(more)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.mark.parametrize(("first", "more"), DRIPS.values(), ids=DRIPS)
+def test_the_time_of_a_request_is_for_all_of_its_answer(
+    settings: config.Settings, tmp_path: Path, first: bytes, more: bytes
+) -> None:
+    """It was for each read: an answer that came byte by byte was waited for without an end."""
+    with dripping(tmp_path / "s", first, more):
+        started = time.monotonic()
+        answer = health.ask_slot(settings, tmp_path / "s", timeout=0.3)
+        assert time.monotonic() - started < 1
+    assert not answer.ok
+    assert "timed out" in answer.sentence
+
+
+def test_a_site_that_does_not_finish_its_handshake_is_not_waited_for(settings: config.Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked = dataclasses.replace(settings, watch_url="https://localhost/", watch_port=listener.getsockname()[1])
+        started = time.monotonic()
+        answer = health.ask_site(asked, timeout=0.3)
+        assert time.monotonic() - started < 1
+    assert not answer.ok
+    assert "timed out" in answer.sentence
+
+
+def test_an_answer_in_time_is_read_as_a_whole(settings: config.Settings, tmp_path: Path) -> None:
+    body = b'{"sha": "abc", "pid": 7}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with dripping(tmp_path / "s", head + body, b""):
+        answer = health.ask_slot(settings, tmp_path / "s", timeout=2)
+    assert (answer.status, answer.sha, answer.pid) == (200, "abc", 7)

@@ -612,8 +612,9 @@ def test_a_file_that_cannot_be_read_is_named(host: Host, declare: Callable[..., 
     declare()
     host.settings.hooks_file.unlink()
     host.settings.hooks_file.mkdir()
+    said = "it is a directory, and only a regular file is read. Remove it"
     deployed(host, V1)
-    assert notes(host) == [f"{host.settings.hooks_file} could not be read (Is a directory), so no hook is run."]
+    assert notes(host) == [f"{host.settings.hooks_file} could not be read ({said}), so no hook is run."]
 
 
 @pytest.mark.parametrize(

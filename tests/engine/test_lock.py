@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import subprocess
@@ -88,7 +89,8 @@ def test_a_command_that_is_no_deployment_is_waited_for_a_little(
     monkeypatch.setattr(lock, "_SHORT_WAIT", 0.3)
     path = tmp_path / "logbook.lock"
     with lock.hold(path, "logbook") as held:
-        with pytest.raises(LockedError, match="Another slipway command is running"), lock.hold(path, "logbook"):
+        named = rf"Another slipway command is running for logbook \(process {os.getpid()} of "
+        with pytest.raises(LockedError, match=named), lock.hold(path, "logbook"):
             raise AssertionError("it was not free")
         ended = threading.Timer(0.1, held._file.close)
         ended.start()
@@ -106,3 +108,79 @@ def test_a_deployment_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(LockedError, match="alice"), lock.hold(path, "logbook"):
             raise AssertionError("it was not free")
         assert time.monotonic() - started < 5
+
+
+# Whoever could open it could hold it
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_the_lock_and_its_directory_are_the_owners_alone(tmp_path: Path, mask: int) -> None:
+    path = tmp_path / "run/logbook.lock"
+    before = os.umask(mask)
+    try:
+        with lock.hold(path, "logbook"):
+            pass
+    finally:
+        os.umask(before)
+    assert (path.stat().st_mode & 0o7777, path.parent.stat().st_mode & 0o7777) == (0o600, 0o700)
+
+
+def test_what_an_earlier_version_has_left_open_to_all_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "run/logbook.lock"
+    path.parent.mkdir(mode=0o755)
+    path.touch(0o644)
+    with lock.hold(path, "logbook"):
+        pass
+    assert (path.stat().st_mode & 0o7777, path.parent.stat().st_mode & 0o7777) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize("kind", ["a link", "a link to nothing", "a FIFO", "a directory"])
+def test_the_lock_is_nothing_but_a_file(tmp_path: Path, kind: str) -> None:
+    path, other = tmp_path / "run/logbook.lock", tmp_path / "other"
+    path.parent.mkdir()
+    if kind == "a link":
+        other.write_text("kept")
+    if kind.startswith("a link"):
+        path.symlink_to(other)
+    elif kind == "a FIFO":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(OSError, match=r"logbook\.lock"), lock.hold(path, "logbook"):
+        raise AssertionError("it was held")
+    assert not other.exists() or other.read_text() == "kept"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+@pytest.mark.parametrize("lease", [False, True], ids=["no lease", "a lease that was left"])
+def test_a_holder_that_is_no_engine_is_named_by_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease: bool
+) -> None:
+    """It has the file open from before it was closed to others."""
+    monkeypatch.setattr(lock, "_SHORT_WAIT", 0.2)
+    path = tmp_path / "logbook.lock"
+    with lock.hold(path, "logbook") as held:
+        if lease:
+            held.renew("alice", "d1", "stage", "v1", 60)
+    opened = os.open(path, os.O_RDONLY)
+    program = f"flock {opened} && echo held && exec sleep 60"
+    stranger = subprocess.Popen(["sh", "-c", program], user=65534, pass_fds=[opened], stdout=subprocess.PIPE, text=True)
+    os.close(opened)
+    try:
+        assert stranger.stdout
+        assert stranger.stdout.readline() == "held\n"
+        said = rf"held by process {stranger.pid} of nobody \(sleep 60\), .* `kill {stranger.pid}`"
+        with pytest.raises(LockedError, match=said), lock.hold(path, "logbook"):
+            raise AssertionError("it was not free")
+    finally:
+        stranger.kill()
+        stranger.wait()
+        if stranger.stdout:
+            stranger.stdout.close()
+    with lock.hold(path, "logbook"):
+        pass
+
+
+def test_a_lock_is_not_passed_on_to_programs(tmp_path: Path) -> None:
+    with lock.hold(tmp_path / "logbook.lock", "logbook") as held:
+        assert fcntl.fcntl(held._file.fileno(), fcntl.F_GETFD) & fcntl.FD_CLOEXEC

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +70,30 @@ def test_pending_migrations_run_and_are_counted(settings: config.Settings, progr
     release = _release("v1", "0001", "0002", "0003")
     assert migrate.nothing_to_run(settings, release) == ""
     assert migrate.upgrade(settings, release) == "2 migration(s): 0001 to 0003"
-    assert programs.ran == [f"{settings.releases}/v1/.venv/bin/python -m alembic upgrade heads"]
+    ran, closed = programs.ran
+    assert ran == f"{settings.releases}/v1/.venv/bin/python -m alembic upgrade heads"
+    assert "to_regclass('alembic_version')" in closed
+    assert "to_regrole('\"logbook\"')" in closed, "the user of the app's DATABASE_URL"
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_table_of_versions_is_closed_to_the_app_however_a_migration_ends(
+    settings: config.Settings, programs: Programs, at: At, code: int
+) -> None:
+    programs.answers["alembic upgrade"] = (code, "", "")
+    at("0001", "0002")
+    with contextlib.suppress(FailedError):
+        migrate.upgrade(settings, dataclasses.replace(_release("v1", "0001", "0002"), version_table='public."v"'))
+    assert "REVOKE" in programs.ran[-1]
+    assert """to_regclass('public."v"')""" in programs.ran[-1]
+
+
+def test_that_it_could_not_be_closed_is_said(settings: config.Settings, programs: Programs, at: At) -> None:
+    programs.answers["REVOKE"] = (1, "", "ERROR:  42501: permission denied for table alembic_version")
+    at("0001", "0002")
+    done = migrate.upgrade(settings, _release("v1", "0001", "0002"))
+    assert "what the app may write in the table of versions is not known: " in done
+    assert "permission denied for table alembic_version" in done
 
 
 def test_a_database_at_head_has_nothing_to_run(settings: config.Settings, at: At) -> None:
@@ -130,7 +155,7 @@ def test_invalid_indexes_are_dropped_and_named_before_the_next_attempt(
     catalogs.hold({TABLE, Item("index", "notes", "ix_slug", is_invalid=True), Item("index", "notes", "ix_good")})
     done = migrate.upgrade(settings, _release("v1", "0001", "0002"))
     assert done == "1 migration(s): 0001 to 0002; invalid indexes dropped before: ix_slug"
-    drop, upgrade = programs.ran
+    drop, upgrade, _ = programs.ran
     assert drop.endswith("DROP INDEX CONCURRENTLY IF EXISTS ix_slug")
     assert upgrade.endswith("alembic upgrade heads")
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hosts.scratch import PROJECT
 from slipway.base import process
 from slipway.base.errors import FailedError
+
+from .test_terminal import console
 
 
 def test_a_timeout_error_names_program_and_seconds() -> None:
@@ -100,6 +103,27 @@ def test_first_failure_shows_lines_before_an_error_without_a_traceback() -> None
 
 def test_first_failure_of_a_log_without_errors_is_its_end() -> None:
     assert process.first_failure("\n".join(str(n) for n in range(100))).splitlines() == [str(n) for n in range(40, 100)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
+def test_a_program_of_another_user_has_a_session_of_its_own_and_no_terminal() -> None:
+    """It could type into that of root: what a release builds with runs at `slipway stage`."""
+    program = "import os; print(os.getsid(0) == os.getpid(), end=' '); os.open('/dev/tty', os.O_RDWR)"
+    code = (
+        f"from slipway.base import process; print(process.run(['/usr/bin/python3', '-c', {program!r}], user='nobody'))"
+    )
+    with console(sys.executable, "-c", f"import sys; sys.path.insert(0, {str(PROJECT)!r}); {code}") as at:
+        shown = at.end()[1]
+    assert "True" in shown, shown
+    assert "No such device or address" in shown
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another")
+def test_what_a_program_of_another_user_has_started_ends_with_its_time() -> None:
+    number = f"60.{os.getpid()}"
+    with pytest.raises(FailedError, match="'sh' did not finish"):
+        process.run(["sh", "-c", f"sleep {number} & wait"], user="nobody", timeout=0.3)
+    assert subprocess.run(["pgrep", "--full", f"sleep {number}"], check=False).returncode == 1
 
 
 def test_only_given_descriptors_are_inherited(tmp_path: Path) -> None:

@@ -115,6 +115,18 @@ def test_failure_reads_text_that_journalctl_gives_as_bytes_or_not_at_all(program
     assert systemd.failure("logbook", "blue", since=0) == "\x1b[31mERROR\x1b[0m \ufffd\ntwo\nlines"
 
 
+def test_failure_reads_whatever_a_program_has_sent_as_its_message(programs: Programs) -> None:
+    """Several messages in one entry, in text and in bytes; and an entry that was cut off, as it was too long."""
+    code, entries, errors = journal(*logged(["one", "two"], [[1, 2], [3]], [300, -1], 7, {"a": 1}))
+    programs.answers["--output=json"] = code, entries + '{"MESSAGE": "cut o', errors
+    assert systemd.failure("logbook", "blue", since=0).splitlines()[:2] == ["one", "two"]
+
+
+def test_a_log_of_any_size_is_read_in_part(programs: Programs) -> None:
+    systemd.log("logbook", "blue", 0, 1000)
+    assert f"head --bytes={32 * 2**20}" in programs.ran[-1]
+
+
 def test_failure_shows_json_log_lines_as_text(programs: Programs) -> None:
     traceback = 'Traceback (most recent call last):\n  File "app/main.py", line 3\nValueError: boom'
     lines = [

@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 APP = HERE / "app"
 VARIANTS = HERE / "variants"
 SETTINGS = "/etc/slipway/logbook.toml"
+BUILD_ENV = "/etc/slipway/logbook.build.env"
 JOURNAL = "/srv/logbook/journal.jsonl"
 UNIT = "slipway-logbook.service"
 LOCK = "/run/slipway/logbook.lock"
@@ -246,8 +247,6 @@ class Site(Controller):
         """The engine's settings with such values, for a while: they are read anew at each command."""
         before = self.host.exec("cat", SETTINGS)
         text = before
-        for name, value in values.pop("build_env", {}).items():
-            text += f"\n{name} = {json.dumps(value)}"
         for name, value in values.items():
             text, count = re.subn(rf"(?m)^{name} = .*$", f"{name} = {json.dumps(value)}", text)
             assert count == 1, f"{SETTINGS} has no {name}"
@@ -256,6 +255,16 @@ class Site(Controller):
             yield
         finally:
             self.write(SETTINGS, before + "\n")
+
+    @contextlib.contextmanager
+    def build_env(self, **variables: str) -> Iterator[None]:
+        """More variables for builds, for a while: they are read anew at each command."""
+        before = self.host.exec("cat", BUILD_ENV)
+        self.write(BUILD_ENV, f"{before}\n" + "".join(f"{name}={value}\n" for name, value in variables.items()))
+        try:
+            yield
+        finally:
+            self.write(BUILD_ENV, before + "\n")
 
     @contextlib.contextmanager
     def graceful_timeout(self, seconds: int) -> Iterator[None]:

@@ -178,7 +178,7 @@ def test_without_the_package_index_the_old_release_serves_on(site: Site, steady:
     closed = "http://127.0.0.1:9"
     down = {"HTTPS_PROXY": closed, "HTTP_PROXY": closed, "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
     with steady() as load:
-        with site.settings(build_env=down):
+        with site.build_env(**down):
             output = site.fails(new)
         assert site.live() == old
         assert site.left_behind() == []

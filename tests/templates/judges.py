@@ -82,7 +82,7 @@ def unit(judged: str, rendered: Render, directory: Path) -> None:
         role, _, template = name.partition("/")
         text = rendered() if name == judged else render.render(role, template)
         (ours / template.replace("app@", "logbook@").removesuffix(".j2")).write_text(text)
-        for started in re.findall(r"^Exec\w+=(\S+)", text, re.MULTILINE):
+        for started in re.findall(r"^Exec\w+=[-+]*(\S+)", text, re.MULTILINE):
             path = directory / started.replace("%i", "blue").lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o755)

@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 from ansible.errors import AnsibleFilterError
@@ -25,6 +25,7 @@ from roles.app.module_utils import env_values, setting_texts  # noqa: E402  # th
 from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
+from slipway.release import git  # noqa: E402  # the path comes first
 from slipway.slot import envfile  # noqa: E402  # the path comes first
 
 # Settings with environment variables, where null is the same as leaving one out.
@@ -166,6 +167,12 @@ def _signers(app: App) -> Iterator[str]:
         )
 
 
+def _repository(app: App) -> Iterator[str]:
+    """The address may have a password in it, so no sentence shows it."""
+    if problem := git.transport_problem(app.settings["repository"], app.settings["accept"]):
+        yield f"apps.{app.name}.repository: {problem}"
+
+
 def _numbers(app: App) -> Iterator[str]:
     for name, option in specification().items():
         if option["type"] in ("int", "float") and app.settings[name] < 0:
@@ -234,25 +241,16 @@ def _homes(app: App) -> Iterator[str]:
             )
 
 
-CHECKS = (_name, _domains, _environment, _signers, _numbers, _timeouts, _rules, _hooks, _health, _homes)
+CHECKS = (_name, _domains, _environment, _signers, _repository, _numbers, _timeouts, _rules, _hooks, _health, _homes)
 
 
 # For the engine
 
 
 def toml(settings: Values, facts: Values) -> str:
-    """The engine's settings file: all settings but secrets, with `facts` (what the role adds or works out) over them.
-
-    A mapping that the engine reads is a table of text, at the end of the file.
-    """
+    """The engine's settings file: all but secrets, with `facts` (what the role adds or works out) over them."""
     values = {**facts, **public(settings), **facts}
-    tables = {name for name, hint in get_type_hints(engine.Settings).items() if get_origin(hint) is dict}
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
-    for name in values:
-        if name in tables:
-            texts = env_values.texts(values[name])
-            lines += ["", f"[{name}]", *(f"{_key(key)} = {_toml(item)}" for key, item in texts.items())]
-    return "\n".join(lines)
+    return "\n".join(f"{name} = {_toml(value)}" for name, value in values.items())
 
 
 def _toml(value: Any) -> str:

@@ -94,7 +94,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         """
         from roles.release.module_utils.commits import Commits
 
-        commits = Commits(source["repository"], PROJECT)
+        # A commit that is given was found by a task before, which has looked at where it comes from.
+        commits = Commits(source["repository"], PROJECT, source.get("accept") or "signed-tags")
         commit = source.get("commit") or asdict(commits.resolve(source.get("version", ""), source["accept"]))
         wanted = {"sha": commit["sha"], "tag": commit["tag"], "force": options.pop("force", False)}
         # What checks of the host say is only of interest when nothing follows: the command itself does them again.

@@ -14,11 +14,15 @@ CACHE = Path(".cache/repositories")  # where URLs are mirrored
 
 
 class Commits:
-    """A repository, by its path or URL. A path is relative to `project`, and so is the cache."""
+    """A repository, by its path or URL, from which an environment deploys that accepts `accept`.
 
-    def __init__(self, repository: str, project: Path) -> None:
+    A path is relative to `project`, and so is the cache.
+    """
+
+    def __init__(self, repository: str, project: Path, accept: str = "signed-tags") -> None:
         with contextlib.chdir(project):
-            self._source = git.open_source(repository, project / CACHE)
+            git.keep_to_owner((project / CACHE).parent)
+            self._source = git.open_source(repository, project / CACHE, accept)
 
     def resolve(self, version: str, accept: str) -> Commit:
         """The commit that `version` names; the newest stable tag when it is empty."""
@@ -26,7 +30,7 @@ class Commits:
 
     def bundle(self, sha: str, tag: str | None, known: Iterable[str]) -> bytes:
         """A git bundle with a commit and its tag, without what a host has that has the commits `known`."""
-        with tempfile.TemporaryDirectory(prefix="slipway-") as directory:
-            output = Path(directory) / "commits.bundle"
-            git.bundle(self._source, sha, tag, known, output)
-            return output.read_bytes()
+        with tempfile.TemporaryFile() as file:  # without a name, so that none is left behind when this is killed
+            git.write_bundle(self._source, sha, tag, known, file)
+            file.seek(0)
+            return file.read()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from slipway.base import files
 
 NOT_FOUND = 127  # the shell's exit code when there is no such program
 USAGE = 2  # of argparse
@@ -37,7 +38,7 @@ def read_events(output: str) -> list[Event]:
     events = []
     for line in output.splitlines():
         try:
-            event = json.loads(line[line.find(_BEGIN) :])
+            event = files.decode_json(line[line.find(_BEGIN) :])
         except ValueError:
             continue
         if isinstance(event, dict) and "event" in event:

@@ -42,7 +42,6 @@ RUNS = {
     "an extension": (["SELECT similarity('abc', 'abc')"], ["1.0"]),
     "an advisory lock": (["SELECT pg_advisory_xact_lock(1)", "SELECT 3"], ["3"]),
     "listen and notify": (["LISTEN news", "NOTIFY news, 'x'", "UNLISTEN news", "SELECT 4"], ["4"]),
-    "a large object": (["SELECT lo_unlink(lo_from_bytea(0, 'x'))"], ["1"]),
     "row level security": (
         ["SET LOCAL app.tenant = 'a'", "INSERT INTO {s}.tenants VALUES ('a')", "SELECT tenant FROM {s}.tenants"],
         ["a"],
@@ -60,6 +59,11 @@ STAYS_DENIED = {
     "what a migration has revoked": ["DELETE FROM {s}.audit"],
     "rows of another tenant": ["SET LOCAL app.tenant = 'a'", "INSERT INTO {s}.tenants VALUES ('b')"],
     "the owner's role": ["SET ROLE logbook_owner"],
+    "the revision of the database": ["UPDATE alembic_version SET version_num = '0001'"],
+    "a row of the revision": ["INSERT INTO alembic_version VALUES ('0001')"],
+    "a lock of the revision": ["LOCK TABLE alembic_version IN SHARE UPDATE EXCLUSIVE MODE"],
+    "a large object": ["SELECT lo_from_bytea(0, 'x')"],
+    "an empty large object": ["SELECT lo_create(0)"],
 }
 
 

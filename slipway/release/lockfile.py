@@ -1,0 +1,172 @@
+"""What uv.lock may make a build install: files with their hashes, from places that nobody on the way can change.
+
+Of a package from an index only wheels are installed: building one runs its code, and code that it requires, which is
+looked up at that moment. The projects in the repository itself are built. Any other package that has to be built is
+named by the operator (`build_packages`), and then all that builds need has to be pinned, with hashes.
+
+A dependency from git is pinned by the hash of its commit, which covers all of its content. So it is taken over https
+and ssh without a hash of its own. As it is built, it has to be named as well.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from slipway.base import files
+from slipway.base.errors import FailedError
+
+NAME = "uv.lock"
+BUILD_REQUIREMENTS = "build-constraint-dependencies"  # where pyproject.toml pins what builds need
+
+_LOCAL = ("virtual", "editable", "directory")
+_HASH = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Package = Mapping[str, Any]
+
+
+def options(release: Path, build_packages: Collection[str]) -> list[str]:
+    """The options of `uv sync` for a release, whose lock file is checked first.
+
+    FailedError, in a sentence, when it cannot be read or has something that is not to be installed.
+    """
+    try:
+        lock = tomllib.loads(files.read_text(release / NAME, inside=release))
+        return _options(lock, build_packages)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        known = isinstance(error, tomllib.TOMLDecodeError | OSError)
+        why = (getattr(error, "strerror", None) or str(error)) if known else "it is not what uv writes"
+        raise FailedError(f"{NAME} cannot be read ({why}). Type `uv lock`, and commit it.") from None
+
+
+def _options(lock: Mapping[str, Any], build_packages: Collection[str]) -> list[str]:
+    packages: list[Package] = lock.get("package", [])
+    for package in _installed(packages):
+        if problem := _problem(package):
+            raise FailedError(f"{NAME} is refused: {problem}")
+    allowed = {_normal(name) for name in build_packages}
+    # A project that has hashes for what its builds need is to have them for all of it.
+    pinned = any(item.get("hashes") for item in lock.get("manifest", {}).get("build-constraints", []))
+    hashes = ["--preview-features=build-dependency-hashes", "--require-build-hashes"] if allowed or pinned else []
+    # One by one, as uv's --no-build is also for directories of the repository that are not of its workspace.
+    names = {_normal(package["name"]) for package in packages if not _is_local(package)}
+    return [*(f"--no-build-package={name}" for name in sorted(names - allowed)), *hashes]
+
+
+def _normal(name: str) -> str:
+    """A name of a package as lock files have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _is_local(package: Package) -> bool:
+    return any(kind in package.get("source", {}) for kind in _LOCAL)
+
+
+def _installed(packages: list[Package]) -> list[Package]:
+    """The packages that the project needs to run, on whatever system; all of them where there is no such project.
+
+    What only its developers need is not installed, and so it is of no interest where that comes from.
+    """
+    roots = [package for package in packages if "." in package.get("source", {}).values()]
+    if not roots:
+        return packages
+    by_name: dict[str, list[Package]] = {}
+    for package in packages:
+        by_name.setdefault(package.get("name", ""), []).append(package)
+    waiting = [("", package) for package in roots]
+    seen: dict[int, Package] = {}
+    extras: set[tuple[str, int]] = set()
+    while waiting:
+        extra, package = waiting.pop()
+        if (extra, id(package)) in extras:
+            continue
+        extras.add((extra, id(package)))
+        seen[id(package)] = package
+        needed = package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
+        for item in needed:
+            for found in by_name.get(item["name"], []):
+                waiting += [(name, found) for name in ("", *item.get("extra", []))]
+    return list(seen.values())
+
+
+# One package
+
+
+def _problem(package: Package) -> str:
+    """Why a package is not to be installed, as a sentence; "" when it is."""
+    name, source = str(package.get("name")), package.get("source", {})
+    if _is_local(package):
+        place = str(next(source[kind] for kind in _LOCAL if kind in source))
+        return "" if _is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
+    if "git" in source:
+        return _git_problem(name, str(source["git"]))
+    if not {"registry", "url", "path"} & set(source):
+        return f"{name} is from a source that Slipway does not know. Depend on it from an index, a URL or git."
+    return _place_problem(name, source) or next(
+        filter(None, (_file_problem(name, item) for item in _files(package))), ""
+    )
+
+
+def _place_problem(name: str, source: Mapping[str, Any]) -> str:
+    place = str(source.get("registry") or source.get("url") or source.get("path"))
+    if "path" in source or "://" not in place:
+        return "" if _is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
+    return _url_problem(name, place)
+
+
+def _url_problem(name: str, url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        return ""
+    host = parts.hostname or "this host"
+    return (
+        f"{name} comes from {host} over {parts.scheme}, where others can change what is sent. Use https in "
+        f"pyproject.toml, type `uv lock`, and commit {NAME}."
+    )
+
+
+def _git_problem(name: str, url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "ssh"):
+        return (
+            f"{name} comes from git over {parts.scheme or 'a path'}, where others can change what is sent. "
+            f"Use https or ssh in pyproject.toml, type `uv lock`, and commit {NAME}."
+        )
+    if not _COMMIT.fullmatch(parts.fragment):
+        return f"{name} comes from git without the hash of its commit. Type `uv lock`, and commit {NAME}."
+    return ""
+
+
+def _files(package: Package) -> Iterator[Mapping[str, Any]]:
+    """The archives that a package may be installed from."""
+    found = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+    yield from found or [{}]  # without any there is no hash
+
+
+def _file_problem(name: str, file: Mapping[str, Any]) -> str:
+    if not _HASH.fullmatch(str(file.get("hash", ""))):
+        return (
+            f"{name} has no SHA-256 hash, so anything could be installed in its place. "
+            f"Type `uv lock` with an index that gives hashes, and commit {NAME}."
+        )
+    url = str(file.get("url", ""))
+    if "://" in url:
+        return _url_problem(name, url)
+    place = url or str(file.get("path", ""))
+    return "" if _is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
+
+
+def _is_inside(place: str) -> bool:
+    """Whether a path leads to something in the repository, wherever that is."""
+    depth = 0
+    for part in PurePosixPath(place).parts:
+        depth += -1 if part == ".." else 1
+        if depth < 0 or part == "/":
+            return False
+    return True
