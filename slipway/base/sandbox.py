@@ -1,6 +1,6 @@
 """The sandbox of an app's unit: what it forbids, the words (`needs`) that open it, and how a denial shows in a log.
 
-This is the only place that knows systemd's directives for it: the role `app` writes the unit from here, the preflight
+Beside it stands that of the engine's own units, which are root's. This is the only place that knows systemd's directives for it: the role `app` writes the unit from here, the preflight
 knows the words from here, docs/settings.md is made from here, and slot/denials.py finds in logs what it denied.
 """
 
@@ -55,6 +55,34 @@ STRICT: Mapping[str, Sequence[str]] = {
     "SystemCallFilter": ["@system-service", "~@privileged @resources"],
     "SystemCallErrorNumber": ["EPERM"],
 }
+
+
+# Of the units in which the engine itself runs: root that starts and stops slots, becomes other users, and looks at their
+# processes and networks, but has no part in the kernel, in devices, or in what is installed.
+ENGINE: Sequence[str] = (
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID "
+    "CAP_SETUID CAP_SYS_ADMIN CAP_SYS_PTRACE",
+    "ProtectSystem=full",
+    "ProtectHome=read-only",
+    "PrivateDevices=yes",
+    "PrivateMounts=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectControlGroups=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "RestrictNamespaces=net",  # to look at the connections of a slot that has a network of its own
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "KeyringMode=private",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallErrorNumber=EPERM",
+)
 
 
 @dataclass(frozen=True)

@@ -82,12 +82,21 @@ def unit(judged: str, rendered: Render, directory: Path) -> None:
         role, _, template = name.partition("/")
         text = rendered() if name == judged else render.render(role, template)
         (ours / template.replace("app@", "logbook@").removesuffix(".j2")).write_text(text)
-        for started in re.findall(r"^Exec\w+=(\S+)", text, re.MULTILINE):
+        for started in re.findall(r"^Exec\w+=[-+!:@|]*(\S+)", text, re.MULTILINE):
             path = directory / started.replace("%i", "blue").lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o755)
     instances = [unit.name.replace("@.", "@blue.") for unit in ours.iterdir()]
     assert run(program, "verify", "--man=no", f"--root={directory}", *instances) == ""
+
+
+def dropped_in(most: float, rendered: Render, directory: Path) -> None:
+    """systemd knows every setting, and finds the service no more exposed than so."""
+    program, file = product("systemd-analyze"), directory / "dropped.service"
+    file.write_text(f"[Unit]\nDescription=test\n[Service]\nExecStart=/bin/true\n{rendered()}")
+    assert run(program, "verify", "--man=no", file) == ""
+    said = run(program, "security", "--offline=yes", "--no-pager", file)
+    assert float(said.split("Overall exposure level")[1].split()[2].strip(":")) <= most, said
 
 
 def users(rendered: Render, directory: Path) -> None:
@@ -186,6 +195,46 @@ def acme(rendered: Render, directory: Path) -> None:
     settings = slipway_certificates.acme_settings(directory)
     assert settings.domains == ["logbook.example.com"]
     assert json.loads(rendered())["email"] == "ops@example.com"
+
+
+# Who reaches the host
+
+
+def firewall(rendered: Render, _: Path) -> None:
+    """The kernel takes the rules, in a network of its own, where they replace those that are there."""
+    program = product("nft")
+    alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+    elsewhere = {"SECRET_KEY": "x", "DATABASE_URL": "postgresql://u:p@192.0.2.9:6432,db.example.com/x"}
+    for text in (
+        rendered(),
+        rendered(access_ssh_per_minute=0, access_web_ports=[], access_apps=[], access_http3=True),
+        rendered(settings={"env": elsewhere}, access_build_networks=["10.1.0.0/16", "2001:db8::/32"]),
+        rendered(
+            access_ssh_unlimited=["192.0.2.1", "2001:db8::/64"],
+            access_open_ports=[{"port": 9100, "from": ["10.0.0.0/8", "fd00::/8"]}, {"port": 51820, "protocol": "udp"}],
+        ),
+    ):
+        said = run(*alone, "sh", "-c", f"{program} -f /dev/stdin && {program} list table inet slipway", stdin=text)
+        assert "policy drop" in said
+
+
+def sshd(rendered: Render, _: Path) -> None:
+    """sshd says that every setting is in force; without root, which would want its account and directory."""
+    program = product("sshd")
+    libraries = ":".join(map(str, program.parents[2].glob("usr/lib/*-linux-gnu")))
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        key, file = directory / "key", directory / "sshd_config"
+        run(product("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key)
+        for forwarding in (False, True):
+            text = rendered(access_ssh_forwarding=forwarding)
+            file.write_text(f"HostKey {key}\n{text}")
+            for path in (directory, key, file):
+                shutil.chown(path, pwd.getpwnam("nobody").pw_uid) if os.geteuid() == 0 else None
+            said = run(*_unprivileged(), program, "-T", "-f", file, LD_LIBRARY_PATH=libraries).splitlines()
+            for line in [line for line in text.splitlines() if line and not line.startswith("#")]:
+                option, value = line.split(" ", 1)
+                assert f"{option.lower()} {value.replace('prohibit-password', 'without-password')}" in said, line
 
 
 # Debian
@@ -302,6 +351,9 @@ def _unprivileged() -> tuple[str, ...]:
 
 
 JUDGES: dict[str, Judge] = {
+    "access/00-slipway.conf.j2": sshd,
+    "access/firewall.nft.j2": firewall,
+    "access/slipway-access.service.j2": functools.partial(unit, "access/slipway-access.service.j2"),
     "app/app.allowed_signers.j2": signers,
     "app/app.toml.j2": engine_settings,
     "app/app@.service.j2": functools.partial(unit, "app/app@.service.j2"),
@@ -322,6 +374,8 @@ JUDGES: dict[str, Judge] = {
     "host/slipway.conf.j2": journal,
     "host/slipway.crt.j2": authorities,
     "nginx/nginx.conf.j2": nginx,
+    "nginx/sandbox.conf.j2": functools.partial(dropped_in, 2.6),
     "postgresql/pg_hba.conf.j2": database_access,
+    "postgresql/sandbox.conf.j2": functools.partial(dropped_in, 2.0),
     "postgresql/slipway.conf.j2": database_settings,
 }

@@ -321,4 +321,5 @@ class FilterModule:
             "app_health_headers_file": health_headers_file,
             "app_network": network,
             "app_sandbox": sandbox.directives,
+            "app_engine_sandbox": lambda _: sandbox.ENGINE,
         }
