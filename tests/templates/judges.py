@@ -204,7 +204,7 @@ def firewall(rendered: Render, _: Path) -> None:
     """The kernel takes the rules, in a network of its own, where they replace those that are there."""
     program = product("nft")
     alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
-    elsewhere = {"SECRET_KEY": "x", "DATABASE_URL": "postgresql://u:p@192.0.2.9:6432,db.example.com/x"}
+    elsewhere = {"SECRET_KEY": "x", "DATABASE_URL": "postgresql://u:p@/x?host=192.0.2.9:6432&host=db.example.com:5432"}
     for text in (
         rendered(),
         rendered(access_ssh_per_minute=0, access_web_ports=[], access_apps=[], access_http3=True),
@@ -247,6 +247,59 @@ def updates(rendered: Render, directory: Path) -> None:
         said = run(product("apt-config"), "dump", "APT::Periodic", APT_CONFIG=str(file))
         assert f'APT::Periodic::Update-Package-Lists "{number}";' in said
         assert f'APT::Periodic::Unattended-Upgrade "{number}";' in said
+
+
+def upgrades(rendered: Render, directory: Path) -> None:
+    """apt takes it for what it is meant to say, with and without a window for reboots."""
+    for at, by_itself in (("", "false"), ("03:30", "true")):
+        file = directory / "upgrades"
+        file.write_text(rendered(host_reboot_at=at))
+        said = run(product("apt-config"), "dump", "Unattended-Upgrade", APT_CONFIG=str(file))
+        assert f'Unattended-Upgrade::Automatic-Reboot "{by_itself}";' in said
+        assert 'Unattended-Upgrade::Package-Blacklist:: "^postgresql-[0-9]+$";' in said
+        assert (f'Automatic-Reboot-Time "{at}";' in said) == bool(at)
+
+
+def restarts(rendered: Render, directory: Path) -> None:
+    """Perl reads it, as needrestart does, and finds who is not to be restarted."""
+    file = directory / "restarts.conf"
+    file.write_text(rendered())
+    services = ["postgresql@17-main.service", "nginx.service", "logbook@blue.service", "slipway-logbook.service", "cron.service"]
+    script = (
+        'our %nrconf = (override_rc => {}); my $file = shift; my $done = do $file; die $@ if $@; '
+        'for my $name (@ARGV) { print "$name\n" if grep { $name =~ /$_/ } keys %{$nrconf{override_rc}} }'
+    )
+    assert run(product("perl"), "-Mstrict", "-e", script, file, *services).split() == services[:-1]
+
+
+def kernel(rendered: Render, directory: Path) -> None:
+    """sysctl would set each of them, but for those that this kernel does not have."""
+    file = directory / "sysctl.conf"
+    file.write_text(rendered(host_sysctl={"kernel.sysrq": None, "net.core.somaxconn": 4096}))
+    names = re.findall(r"^-([\w.]+) =", file.read_text(), re.MULTILINE)
+    here = [name for name in names if Path("/proc/sys", *name.split(".")).exists()]
+    absent = "|".join(re.escape(name) for name in set(names) - set(here)) or "(?!)"
+    file.write_text(re.sub(rf"(?m)^-({absent}) = .*\n", "", file.read_text()))
+    said = run(product("sysctl"), "--dry-run", "--load", file)
+    assert "net.core.somaxconn = 4096" in said
+    assert "kernel.sysrq" not in said
+    assert [line for line in file.read_text().splitlines() if not re.fullmatch(r"(-[\w.]+ = \d+|#.*|)", line)] == []
+
+
+def modules(rendered: Render, directory: Path) -> None:
+    (directory / "modprobe.d").mkdir()
+    (directory / "modprobe.d/modules.conf").write_text(rendered())
+    said = run(product("modprobe"), "--config", directory / "modprobe.d", "--showconfig")
+    assert "install sctp /bin/false" in said
+    lines = [line for line in rendered().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"install [\w-]+ /bin/false", line)] == []
+
+
+def limits(rendered: Render, _: Path) -> None:
+    """No program reads such a file alone: four words a line, as limits.conf(5) has them."""
+    lines = [line.split() for line in rendered().splitlines() if line and not line.startswith("#")]
+    assert lines
+    assert [line for line in lines if not (len(line) == 4 and line[1] in ("soft", "hard", "-") and line[2] == "core")] == []
 
 
 def locale_sources(rendered: Render, directory: Path) -> None:
@@ -369,6 +422,11 @@ JUDGES: dict[str, Judge] = {
     ),
     "certificate/slipway-certificate@.timer.j2": functools.partial(unit, "certificate/slipway-certificate@.timer.j2"),
     "host/20auto-upgrades.j2": updates,
+    "host/52slipway-upgrades.j2": upgrades,
+    "host/60-slipway.conf.j2": kernel,
+    "host/slipway-limits.conf.j2": limits,
+    "host/slipway-modules.conf.j2": modules,
+    "host/slipway-restarts.conf.j2": restarts,
     "host/locale.gen.j2": locale_sources,
     "host/locale.j2": locale,
     "host/slipway.conf.j2": journal,
