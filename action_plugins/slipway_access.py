@@ -45,7 +45,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         self._program, seconds = str(self._task.args["program"]), int(self._task.args["seconds"])
         tried = ask(self, f"{self._program} try {seconds} 2>&1", self._host)
         if tried.code:
-            raise AnsibleActionFail(f"{self._host} keeps its settings of SSH and firewall: {' '.join(tried.text.split())}")
+            raise AnsibleActionFail(
+                f"{self._host} keeps its settings of SSH and firewall: {' '.join(tried.text.split())}"
+            )
         end = time.monotonic() + seconds
         while reason := self._refused():
             if time.monotonic() > end - MARGIN:

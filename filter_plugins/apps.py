@@ -122,7 +122,9 @@ def _servers(database_url: str) -> list[dict[str, Any]]:
     return [{"host": host, "port": int(port or 5432)} for host, port in places if host and not host.startswith("/")]
 
 
-_ADDRESS = re.compile(r"(?:(?P<scheme>\w+)://)?(?:[^/@\s]*@)?(?P<host>\[[^]\s]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?")
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>\w+)://)?(?:[^/@\s]*@)?(?P<host>\[[^]\s]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?"
+)
 _PORTS = {"https": 443, "http": 80, "socks5": 1080, "socks5h": 1080}
 
 
@@ -132,7 +134,9 @@ def _named(build_env: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, value in build_env.items():
         for word in str(value).split():
             match = _ADDRESS.match(re.sub(r"^[A-Za-z0-9_-]+=", "", word))
-            if match is None or not (match["scheme"] or (name.lower().endswith("_proxy") and name.lower() != "no_proxy")):
+            if match is None or not (
+                match["scheme"] or (name.lower().endswith("_proxy") and name.lower() != "no_proxy")
+            ):
                 continue
             port = match["port"] or _PORTS.get(match["scheme"] or "http")
             if port:

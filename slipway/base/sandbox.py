@@ -1,7 +1,8 @@
 """The sandbox of an app's unit: what it forbids, the words (`needs`) that open it, and how a denial shows in a log.
 
-Beside it stands that of the engine's own units, which are root's. This is the only place that knows systemd's directives for it: the role `app` writes the unit from here, the preflight
-knows the words from here, docs/settings.md is made from here, and slot/denials.py finds in logs what it denied.
+Beside it stands that of the engine's own units, which are root's. This is the only place that knows systemd's
+directives for them: the role `app` writes the units from here, the preflight knows the words from here, docs/settings.md
+is made from here, and slot/denials.py finds in logs what the sandbox denied.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ STRICT: Mapping[str, Sequence[str]] = {
 }
 
 
-# Of the units in which the engine itself runs: root that starts and stops slots, becomes other users, and looks at their
-# processes and networks, but has no part in the kernel, in devices, or in what is installed.
+# Of the units in which the engine itself runs: root that starts and stops slots, becomes other users, and looks at
+# their processes and networks, but has no part in the kernel, in devices, or in what is installed.
 ENGINE: Sequence[str] = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID "
@@ -104,8 +105,7 @@ class Need:
 # All of IPv4 and IPv6 but neighbours on the link (IPv6), groups, broadcast, and what is reserved. Those of IPv4 are for
 # the firewall: some clouds resolve names there.
 _EVERYBODY = (
-    "0.0.0.0/1 128.0.0.0/2 192.0.0.0/3 "
-    "::/1 8000::/2 c000::/3 e000::/4 f000::/5 f800::/6 fc00::/7 fe00::/9 fec0::/10"
+    "0.0.0.0/1 128.0.0.0/2 192.0.0.0/3 ::/1 8000::/2 c000::/3 e000::/4 f000::/5 f800::/6 fc00::/7 fe00::/9 fec0::/10"
 )
 
 # What the setting `network: outbound` changes.
@@ -148,8 +148,9 @@ NEEDS: Mapping[str, Need] = {
         calls=r"if_name(?:index|toindex)|if_indextoname|net_if_addrs|getifaddrs|AF_NETLINK|ifaddr",
     ),
     "listen": Need(
-        allows="Ports of its own beside the socket that Nginx uses: `prometheus_client.start_http_server()`, a debugger, "
-        "UDP. It has the network `outbound` with that. Others reach the port only if `access_open_ports` has it.",
+        allows="Ports of its own beside the socket that Nginx uses: `prometheus_client.start_http_server()`, a "
+        "debugger, UDP. It has the network `outbound` with that. Others reach the port only if `access_open_ports` has "
+        "it.",
         costs="Another program of the host can be taken in by what listens there.",
         instead={"SocketBindDeny": ""},
         errors=r"\[Errno 1\] error while attempting to bind",
@@ -233,7 +234,7 @@ def unknown(words: Iterable[str]) -> list[str]:
 def directives(
     words: Sequence[str], *, root: str, network: str = "none", writable_paths: Sequence[str] = ()
 ) -> list[str]:
-    """The lines of the unit, as `Name=value`, for an app with these `needs`, its directory `root`, and its `network`."""
+    """The lines of the unit, as `Name=value`, for an app with these `needs`, its directory `root` and its `network`."""
     if "unconfined" in words:
         return []
     needs = [OUTBOUND] if network == "outbound" else []

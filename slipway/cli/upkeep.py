@@ -72,10 +72,16 @@ def rows(found: Mapping[str, Any], app: str) -> list[tuple[str, str]]:
     if upgrades := found["upgrades"]:
         lines.append(("upgrades", f"{_several(upgrades)}: apt-get install --only-upgrade {' '.join(upgrades[:5])}"))
     for unit, reason in found["restarts"].items():
-        how = "deploy the same version again" if unit.startswith(f"{app}@") else f"systemctl restart {unit}, in a quiet minute"
+        how = (
+            "deploy the same version again"
+            if unit.startswith(f"{app}@")
+            else f"systemctl restart {unit}, in a quiet minute"
+        )
         lines.append(("restart", f"{unit}: {reason}: {how}"))
     if found["reboot"] is not None:
-        lines.append(("reboot", f"{_several(found['reboot']) or 'an upgrade'} needs one: systemctl reboot, in a quiet minute"))
+        lines.append(
+            ("reboot", f"{_several(found['reboot']) or 'an upgrade'} needs one: systemctl reboot, in a quiet minute")
+        )
     return lines
 
 

@@ -78,7 +78,7 @@ def parse_sessions(output: str, pids: Collection[int], port: str) -> frozenset[s
 
 
 def sessions(pids: Collection[int], port: str) -> frozenset[str]:
-    """The connections of processes of a slot to PostgreSQL as they are now; FailedError when the kernel cannot be asked.
+    """The connections of a slot's processes to PostgreSQL as they are now; FailedError when they cannot be asked for.
 
     Both ends of a connection belong to the network that it was begun in, and a slot may have one of its own.
     """

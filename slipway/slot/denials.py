@@ -62,7 +62,11 @@ def _remedy(log: Sequence[str], number: int, settings: Settings) -> str:
     word = _word(log, number)
     if word == "network":
         outbound = settings.network == "outbound"
-        return "" if outbound else f"The sandbox denies it. Set apps.{app}.network: outbound, run site.yml and deploy again."
+        return (
+            ""
+            if outbound
+            else f"The sandbox denies it. Set apps.{app}.network: outbound, run site.yml and deploy again."
+        )
     if word in settings.needs or (word == "network_interfaces" and "psutil" in settings.needs):
         return ""
     if word:

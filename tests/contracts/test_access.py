@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.template import trust_as_template
 
 from filter_plugins import apps
 from roles.access.filter_plugins import access
@@ -128,14 +129,18 @@ def test_networks_of_builds_take_the_place_of_everybody() -> None:
 
 def test_ssh_is_open_on_the_ports_of_sshd_and_on_those_that_are_asked_for() -> None:
     known = {"stdout": "", "stdout_lines": [*render.HOST, "port 2222"]}
-    assert "tcp dport { 22, 2200, 2222 } jump ssh" in chain("input", rules(__access_found=known, access_ssh_ports=[2200]))
+    assert "tcp dport { 22, 2200, 2222 } jump ssh" in chain(
+        "input", rules(__access_found=known, access_ssh_ports=[2200])
+    )
 
 
 def test_nothing_else_is_open_unless_it_is_asked_for() -> None:
     opened = [line for line in chain("input", rules()) if "dport" in line]
     assert opened[1:] == ["tcp dport { 22 } jump ssh", "tcp dport { 80, 443 } accept"]
     assert "udp dport 546" in opened[0]
-    more = chain("input", rules(access_http3=True, access_open_ports=[{"port": 9100, "from": ["10.0.0.0/8", "fd00::/8"]}]))
+    more = chain(
+        "input", rules(access_http3=True, access_open_ports=[{"port": 9100, "from": ["10.0.0.0/8", "fd00::/8"]}])
+    )
     assert more[-3:] == [
         "udp dport 443 accept",
         "ip saddr { 10.0.0.0/8 } tcp dport 9100 accept",
@@ -188,7 +193,10 @@ def test_root_that_may_not_log_in_still_may_not(said: list[str], value: str) -> 
         ({"access_web_ports": [70000]}, "access_web_ports has 70000, but a port is"),
         ({"access_open_ports": [{"port": 0}]}, "access_open_ports has 0, but a port is"),
         ({"access_open_ports": [{"port": 1, "from": ["home"]}]}, "access_open_ports has 'home', which is no network"),
-        ({"access_build_networks": ["pypi.org"]}, "access_build_networks has 'pypi.org', which is no network: write it as"),
+        (
+            {"access_build_networks": ["pypi.org"]},
+            "access_build_networks has 'pypi.org', which is no network: write it as",
+        ),
         ({"access_ssh_unlimited": ["10.0.0.0/40"]}, "access_ssh_unlimited has '10.0.0.0/40', which is no network"),
         ({"access_confirm_seconds": 5}, "access_confirm_seconds is 5, but a new login needs its time"),
     ],
@@ -202,7 +210,7 @@ def wrong(said: list[str], **changes: Any) -> str:
     """What the preflight says of a host that has said this."""
     _, check = yaml.safe_load((render.ROLES / "access/tasks/preflight.yml").read_text())
     known = render.variables("access", __access_found={"stdout_lines": said}, inventory_hostname="web-1", **changes)
-    known |= {name: render.trust_as_template(text) for name, text in check["vars"].items() if isinstance(text, str)}
+    known |= {name: trust_as_template(text) for name, text in check["vars"].items() if isinstance(text, str)}
     known["__inputs"] = INPUTS
     return str(render.evaluate("{{ __wrong | join(' ') }}", **known))
 

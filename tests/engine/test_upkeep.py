@@ -70,14 +70,14 @@ def test_a_service_that_runs_as_of_before_is_named(
 def test_what_waits_is_said_with_what_to_type() -> None:
     found = {
         "reboot": ["linux-image-amd64"],
-        "restarts": {"nginx.service": "its unit has changed since it was started", "logbook@blue.service": "old"},
+        "restarts": {"nginx.service": "old", "logbook@blue.service": "old"},
         "upgrades": ["postgresql-17"],
     }
     assert upkeep.rows(found, "logbook") == [
         ("upgrades", "postgresql-17: apt-get install --only-upgrade postgresql-17"),
         (
             "restart",
-            "nginx.service: its unit has changed since it was started: systemctl restart nginx.service, in a quiet minute",
+            "nginx.service: old: systemctl restart nginx.service, in a quiet minute",
         ),
         ("restart", "logbook@blue.service: old: deploy the same version again"),
         ("reboot", "linux-image-amd64 needs one: systemctl reboot, in a quiet minute"),

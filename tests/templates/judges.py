@@ -264,9 +264,15 @@ def restarts(rendered: Render, directory: Path) -> None:
     """Perl reads it, as needrestart does, and finds who is not to be restarted."""
     file = directory / "restarts.conf"
     file.write_text(rendered())
-    services = ["postgresql@17-main.service", "nginx.service", "logbook@blue.service", "slipway-logbook.service", "cron.service"]
+    services = [
+        "postgresql@17-main.service",
+        "nginx.service",
+        "logbook@blue.service",
+        "slipway-logbook.service",
+        "cron.service",
+    ]
     script = (
-        'our %nrconf = (override_rc => {}); my $file = shift; my $done = do $file; die $@ if $@; '
+        "our %nrconf = (override_rc => {}); my $file = shift; my $done = do $file; die $@ if $@; "
         'for my $name (@ARGV) { print "$name\n" if grep { $name =~ /$_/ } keys %{$nrconf{override_rc}} }'
     )
     assert run(product("perl"), "-Mstrict", "-e", script, file, *services).split() == services[:-1]
@@ -299,7 +305,9 @@ def limits(rendered: Render, _: Path) -> None:
     """No program reads such a file alone: four words a line, as limits.conf(5) has them."""
     lines = [line.split() for line in rendered().splitlines() if line and not line.startswith("#")]
     assert lines
-    assert [line for line in lines if not (len(line) == 4 and line[1] in ("soft", "hard", "-") and line[2] == "core")] == []
+    assert [
+        line for line in lines if not (len(line) == 4 and line[1] in ("soft", "hard", "-") and line[2] == "core")
+    ] == []
 
 
 def locale_sources(rendered: Render, directory: Path) -> None:

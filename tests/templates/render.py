@@ -35,7 +35,12 @@ WEBROOT = "/var/lib/slipway/acme"
 # What a host says to role `access`.
 HOST = [
     *("login ops", "key /home/ops/.ssh/authorized_keys", "port 22", "rsa 3072", "kex curve25519-sha256"),
-    *("kex sntrup761x25519-sha512@openssh.com", "user logbook 990", "user logbook_build 991", "user logbook_migrate 992"),
+    *(
+        "kex sntrup761x25519-sha512@openssh.com",
+        "user logbook 990",
+        "user logbook_build 991",
+        "user logbook_migrate 992",
+    ),
 ]
 
 

@@ -21,7 +21,7 @@ def test_what_ends_a_paused_slot_runs_outside_of_the_sandbox_which_hides_the_mai
 @pytest.mark.parametrize("template", ["app/slipway-recover@.service.j2", "certificate/slipway-certificate@.service.j2"])
 def test_units_of_root_are_little_exposed(template: str, tmp_path: Path) -> None:
     file = tmp_path / "judged.service"
-    file.write_text(render.render(*template.split("/")))
+    file.write_text(render.render(template.split("/")[0], template.split("/")[1]))
     said = judges.run(judges.product("systemd-analyze"), "security", "--offline=yes", "--no-pager", file)
     assert float(said.split("Overall exposure level")[1].split()[2]) <= 4, said
 

@@ -15,7 +15,12 @@ HTTPS = 443
 KEX = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
 OLDER_KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
 HOST_KEYS = ("ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com")
-RSA_HOST_KEYS = ("rsa-sha2-512", "rsa-sha2-512-cert-v01@openssh.com", "rsa-sha2-256", "rsa-sha2-256-cert-v01@openssh.com")
+RSA_HOST_KEYS = (
+    "rsa-sha2-512",
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256",
+    "rsa-sha2-256-cert-v01@openssh.com",
+)
 RSA_BITS = 3072  # a shorter key is worth a warning
 
 # The chain of the firewall for each kind of user.
@@ -27,25 +32,29 @@ def faults(inputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the values of the role's inputs, a sentence each; `inputs` are by their names."""
     found = []
     for name in ("access_ssh_ports", "access_web_ports"):
-        found += [f"{name} has {port}, but a port is a number from 1 to 65535." for port in inputs[name] if port not in PORTS]
+        found += [
+            f"{name} has {port}, but a port is a number from 1 to 65535." for port in inputs[name] if port not in PORTS
+        ]
     for opened in inputs["access_open_ports"]:
         if opened["port"] not in PORTS:
             found.append(f"access_open_ports has {opened['port']}, but a port is a number from 1 to 65535.")
     listed = {
         "access_ssh_unlimited": inputs["access_ssh_unlimited"],
         "access_build_networks": inputs["access_build_networks"],
-        "access_open_ports": [network for opened in inputs["access_open_ports"] for network in opened.get("from") or []],
+        "access_open_ports": [
+            network for opened in inputs["access_open_ports"] for network in opened.get("from") or []
+        ],
     }
     for name, networks in listed.items():
         found += [
-            f"{name} has '{network}', which is no network: write it as 10.20.0.0/16, 192.0.2.7 or 2001:db8::/32."
+            f"{name} has '{network}', which is no network: write it as 10.20.0.0/16 or 2001:db8::/32."
             for network in networks
             if _network(network) is None
         ]
     if inputs["access_confirm_seconds"] < 20:
         found.append(
-            f"access_confirm_seconds is {inputs['access_confirm_seconds']}, but a new login needs its time: set it to 20 "
-            "or more."
+            f"access_confirm_seconds is {inputs['access_confirm_seconds']}, but a new login needs its time: set it to "
+            "20 or more."
         )
     return found
 
@@ -89,7 +98,7 @@ def reached(networks: Sequence[str]) -> list[str]:
 
 
 def database(destinations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rules for a database elsewhere: [{host, port}]. The addresses of a name change, so there the port has to do."""
+    """The rules for a database elsewhere: [{host, port}]. Of a name the addresses change: there the port counts."""
     rules = []
     for place in destinations:
         port = f"tcp dport {place['port']} accept"

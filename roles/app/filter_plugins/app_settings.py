@@ -248,13 +248,13 @@ def _network(app: App) -> Iterator[str]:
         return
     if "listen" in app.settings["needs"]:
         yield (
-            f"apps.{app.name}.needs has listen, but network is none: take one of the two out. With listen the network is "
-            "outbound."
+            f"apps.{app.name}.needs has listen, but network is none: take one of the two out. With listen the network "
+            "is outbound."
         )
     if reach.elsewhere({"DATABASE_URL": app.settings["env"].get("DATABASE_URL") or ""}, []):
         yield (
-            f"apps.{app.name}.env.DATABASE_URL is a database that is reached by a network, but apps.{app.name}.network is "
-            "none. Set it to outbound, or leave it out."
+            f"apps.{app.name}.env.DATABASE_URL is a database that is reached by a network, but apps.{app.name}.network "
+            "is none. Set it to outbound, or leave it out."
         )
 
 

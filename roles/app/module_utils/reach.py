@@ -11,7 +11,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@\s]*@)?(?P<host>\[[^\]\s]*\
 # A host in the query of a database's URL; one that begins with / is a directory with a unix socket.
 _QUERY = re.compile(r"[?&]host(?:addr)?=(?P<host>[^&/%][^&]*)")
 # Names of variables whose value is a host, or a key for somebody else's service.
-_PLACE = re.compile(r"(?:^|_)(?:HOST|HOSTNAME|SERVER|SERVERS|ENDPOINT|BROKER|BROKERS|PROXY|URL|URI|DSN)$", re.IGNORECASE)
+_PLACE = re.compile(
+    r"(?:^|_)(?:HOST|HOSTNAME|SERVER|SERVERS|ENDPOINT|BROKER|BROKERS|PROXY|URL|URI|DSN)$", re.IGNORECASE
+)
 _KEY = re.compile(r"(?:API_?KEY|ACCESS_?KEY|(?:^|_)TOKEN$|CLIENT_SECRET$|WEBHOOK)", re.IGNORECASE)
 _HERE = ("", "0.0.0.0", "::", "*")  # noqa: S104  # no address of anybody
 

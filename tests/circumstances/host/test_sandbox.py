@@ -37,8 +37,8 @@ USES = {
         "asyncio.run(asyncio.start_server(print, '0.0.0.0', 9100))",
     ],
     "own_programs": [
-        "shutil.copy('/usr/bin/true', '/tmp/bin'), subprocess.run(['sh', '-c', '/tmp/bin'], check=True)",
-        "os.makedirs('/tmp/bin', exist_ok=True), shutil.copy('/usr/bin/true', '/tmp/bin/x'), subprocess.run('/tmp/bin/x')",
+        "shutil.copy('/usr/bin/true', '/tmp/x'), subprocess.run(['sh', '-c', '/tmp/x'], check=True)",
+        "os.mkdir('/tmp/bin'), shutil.copy('/usr/bin/true', '/tmp/bin/x'), subprocess.run('/tmp/bin/x')",
     ],
     "priorities": [
         "os.nice(5)",
