@@ -1,8 +1,8 @@
 """The sandbox of an app's unit: what it forbids, the words (`needs`) that open it, and how a denial shows in a log.
 
 Beside it stands that of the engine's own units, which are root's. This is the only place that knows systemd's
-directives for them: the role `app` writes the units from here, the preflight knows the words from here, docs/settings.md
-is made from here, and slot/denials.py finds in logs what the sandbox denied.
+directives for them: the role `app` writes the units from here, the preflight knows the words from here,
+docs/settings.md is made from here, and slot/denials.py finds in logs what the sandbox denied.
 """
 
 from __future__ import annotations

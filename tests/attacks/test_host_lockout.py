@@ -18,7 +18,8 @@ BEFORE = "/var/lib/slipway/access/before"
 FILES = "/etc/slipway/firewall.nft /etc/ssh/sshd_config.d/00-slipway.conf"
 CLOSED = (
     "table inet slipway\\ndelete table inet slipway\\ntable inet slipway { "
-    "chain input { type filter hook input priority 0; policy drop; iifname lo accept; }\\n chain output { type filter hook output priority 0; policy accept; } }\\n"
+    "chain input { type filter hook input priority 0; policy drop; iifname lo accept; }\\n"
+    "chain output { type filter hook output priority 0; policy accept; } }\\n"
 )
 
 
