@@ -51,7 +51,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
         end = time.monotonic() + seconds
         while reason := self._refused():
             if time.monotonic() > end - MARGIN:
-                raise AnsibleActionFail(self._sentence(reason, end))
+                raise AnsibleActionFail(
+                    f"The new settings of SSH and firewall would have locked this controller out of {self._host}: a "
+                    f"new login failed ({reason[:300]}). {self._what_became_of_it(end)}. See access_ssh_ports, "
+                    "access_ssh_older_clients and the key that this run logs in with; access_sshd: false or "
+                    "access_firewall: false leaves one of the two out."
+                )
             time.sleep(PAUSE)
         return {**result, "changed": True}
 
@@ -66,21 +71,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             return " ".join(str(error).split()) or "no answer"
         return " ".join(confirmed.text.split()) or "it was refused" if confirmed.code else ""
 
-    def _sentence(self, reason: str, end: float) -> str:
-        """What the operator reads, after the host has had the time to go back."""
-        back = False
-        while not back and time.monotonic() < end + PATIENCE:
+    def _what_became_of_it(self, end: float) -> str:
+        """Whether the host is as it was, once it has had the time for that."""
+        while time.monotonic() < end + PATIENCE:
             time.sleep(PAUSE)
             with contextlib.suppress(AnsibleConnectionFailure, AnsibleActionFail):
                 self._connection.reset()
-                back = ask(self, "test ! -e /var/lib/slipway/access/before", self._host).code == 0
-        now = (
-            "The host has gone back to what it had, and this controller can log in"
-            if back
-            else "The host goes back by itself, but this controller has not been able to log in since"
-        )
-        return (
-            f"The new settings of SSH and firewall would have locked this controller out of {self._host}: a new login "
-            f"failed ({reason[:300]}). {now}. See access_ssh_ports, access_ssh_older_clients and the key that this run "
-            "logs in with; access_sshd: false or access_firewall: false leaves one of the two out."
-        )
+                if ask(self, "test ! -e /var/lib/slipway/access/before", self._host).code == 0:
+                    return "The host has gone back to what it had, and this controller can log in"
+        return "The host goes back by itself, but this controller has not been able to log in since"
