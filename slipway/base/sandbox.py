@@ -63,7 +63,7 @@ STRICT: Mapping[str, Sequence[str]] = {
 ENGINE: Sequence[str] = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID "
-    "CAP_SETUID CAP_SYS_ADMIN CAP_SYS_PTRACE",
+    "CAP_SETUID CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_RESOURCE",
     "ProtectSystem=full",
     "ProtectHome=read-only",
     "PrivateDevices=yes",

@@ -117,7 +117,7 @@ def test_builds_reach_public_https_and_the_indexes_that_are_named() -> None:
 def test_networks_of_builds_take_the_place_of_everybody() -> None:
     builds = chain("builds", rules(access_build_networks=["10.20.0.0/17", "10.20.128.0/17", "2001:db8::/32"]))
     assert builds == [
-        "meta l4proto { tcp, udp } th dport 53 accept",
+        "meta l4proto { tcp, udp } ct original proto-dst 53 accept",
         "ip daddr { 10.20.0.0/16 } accept",
         "ip6 daddr { 2001:db8::/32 } accept",
         "reject with icmpx admin-prohibited",
