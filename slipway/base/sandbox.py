@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 # Without any word, and without a network. A directive with several lines has a list: systemd reads each line as one
-# more step. {root} is the app's directory below {parent}, which the other apps share.
+# more step. {root} is the directory of {app} below {parent}, which the other apps share.
 STRICT: Mapping[str, Sequence[str]] = {
     "NoNewPrivileges": ["yes"],
     "CapabilityBoundingSet": [""],
@@ -35,8 +35,8 @@ STRICT: Mapping[str, Sequence[str]] = {
     "TemporaryFileSystem": ["{parent}:ro", "/var/log:ro", "/etc/ssl/slipway:ro"],
     "BindReadOnlyPaths": ["{root}/releases {root}/slots -/etc/ssl/slipway/ca/ca.crt"],
     "InaccessiblePaths": ["-/run/slipway -/run/dbus -/etc/slipway -/var/lib/slipway -/var/cache/slipway -/var/backups"],
-    # What it writes it cannot run.
-    "NoExecPaths": ["/"],
+    # What it writes it cannot run. systemd takes directories that are written to out of that, unless they are named.
+    "NoExecPaths": ["/ /var/lib/{app} -/run/{app}-%i"],
     "ExecPaths": ["/usr -/opt {root}/releases"],
     "PrivateIPC": ["yes"],
     "PrivateNetwork": ["yes"],
@@ -245,7 +245,7 @@ def directives(
     for need in needs:
         for name, value in need.besides.items():
             lines[name] = [*(line for line in lines.get(name, []) if line not in (value, "")), value]
-    places = {"root": root, "parent": str(PurePosixPath(root).parent)}
+    places = {"root": root, "parent": str(PurePosixPath(root).parent), "app": PurePosixPath(root).name}
     said = [f"{name}={value.format_map(places)}" for name, values in lines.items() for value in values]
     return _opened(said, writable_paths)
 
@@ -258,6 +258,8 @@ def _opened(lines: Sequence[str], paths: Sequence[str]) -> list[str]:
     for path in paths:
         covered = any(_is_below(path, place) for place, line in hidden.items() if line in kept)
         opened.append(f"BindPaths={path}" if covered else f"ReadWritePaths={path}")
+    if any(line.startswith("NoExecPaths=/") for line in lines):
+        opened += [f"NoExecPaths={path}" for path in paths]
     return opened
 
 

@@ -123,7 +123,9 @@ def test_a_directory_of_somebody_else_is_not_taken_over(owner: str, tmp_path: Pa
 
 def test_further_directories_can_be_made_writable() -> None:
     lines = unit(writable_paths=["/mnt/uploads", "/data"])
-    assert lines[-2:] == ["ReadWritePaths=/mnt/uploads", "ReadWritePaths=/data"]
+    assert lines[-4:-2] == ["ReadWritePaths=/mnt/uploads", "ReadWritePaths=/data"]
+    assert lines[-2:] == ["NoExecPaths=/mnt/uploads", "NoExecPaths=/data"]
+    assert unit(writable_paths=["/data"], needs=["own_programs"])[-1] == "ReadWritePaths=/data"
     # What is written before a disk is mounted would be hidden by it.
     assert {"RequiresMountsFor=/mnt/uploads", "RequiresMountsFor=/data"} < set(lines[: lines.index("[Service]")])
 
@@ -142,7 +144,7 @@ def test_a_directory_below_one_that_is_hidden_is_bound_and_one_above_it_hides_no
     path: str, line: str, hidden: set[str]
 ) -> None:
     lines = unit(writable_paths=[path])
-    assert lines[-1] == line
+    assert lines[-2:] == [line, f"NoExecPaths={path}"]
     assert {entry.split("=")[1].split(":")[0] for entry in lines if entry.startswith("TemporaryFileSystem=")} == hidden
 
 
