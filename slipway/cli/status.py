@@ -46,7 +46,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "database": _database(settings, release),
         "certificate": _certificate(settings),
         "disk": _disk(settings.root),
-        "upkeep": upkeep.gather(settings.app),
+        "upkeep": upkeep.gather(settings.app, slot),
         "logbook": {"waiting": reports, "problem": why} if settings.logbook_url else None,
         "last": [
             {

@@ -10,15 +10,24 @@ from typing import Any
 from slipway.base import process
 
 REBOOT = Path("/run/reboot-required")
+FIREWALL = Path("/etc/slipway/firewall.nft")
 KEPT = Path("/var/lib/unattended-upgrades/kept-back")
 PROC = Path("/proc")
+_SERVICES = ("nginx.service", "postgresql@*.service")
+_OWN_SETTINGS = ("nginx.", "postgresql@")
 _SHOWN = "Id,MainPID,ActiveEnterTimestamp,FragmentPath,DropInPaths"
 _LIBRARY = re.compile(r" (/\S*\.so[.\d]*) \(deleted\)$", re.MULTILINE)
 
 
-def gather(app: str) -> dict[str, Any]:
-    """{reboot: packages or None, restarts: {unit: why}, upgrades: packages}."""
-    return {"reboot": reboot(REBOOT), "restarts": restarts(app), "upgrades": upgrades(KEPT)}
+def gather(app: str, slot: str | None) -> dict[str, Any]:
+    """{reboot: packages or None, restarts: {unit: why}, upgrades: packages, firewall_lost}; `slot` is the live one."""
+    serving = [*_SERVICES, *([f"{app}@{slot}.service"] if slot else [])]
+    return {
+        "reboot": reboot(REBOOT),
+        "restarts": restarts(serving),
+        "upgrades": upgrades(KEPT),
+        "firewall_lost": firewall_lost(FIREWALL),
+    }
 
 
 def reboot(file: Path) -> list[str] | None:
@@ -29,9 +38,13 @@ def reboot(file: Path) -> list[str] | None:
     return sorted(set(packages.read_text().split())) if packages.exists() else []
 
 
-def restarts(app: str) -> dict[str, str]:
-    """The services behind the app that do not run as they would if they were started now, each with the reason."""
-    units = ["nginx.service", "postgresql@*.service", f"{app}@blue.service", f"{app}@green.service"]
+def firewall_lost(file: Path) -> bool:
+    """Whether the host has a firewall that is not in force, as after somebody's `nft flush ruleset`."""
+    return file.exists() and process.run(["nft", "list", "chain", "inet", "slipway", "input"]).returncode != 0
+
+
+def restarts(units: Sequence[str]) -> dict[str, str]:
+    """Those of the units that do not run as they would if they were started now, each with the reason."""
     shown = process.run(["systemctl", "show", "--timestamp=unix", f"--property={_SHOWN}", *units]).stdout
     found = {}
     for block in shown.split("\n\n"):
@@ -49,6 +62,8 @@ def _reason(unit: Mapping[str, str]) -> str:
         return ""  # it has just ended
     if libraries := replaced(maps):
         return f"it runs with {libraries[0]} of before an upgrade"
+    if not unit["Id"].startswith(_OWN_SETTINGS):
+        return ""  # of an app the status says in another place whether its settings have changed
     started = float(unit.get("ActiveEnterTimestamp", "").removeprefix("@") or 0)
     files = [Path(path) for path in (*unit.get("DropInPaths", "").split(), unit.get("FragmentPath", "")) if path]
     if any(path.exists() and path.stat().st_mtime > started + 1 for path in files):
@@ -69,6 +84,8 @@ def upgrades(file: Path) -> list[str]:
 def rows(found: Mapping[str, Any], app: str) -> list[tuple[str, str]]:
     """The rows of `slipway status`; none when nothing waits."""
     lines: list[tuple[str, str]] = []
+    if found["firewall_lost"]:
+        lines.append(("firewall", "it is not in force: systemctl restart slipway-access"))
     if upgrades := found["upgrades"]:
         lines.append(("upgrades", f"{_several(upgrades)}: apt-get install --only-upgrade {' '.join(upgrades[:5])}"))
     for unit, reason in found["restarts"].items():

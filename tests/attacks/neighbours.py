@@ -19,12 +19,13 @@ PORTS = (22, 53, 80, 443, 5432, 8443)
 
 _SERVER = """
 import socket, threading
-def serve(family, kind, port):
+def serve(family, kind, port, address):
     server = socket.socket(family, kind)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
         server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    server.bind(("", port))
+    on_link = (0, socket.if_nametoindex("neighbour1")) if address.startswith("fe80") else ()
+    server.bind((address, port, *on_link))
     if kind == socket.SOCK_STREAM:
         server.listen(64)
     while True:
@@ -32,10 +33,12 @@ def serve(family, kind, port):
             server.accept()[0].sendall(b"reached")
         else:
             server.sendto(b"reached", server.recvfrom(64)[1])
-for family in (socket.AF_INET, socket.AF_INET6):
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        for port in PORTS:
-            threading.Thread(target=serve, args=(family, kind, port)).start()
+for port in PORTS:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        threading.Thread(target=serve, args=(family, socket.SOCK_STREAM, port, "")).start()
+    for address in ADDRESSES:  # an answer has to come from the address that was asked
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        threading.Thread(target=serve, args=(family, socket.SOCK_DGRAM, port, address)).start()
 """
 
 # Each place is tried at once; what it prints is a list of those that have answered.
@@ -70,10 +73,14 @@ def neighbours(site: Site) -> Iterator[None]:
     routes = [*(f"{a}/32" for a in CLOUD if ":" not in a), f"{PRIVATE}/32", f"{PUBLIC}/32"]
     routes6 = [f"{PUBLIC6}/128", "fd00:ec2::254/128"]
     inside = f"ip netns exec {PREFIX}"
-    site.host.exec("sh", "-c", f"cat > /opt/{PREFIX}.py", stdin=f"PORTS = {PORTS}\n{_SERVER}")
+    served = (ATTACKER, ATTACKER6, PRIVATE, PUBLIC, PUBLIC6, *CLOUD)
+    site.host.exec("sh", "-c", f"cat > /opt/{PREFIX}.py", stdin=f"PORTS, ADDRESSES = {PORTS}, {served}\n{_SERVER}")
     site.host.exec("sh", "-c", f"cat > /opt/{PREFIX}_try.py", stdin=_TRY)
     site.sh(
-        f"""ip netns add {PREFIX} && ip link add {PREFIX}0 type veth peer name {PREFIX}1 netns {PREFIX}
+        # A container may be without IPv6, and may not say otherwise at first.
+        f"""mount -o remount,rw /proc/sys
+        ip netns add {PREFIX} && ip link add {PREFIX}0 type veth peer name {PREFIX}1 netns {PREFIX}
+        sysctl -qw net.ipv6.conf.all.disable_ipv6=0; {inside} sysctl -qw net.ipv6.conf.all.disable_ipv6=0
         ip address add {HOST}/24 dev {PREFIX}0; ip -6 address add {HOST6}/64 dev {PREFIX}0 nodad
         ip link set {PREFIX}0 up
         {inside} ip link set lo up; {inside} ip link set {PREFIX}1 up
@@ -81,6 +88,7 @@ def neighbours(site: Site) -> Iterator[None]:
         for address in {" ".join(addresses6)}; do {inside} ip -6 address add $address dev {PREFIX}1 nodad; done
         for route in {" ".join(routes)}; do ip route add $route via {ATTACKER}; done
         for route in {" ".join(routes6)}; do ip -6 route add $route via {ATTACKER6}; done
+        mount -o remount,ro /proc/sys
         systemd-run --quiet --collect --unit={PREFIX} {inside} python3 /opt/{PREFIX}.py
         for attempt in $(seq 100); do
           {inside} bash -c ': </dev/tcp/{ATTACKER}/8443' 2>/dev/null && break; done"""

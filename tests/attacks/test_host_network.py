@@ -92,6 +92,11 @@ def test_rules_of_others_are_left_alone_and_a_flush_of_all_brings_ours_back(netw
         assert "table inet slipway" in network.sh("nft list tables")
         network.sh("systemctl restart nftables")
         assert "policy drop" in network.sh("nft list chain inet slipway input")
+        network.sh("systemctl stop nftables")
+        assert "policy drop" in network.sh("nft list chain inet slipway input")
+        assert not network.status()["upkeep"]["firewall_lost"]
+        network.sh("nft flush ruleset")  # by hand
+        assert network.status()["upkeep"]["firewall_lost"]
     finally:
         network.sh("systemctl stop nftables; nft delete table ip others 2>/dev/null; slipway-access boot")
 

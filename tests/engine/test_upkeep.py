@@ -64,7 +64,7 @@ def test_a_service_that_runs_as_of_before_is_named(
     shown = f"Id=nginx.service\nMainPID=12\nActiveEnterTimestamp=@{started}\nFragmentPath={unit}\nDropInPaths=\n"
     stopped = "\nId=logbook@green.service\nMainPID=0\nActiveEnterTimestamp=\nFragmentPath=/x\nDropInPaths=\n"
     programs.answers["systemctl"] = (0, shown + stopped, "")
-    assert upkeep.restarts("logbook") == reason
+    assert upkeep.restarts(["nginx.service", "logbook@green.service"]) == reason
 
 
 def test_what_waits_is_said_with_what_to_type() -> None:
@@ -72,8 +72,10 @@ def test_what_waits_is_said_with_what_to_type() -> None:
         "reboot": ["linux-image-amd64"],
         "restarts": {"nginx.service": "old", "logbook@blue.service": "old"},
         "upgrades": ["postgresql-17"],
+        "firewall_lost": True,
     }
     assert upkeep.rows(found, "logbook") == [
+        ("firewall", "it is not in force: systemctl restart slipway-access"),
         ("upgrades", "postgresql-17: apt-get install --only-upgrade postgresql-17"),
         (
             "restart",
@@ -82,4 +84,15 @@ def test_what_waits_is_said_with_what_to_type() -> None:
         ("restart", "logbook@blue.service: old: deploy the same version again"),
         ("reboot", "linux-image-amd64 needs one: systemctl reboot, in a quiet minute"),
     ]
-    assert upkeep.rows({"reboot": None, "restarts": {}, "upgrades": []}, "logbook") == []
+    assert upkeep.rows({"reboot": None, "restarts": {}, "upgrades": [], "firewall_lost": False}, "logbook") == []
+
+
+@pytest.mark.parametrize(("has_file", "code", "lost"), [(True, 0, False), (True, 1, True), (False, 1, False)])
+def test_a_firewall_that_somebody_has_flushed_is_noticed(
+    programs: Programs, tmp_path: Path, has_file: bool, code: int, lost: bool
+) -> None:
+    file = tmp_path / "firewall.nft"
+    if has_file:
+        file.touch()
+    programs.answers["nft"] = (code, "", "")
+    assert upkeep.firewall_lost(file) is lost

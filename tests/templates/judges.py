@@ -414,6 +414,7 @@ def _unprivileged() -> tuple[str, ...]:
 JUDGES: dict[str, Judge] = {
     "access/00-slipway.conf.j2": sshd,
     "access/firewall.nft.j2": firewall,
+    "access/slipway.conf.j2": functools.partial(dropped_in, 10),
     "access/slipway-access.service.j2": functools.partial(unit, "access/slipway-access.service.j2"),
     "app/app.allowed_signers.j2": signers,
     "app/app.toml.j2": engine_settings,
