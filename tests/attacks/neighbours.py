@@ -78,7 +78,7 @@ def neighbours(site: Site) -> Iterator[None]:
     site.host.exec("sh", "-c", f"cat > /opt/{PREFIX}_try.py", stdin=_TRY)
     site.sh(
         # A container may be without IPv6, and may not say otherwise at first.
-        f"""mount -o remount,rw /proc/sys
+        f"""mount -o remount,bind,rw /proc/sys
         ip netns add {PREFIX} && ip link add {PREFIX}0 type veth peer name {PREFIX}1 netns {PREFIX}
         sysctl -qw net.ipv6.conf.all.disable_ipv6=0; {inside} sysctl -qw net.ipv6.conf.all.disable_ipv6=0
         ip address add {HOST}/24 dev {PREFIX}0; ip -6 address add {HOST6}/64 dev {PREFIX}0 nodad
@@ -88,7 +88,7 @@ def neighbours(site: Site) -> Iterator[None]:
         for address in {" ".join(addresses6)}; do {inside} ip -6 address add $address dev {PREFIX}1 nodad; done
         for route in {" ".join(routes)}; do ip route add $route via {ATTACKER}; done
         for route in {" ".join(routes6)}; do ip -6 route add $route via {ATTACKER6}; done
-        mount -o remount,ro /proc/sys
+        mount -o remount,bind,ro /proc/sys
         systemd-run --quiet --collect --unit={PREFIX} {inside} python3 /opt/{PREFIX}.py
         for attempt in $(seq 100); do
           {inside} bash -c ': </dev/tcp/{ATTACKER}/8443' 2>/dev/null && break; done"""
