@@ -42,9 +42,9 @@ Settings for all apps of an environment stand beside `apps`, in `app_defaults`; 
 """
 
 NEEDS = """\
-An app runs in a sandbox: it reads its release, writes its data directory, and talks over unix and internet sockets.
-What it does beyond that is declared in words. `slipway status` names the word when the app's log shows that the sandbox
-denied something."""
+An app runs in a sandbox: it reads its release, writes its data directory, and talks over unix sockets, and over
+internet sockets where `network` says so. What it does beyond that is declared in words. `slipway status` names the word
+when the app's log shows that the sandbox denied something."""
 
 EXAMPLES = {
     "hooks": """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -16,6 +17,8 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
 from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
+from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
+from slipway.schema import url  # noqa: E402  # the path comes first
 
 Declared = Mapping[str, Mapping[str, Any]]
 Settings = Mapping[str, Mapping[str, Any]]
@@ -88,6 +91,59 @@ def sites(apps: Settings) -> list[dict[str, Any]]:
     return [{**app_settings.public(app), "name": name, **paths(name)} for name, app in apps.items()]
 
 
+def access(apps: Settings) -> list[dict[str, Any]]:
+    """What the users of each app may reach: [{name, user, build_user, migrate_user, database, build_from}].
+
+    `database` is where it is, [{host, port}], unless on the host's own socket; `build_from` are the indexes and proxies
+    that `build_env` names.
+    """
+    return [
+        {
+            "name": name,
+            "user": name,
+            "build_user": f"{name}_build",
+            "migrate_user": f"{name}_migrate",
+            "database": _servers(str(app["env"].get("DATABASE_URL", ""))),
+            "build_from": _named(app["build_env"]),
+        }
+        for name, app in apps.items()
+    ]
+
+
+def _servers(database_url: str) -> list[dict[str, Any]]:
+    """The hosts of a URL that are reached by a network; none of a URL that cannot be read, which is said elsewhere."""
+    try:
+        known = url.libpq_environment(database_url)
+    except RefusedError:
+        return []
+    hosts = (known.get("PGHOSTADDR") or known.get("PGHOST", "")).split(",")
+    ports = (known.get("PGPORT") or "5432").split(",")
+    places = zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False)
+    return [{"host": host, "port": int(port or 5432)} for host, port in places if host and not host.startswith("/")]
+
+
+_ADDRESS = re.compile(
+    r"(?:(?P<scheme>\w+)://)?(?:[^/@\s]*@)?(?P<host>\[[^]\s]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]+))?"
+)
+_PORTS = {"https": 443, "http": 80, "socks5": 1080, "socks5h": 1080}
+
+
+def _named(build_env: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The addresses in the variables of a build: URLs, also after `name=`, and proxies, which may lack the scheme."""
+    found = []
+    for name, value in build_env.items():
+        for word in str(value).split():
+            match = _ADDRESS.match(re.sub(r"^[A-Za-z0-9_-]+=", "", word))
+            if match is None or not (
+                match["scheme"] or (name.lower().endswith("_proxy") and name.lower() != "no_proxy")
+            ):
+                continue
+            port = match["port"] or _PORTS.get(match["scheme"] or "http")
+            if port:
+                found.append({"host": match["host"].strip("[]"), "port": int(port)})
+    return found
+
+
 class FilterModule:
     """Makes them known to Ansible."""
 
@@ -98,4 +154,5 @@ class FilterModule:
             "app_paths": paths,
             "app_databases": databases,
             "app_sites": sites,
+            "app_access": access,
         }

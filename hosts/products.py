@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hosts import chromium, container_runtime, postgresql
+from hosts import chromium, container_runtime, postgresql, scratch
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,7 @@ class Product:
 
     packages: tuple[str, ...]
     find: Callable[[], Path | None]
+    unpacked: bool = False  # taken out of its package, not installed: it would serve on this machine
 
 
 def program(name: str) -> Callable[[], Path | None]:
@@ -33,14 +36,40 @@ def _locales() -> Path | None:
     return program("localedef")() if Path("/usr/share/i18n/SUPPORTED").exists() else None
 
 
+UNPACKED = scratch.PROJECT / ".cache/products"
+
+
+def _sshd() -> Path | None:
+    """An SSH server, which nobody starts."""
+    here = UNPACKED / "usr/sbin/sshd"
+    return program("sshd")() or (here if here.exists() else None)
+
+
+def _unpack(*packages: str) -> None:
+    """Take the files of Debian packages."""
+    UNPACKED.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        download = ["apt-get", "--quiet", "download", *packages]
+        done = subprocess.run(download, cwd=directory, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise container_runtime.HostError(f"apt-get download failed: {done.stderr.strip().splitlines()[-1:]}")
+        for package in Path(directory).glob("*.deb"):
+            container_runtime.run("dpkg-deb", "--extract", package, UNPACKED)
+
+
 PRODUCTS = {
     "apt-config": Product(("apt",), program("apt-config")),
     "chromium": Product(("chromium", "fonts-inter"), chromium.program),  # the font that the page asks for first
     "localedef": Product(("locales",), _locales),
     "nginx": Product(("nginx",), program("nginx")),
+    "modprobe": Product(("kmod",), program("modprobe")),
+    "nft": Product(("nftables",), program("nft")),
     "openssl": Product(("openssl",), program("openssl")),
+    "perl": Product(("perl",), program("perl")),
     "postgresql": Product(("postgresql",), postgresql.programs),
     "ssh-keygen": Product(("openssh-client",), program("ssh-keygen")),
+    "sshd": Product(("openssh-server", "libwrap0"), _sshd, unpacked=True),
+    "sysctl": Product(("procps",), program("sysctl")),
     "systemd-analyze": Product(("systemd",), program("systemd-analyze")),
     "systemd-sysusers": Product(("systemd",), program("systemd-sysusers")),
     "systemd-tmpfiles": Product(("systemd",), program("systemd-tmpfiles")),
@@ -52,4 +81,8 @@ def ensure(*names: str) -> None:
     if unknown := set(names) - set(PRODUCTS):
         raise container_runtime.HostError(f"{unknown.pop()} is not one of {', '.join(PRODUCTS)}.")
     if absent := [PRODUCTS[name] for name in names or PRODUCTS if PRODUCTS[name].find() is None]:
-        container_runtime.install(*dict.fromkeys(package for product in absent for package in product.packages))
+        installed = dict.fromkeys(name for product in absent if not product.unpacked for name in product.packages)
+        if installed:
+            container_runtime.install(*installed)
+        for product in (product for product in absent if product.unpacked):
+            _unpack(*product.packages)

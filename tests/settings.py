@@ -31,6 +31,7 @@ def written(root: Path = Path("/srv/logbook"), user: str = "nobody", **changes: 
         "app": "logbook",
         "environment": "prod",
         "root": str(root),
+        "network": "none",
         "user": user,
         "build_user": user,
         "migrate_user": user,

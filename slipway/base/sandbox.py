@@ -1,15 +1,18 @@
 """The sandbox of an app's unit: what it forbids, the words (`needs`) that open it, and how a denial shows in a log.
 
-This is the only place that knows systemd's directives for it: the role `app` writes the unit from here, the preflight
-knows the words from here, docs/settings.md is made from here, and slot/denials.py finds in logs what it denied.
+Beside it stands that of the engine's own units, which are root's. This is the only place that knows systemd's
+directives for them: the role `app` writes the units from here, the preflight knows the words from here,
+docs/settings.md is made from here, and slot/denials.py finds in logs what the sandbox denied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
-# Without any word. A directive with several lines has a list: systemd reads each line as one more step.
+# Without any word, and without a network. A directive with several lines has a list: systemd reads each line as one
+# more step. {root} is the directory of {app} below {parent}, which the other apps share.
 STRICT: Mapping[str, Sequence[str]] = {
     "NoNewPrivileges": ["yes"],
     "CapabilityBoundingSet": [""],
@@ -28,7 +31,19 @@ STRICT: Mapping[str, Sequence[str]] = {
     "ProtectControlGroups": ["yes"],
     "ProtectProc": ["invisible"],
     "ProcSubset": ["pid"],
-    "RestrictAddressFamilies": ["AF_UNIX AF_INET AF_INET6"],
+    # Of what the apps share it has its own part: nothing of other apps, of the engine, and no logs.
+    "TemporaryFileSystem": ["{parent}:ro", "/var/log:ro", "/etc/ssl/slipway:ro"],
+    "BindReadOnlyPaths": ["{root}/releases {root}/slots -/etc/ssl/slipway/ca/ca.crt"],
+    "InaccessiblePaths": ["-/run/slipway -/run/dbus -/etc/slipway -/var/lib/slipway -/var/cache/slipway -/var/backups"],
+    # What it writes it cannot run. systemd takes directories that are written to out of that, unless they are named.
+    "NoExecPaths": ["/ /var/lib/{app} -/run/{app}-%i"],
+    "ExecPaths": ["/usr -/opt {root}/releases"],
+    "PrivateIPC": ["yes"],
+    "PrivateNetwork": ["yes"],
+    "IPAddressDeny": ["any"],
+    "IPAddressAllow": [""],
+    "SocketBindDeny": ["any"],
+    "RestrictAddressFamilies": ["AF_UNIX"],
     "RestrictNamespaces": ["yes"],
     "RestrictRealtime": ["yes"],
     "RestrictSUIDSGID": ["yes"],
@@ -41,6 +56,34 @@ STRICT: Mapping[str, Sequence[str]] = {
     "SystemCallFilter": ["@system-service", "~@privileged @resources"],
     "SystemCallErrorNumber": ["EPERM"],
 }
+
+
+# Of the units in which the engine itself runs: root that starts and stops slots, becomes other users, and looks at
+# their processes and networks, but has no part in the kernel, in devices, or in what is installed.
+ENGINE: Sequence[str] = (
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID "
+    "CAP_SETUID CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_RESOURCE",
+    "ProtectSystem=full",
+    "ProtectHome=read-only",
+    "PrivateDevices=yes",
+    "PrivateMounts=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectControlGroups=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "RestrictNamespaces=net",  # to look at the connections of a slot that has a network of its own
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "KeyringMode=private",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallErrorNumber=EPERM",
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +101,26 @@ class Need:
     errors: str = r"(?!)"
     calls: str = r"(?!)"
 
+
+# All of IPv4 and IPv6 but neighbours on the link (IPv6), groups, broadcast, and what is reserved. Those of IPv4 are for
+# the firewall: some clouds resolve names there.
+_EVERYBODY = (
+    "0.0.0.0/1 128.0.0.0/2 192.0.0.0/3 ::/1 8000::/2 c000::/3 e000::/4 f000::/5 f800::/6 fc00::/7 fe00::/9 fec0::/10"
+)
+
+# What the setting `network: outbound` changes.
+OUTBOUND = Need(
+    allows="Connections to other machines, and to services of the host that are no unix sockets.",
+    costs="Whoever breaks in can send out what the app knows.",
+    instead={
+        "PrivateNetwork": "no",
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
+        "IPAddressAllow": _EVERYBODY,
+    },
+    errors=r"Temporary failure in name resolution|Name or service not known|Could not resolve host|EAI_AGAIN"
+    r"|[Nn]etwork is unreachable",
+    calls=r"\bsocket\(|create_connection|\.connect\(|sock_connect|create_server|\.bind\(|start_http_server",
+)
 
 NEEDS: Mapping[str, Need] = {
     "jit": Need(
@@ -80,9 +143,26 @@ NEEDS: Mapping[str, Need] = {
     "network_interfaces": Need(
         allows="The list of the host's network interfaces: `socket.if_nameindex()`, `getifaddrs`, zeroconf, `ip`.",
         costs="The app sees the addresses and routes of the host.",
-        besides={"RestrictAddressFamilies": "AF_NETLINK"},
+        besides={"RestrictAddressFamilies": "AF_NETLINK", "IPAddressAllow": "multicast"},
         errors=r"netlink socket",
         calls=r"if_name(?:index|toindex)|if_indextoname|net_if_addrs|getifaddrs|AF_NETLINK|ifaddr",
+    ),
+    "listen": Need(
+        allows="Ports of its own beside the socket that Nginx uses: `prometheus_client.start_http_server()`, a "
+        "debugger, UDP. It has the network `outbound` with that. Others reach the port only if `access_open_ports` has "
+        "it.",
+        costs="Another program of the host can be taken in by what listens there.",
+        instead={"SocketBindDeny": ""},
+        errors=r"\[Errno 1\] error while attempting to bind",
+        calls=r"\.bind\(|create_server|start_http_server|create_datagram_endpoint",
+    ),
+    "own_programs": Need(
+        allows="Programs and libraries that it has written or downloaded itself, in its data directory or `/tmp`: "
+        "extensions of PyTorch, the browsers of Playwright, `numba` with `cache=True`.",
+        costs="Whoever can make the app write a file can run it.",
+        instead={"NoExecPaths": "", "ExecPaths": ""},
+        errors=r"failed to map segment from shared object|^(?:\S*sh: .*|\S*/\S+): Permission denied$"
+        r"|Permission denied: '/(?:tmp|var/lib/[^/']+)/(?:[^']*/)?(?:s?bin/[^']+|chrome\S*|headless_shell|node)'",
     ),
     "priorities": Need(
         allows="Priority and processors of its own processes: `os.nice()`, `ionice`, `os.sched_setaffinity()`, NUMA.",
@@ -151,15 +231,41 @@ def unknown(words: Iterable[str]) -> list[str]:
     return [word for word in words if word not in NEEDS]
 
 
-def directives(words: Sequence[str]) -> list[str]:
-    """The lines of the unit, as `Name=value`, for an app with these `needs`."""
-    needs = [need for word, need in NEEDS.items() if word in words]  # in the order of the table
-    lines = {name: list(values) for name, values in STRICT.items()}
+def directives(
+    words: Sequence[str], *, root: str, network: str = "none", writable_paths: Sequence[str] = ()
+) -> list[str]:
+    """The lines of the unit, as `Name=value`, for an app with these `needs`, its directory `root` and its `network`."""
     if "unconfined" in words:
         return []
+    needs = [OUTBOUND] if network == "outbound" else []
+    needs += [need for word, need in NEEDS.items() if word in words]  # in the order of the table
+    lines = {name: list(values) for name, values in STRICT.items()}
     for need in needs:
         lines |= {name: [value] for name, value in need.instead.items()}
     for need in needs:
         for name, value in need.besides.items():
-            lines[name] = [*(line for line in lines.get(name, []) if line != value), value]
-    return [f"{name}={value}" for name, values in lines.items() for value in values]
+            lines[name] = [*(line for line in lines.get(name, []) if line not in (value, "")), value]
+    places = {"root": root, "parent": str(PurePosixPath(root).parent), "app": PurePosixPath(root).name}
+    said = [f"{name}={value.format_map(places)}" for name, values in lines.items() for value in values]
+    return _opened(said, writable_paths)
+
+
+def _opened(lines: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """The lines, and those for directories that the app may write to, also where they are below one that is hidden."""
+    hidden = {line.removeprefix(_HIDES).partition(":")[0]: line for line in lines if line.startswith(_HIDES)}
+    kept = [line for place, line in hidden.items() if not any(_is_below(place, path) for path in paths)]
+    opened = [line for line in lines if line not in hidden.values() or line in kept]
+    for path in paths:
+        covered = any(_is_below(path, place) for place, line in hidden.items() if line in kept)
+        opened.append(f"BindPaths={path}" if covered else f"ReadWritePaths={path}")
+    if any(line.startswith("NoExecPaths=/") for line in lines):
+        opened += [f"NoExecPaths={path}" for path in paths]
+    return opened
+
+
+_HIDES = "TemporaryFileSystem="
+
+
+def _is_below(path: str, place: str) -> bool:
+    """Whether a path is this place, or below it."""
+    return PurePosixPath(path).is_relative_to(place)

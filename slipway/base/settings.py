@@ -112,6 +112,7 @@ class Settings:
     allowed_signers: str
     health_path: str
     needs: list[str]
+    network: Literal["none", "outbound"]
     writable_paths: list[str]
     auth_check: str
     keep_releases: int

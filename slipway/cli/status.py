@@ -14,6 +14,7 @@ from typing import Any
 from slipway.base import files, process
 from slipway.base.errors import SlipwayError
 from slipway.base.settings import Settings
+from slipway.cli import upkeep
 from slipway.deployment import lock
 from slipway.observers import logbook
 from slipway.records import deployment, journal, manifest, owner, receipt
@@ -45,6 +46,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "database": _database(settings, name, release),
         "certificate": _certificate(settings),
         "disk": _disk(settings.root),
+        "upkeep": upkeep.gather(settings.app, slot),
         "logbook": {"waiting": reports, "problem": why} if settings.logbook_url else None,
         "last": [
             {
@@ -208,6 +210,7 @@ def render(found: dict[str, Any]) -> str:
     if certificate:
         rows.append(("tls", certificate.get("error") or _validity(certificate)))
     rows.append(("disk", f"{disk['free_mb']} MB free, {disk['used_percent']} % used"))
+    rows += upkeep.rows(found["upkeep"], found["app"])
     if (reports := found["logbook"]) and reports["waiting"]:
         text = f"{logbook.count(reports['waiting'])} ({reports['problem']}): slipway report {found['app']}"
         rows.append(("logbook", text))

@@ -78,8 +78,12 @@ def parse_sessions(output: str, pids: Collection[int], port: str) -> frozenset[s
 
 
 def sessions(pids: Collection[int], port: str) -> frozenset[str]:
-    """The connections of processes to PostgreSQL as they are now; FailedError when the kernel cannot be asked."""
-    result = process.run(["ss", "--unix", "--tcp", "--numeric", "--processes", "--no-header"])
+    """The connections of a slot's processes to PostgreSQL as they are now; FailedError when they cannot be asked for.
+
+    Both ends of a connection belong to the network that it was begun in, and a slot may have one of its own.
+    """
+    inside = ["nsenter", f"--net=/proc/{min(pids)}/ns/net"] if pids else []
+    result = process.run([*inside, "ss", "--unix", "--tcp", "--numeric", "--processes", "--no-header"])
     if result.returncode != 0:
         raise FailedError("ss does not list the connections.", process.tail(result.stderr))
     return parse_sessions(result.stdout, pids, port)

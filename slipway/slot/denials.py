@@ -60,6 +60,13 @@ def _remedy(log: Sequence[str], number: int, settings: Settings) -> str:
                 "STATE_DIRECTORY and HOME."
             )
     word = _word(log, number)
+    if word == "network":
+        outbound = settings.network == "outbound"
+        return (
+            ""
+            if outbound
+            else f"The sandbox denies it. Set apps.{app}.network: outbound, run site.yml and deploy again."
+        )
     if word in settings.needs or (word == "network_interfaces" and "psutil" in settings.needs):
         return ""
     if word:
@@ -74,13 +81,14 @@ def _remedy(log: Sequence[str], number: int, settings: Settings) -> str:
 
 def _word(log: Sequence[str], number: int) -> str:
     """The word that would have allowed what the error in a line of the log is about; "" if none is known."""
-    by_error = next((word for word, need in sandbox.NEEDS.items() if re.search(need.errors, log[number])), "")
+    known = {"network": sandbox.OUTBOUND, **sandbox.NEEDS}
+    by_error = next((word for word, need in known.items() if re.search(need.errors, log[number])), "")
     if by_error or not re.search(_ANY_ERROR, log[number]):
         return by_error
     for line in reversed(log[max(0, number - _TRACEBACK) : number]):
         if line.startswith("Traceback"):
             break
         # The more particular words come later in the table, as `psutil` has functions of several kinds.
-        if words := [word for word, need in sandbox.NEEDS.items() if re.search(need.calls, line)]:
+        if words := [word for word, need in known.items() if re.search(need.calls, line)]:
             return words[-1]
     return ""

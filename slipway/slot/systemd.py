@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.base import files, process
+from slipway.base import files, process, sandbox
 from slipway.base.errors import FailedError
 
 # Set inside of the transient unit, so that a command knows that it already runs there.
@@ -187,6 +187,7 @@ def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
         *("systemd-run", "--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"),
         *(f"--unit=slipway-{app}", f"--description=Slipway deployment of {app}"),
         "--property=OOMPolicy=continue",  # a migration that runs out of memory must not stop the engine as well
+        *(f"--property={line}" for line in sandbox.ENGINE),
         *(f"--setenv={INSIDE}=1", "--", program, *arguments),
     ]
     sys.stdout.flush()

@@ -19,9 +19,14 @@ from slipway.base.errors import RefusedError
 from slipway.base.settings import Settings
 from slipway.slot import denials, systemd
 from tests.settings import written
-from tests.templates import render
+from tests.templates import judges, render
 
 UNIT = "app@.service.j2"
+ROOT = "/srv/logbook"
+
+
+def directives(*words: str, **changes: Any) -> list[str]:
+    return sandbox.directives(words, root=ROOT, **changes)
 
 
 def unit(**declared: Any) -> list[str]:
@@ -42,25 +47,27 @@ def refusals(**declared: Any) -> list[str]:
 
 def test_without_words_the_unit_has_the_whole_sandbox() -> None:
     lines = unit()
-    assert [line for line in sandbox.directives([]) if line not in lines] == []
-    assert {"ProtectSystem=strict", "MemoryDenyWriteExecute=yes", "ProcSubset=pid"} <= set(lines)
+    assert [line for line in directives() if line not in lines] == []
+    assert {"ProtectSystem=strict", "MemoryDenyWriteExecute=yes", "ProcSubset=pid", "PrivateNetwork=yes"} <= set(lines)
     assert lines.index("SystemCallFilter=@system-service") < lines.index("SystemCallFilter=~@privileged @resources")
 
 
 @pytest.mark.parametrize("word", [word for word in sandbox.NEEDS if word != "unconfined"])
 def test_a_word_opens_what_it_says_and_nothing_else(word: str) -> None:
-    need, strict, opened = sandbox.NEEDS[word], sandbox.directives([]), sandbox.directives([word])
+    need = sandbox.NEEDS[word]
+    # listen comes with the network: what it opens is seen beside that.
+    strict, opened = directives(network="outbound"), directives(word, network="outbound")
     gone = {line.partition("=")[0] for line in set(strict) - set(opened)}
     new = {line.partition("=")[0] for line in set(opened) - set(strict)}
     assert gone == set(need.instead)
     assert new == {*need.instead, *need.besides}
     assert set(need.instead) <= set(sandbox.STRICT)
-    assert [line for line in opened if line not in unit(needs=[word])] == []
+    assert [line for line in opened if line not in unit(needs=[word], network="outbound")] == []
 
 
 def test_words_add_up_in_whatever_order() -> None:
-    both = sandbox.directives(["psutil", "network_interfaces", "jit"])
-    assert both == sandbox.directives(["jit", "network_interfaces", "psutil"])
+    both = directives("psutil", "network_interfaces", "jit", network="outbound")
+    assert both == directives("jit", "network_interfaces", "psutil", network="outbound")
     assert [line for line in both if "AF_NETLINK" in line] == ["RestrictAddressFamilies=AF_NETLINK"]
     assert "MemoryDenyWriteExecute=no" in both
     assert both.index("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6") < both.index(
@@ -116,9 +123,101 @@ def test_a_directory_of_somebody_else_is_not_taken_over(owner: str, tmp_path: Pa
 
 def test_further_directories_can_be_made_writable() -> None:
     lines = unit(writable_paths=["/mnt/uploads", "/data"])
-    assert lines[-2:] == ["ReadWritePaths=/mnt/uploads", "ReadWritePaths=/data"]
+    assert lines[-4:-2] == ["ReadWritePaths=/mnt/uploads", "ReadWritePaths=/data"]
+    assert lines[-2:] == ["NoExecPaths=/mnt/uploads", "NoExecPaths=/data"]
+    assert unit(writable_paths=["/data"], needs=["own_programs"])[-1] == "ReadWritePaths=/data"
     # What is written before a disk is mounted would be hidden by it.
     assert {"RequiresMountsFor=/mnt/uploads", "RequiresMountsFor=/data"} < set(lines[: lines.index("[Service]")])
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "hidden"),
+    [
+        ("/srv/uploads", "BindPaths=/srv/uploads", {"/srv", "/var/log", "/etc/ssl/slipway"}),
+        ("/var/log/logbook", "BindPaths=/var/log/logbook", {"/srv", "/var/log", "/etc/ssl/slipway"}),
+        ("/srv", "ReadWritePaths=/srv", {"/var/log", "/etc/ssl/slipway"}),
+        ("/var", "ReadWritePaths=/var", {"/srv", "/etc/ssl/slipway"}),
+        ("/srv2", "ReadWritePaths=/srv2", {"/srv", "/var/log", "/etc/ssl/slipway"}),
+    ],
+)
+def test_a_directory_below_one_that_is_hidden_is_bound_and_one_above_it_hides_nothing(
+    path: str, line: str, hidden: set[str]
+) -> None:
+    lines = unit(writable_paths=[path])
+    assert lines[-2:] == [line, f"NoExecPaths={path}"]
+    assert {entry.split("=")[1].split(":")[0] for entry in lines if entry.startswith("TemporaryFileSystem=")} == hidden
+
+
+# The network
+
+
+@pytest.mark.parametrize(
+    ("declared", "reaches"),
+    [
+        ({}, "none"),
+        ({"env": {"SECRET_KEY": "x", "LOG_LEVEL": "info", "ALLOWED_HOSTS": "a.example.com"}}, "none"),
+        ({"env": {"SECRET_KEY": "x", "PUBLIC_URL": "https://a.example.com/x"}}, "none"),
+        ({"env": {"SECRET_KEY": "x", "DATABASE_URL": "postgresql+asyncpg://me@/db?host=/run/postgresql"}}, "none"),
+        ({"env": {"SECRET_KEY": "x", "DATABASE_URL": "sqlite:////var/lib/a/a.db"}}, "none"),
+        ({"env": {"SECRET_KEY": "x", "CACHE": "unix:///run/redis.sock"}}, "none"),
+        ({"env": {"SECRET_KEY": "x", "REDIS_HOST": "/run/redis.sock"}}, "none"),
+        ({"env": {"SECRET_KEY": "x", "DATABASE_URL": "postgresql://me:p@db.example.com/db"}}, "outbound"),
+        ({"env": {"SECRET_KEY": "x", "DATABASE_URL": "postgresql:///db?host=db.example.com"}}, "outbound"),
+        ({"env": {"SECRET_KEY": "x", "REDIS_URL": "redis://localhost:6379/0"}}, "outbound"),
+        ({"env": {"SECRET_KEY": "x", "SMTP_HOST": "mail.example.com"}}, "outbound"),
+        ({"env": {"SECRET_KEY": "x", "KAFKA_BROKERS": "k1:9092,k2:9092"}}, "outbound"),
+        ({"env": {"SECRET_KEY": "x", "OPENAI_API_KEY": "sk-1"}}, "outbound"),
+        ({"env": {"SECRET_KEY": "x", "AWS_ACCESS_KEY_ID": "AKIA"}}, "outbound"),
+        ({"env": {"SECRET_KEY": "x", "ORIGINS": ["https://a.example.com", "https://b.example"]}}, "outbound"),
+        ({"needs": ["listen"]}, "outbound"),
+        ({"network": "outbound"}, "outbound"),
+        ({"network": "none", "env": {"SECRET_KEY": "x", "OPENAI_API_KEY": "sk-1"}}, "none"),
+    ],
+)
+def test_the_network_is_open_where_the_declaration_names_somebody_else(declared: dict[str, Any], reaches: str) -> None:
+    whole = app_settings.complete({"domains": ["a.example.com"], "env": {"SECRET_KEY": "x"}, **declared})
+    assert app_settings.network(whole) == reaches
+    private = "PrivateNetwork=yes" in unit(**{"domains": ["a.example.com"], "env": {"SECRET_KEY": "x"}, **declared})
+    assert private is (reaches == "none")
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        ({"needs": ["listen"]}, "apps.logbook.needs has listen, but network is none"),
+        (
+            {"env": {"SECRET_KEY": "x", "DATABASE_URL": "postgresql://u:hidden@db/x"}},
+            "apps.logbook.env.DATABASE_URL is a database that is reached by a network",
+        ),
+    ],
+)
+def test_a_network_that_would_cut_off_what_is_declared_is_refused(declared: dict[str, Any], sentence: str) -> None:
+    (found,) = refusals(network="none", **declared)
+    assert sentence in found
+    assert "hidden" not in found
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "socket.gaierror: [Errno -3] Temporary failure in name resolution",
+        "httpx.ConnectError: [Errno -3] Temporary failure in name resolution",
+        "Traceback\n    sock = socket.socket(family)\nOSError: [Errno 97] Address family not supported by protocol",
+        "OSError: [Errno 101] Network is unreachable",
+    ],
+)
+def test_a_lack_of_network_is_named_unless_the_app_has_it(log: str) -> None:
+    (found,) = remedies(log)
+    assert found == "The sandbox denies it. Set apps.logbook.network: outbound, run site.yml and deploy again."
+    assert remedies(log, network="outbound") == []
+
+
+@pytest.mark.parametrize(("network", "most"), [("none", 0.3), ("outbound", 1.0)])
+def test_systemd_has_little_to_say_of_the_sandbox(network: str, most: float, tmp_path: Path) -> None:
+    file = tmp_path / "logbook@blue.service"
+    file.write_text("\n".join(unit(network=network)))
+    said = judges.run(judges.product("systemd-analyze"), "security", "--offline=yes", "--no-pager", file)
+    assert float(said.split("Overall exposure level")[1].split()[2]) <= most, said
 
 
 @pytest.mark.parametrize(
@@ -152,6 +251,15 @@ Traceback (most recent call last):
 PermissionError: [Errno 1] Operation not permitted"""
 
 LOGS = {
+    "listen": [
+        "Traceback\n    server.bind(('0.0.0.0', 9100))\nPermissionError: [Errno 1] Operation not permitted",
+        "PermissionError: [Errno 1] error while attempting to bind on address ('0.0.0.0', 9100): not permitted",
+    ],
+    "own_programs": [
+        "ImportError: /var/lib/logbook/ext.so: failed to map segment from shared object",
+        "PermissionError: [Errno 13] Permission denied: '/var/lib/logbook/.cache/ms-playwright/chrome-linux/chrome'",
+        "/bin/sh: 1: /var/lib/logbook/tool: Permission denied",
+    ],
     "priorities": [NICE],
     "jit": [
         "MemoryError: Cannot allocate write+execute memory for ffi.callback(). You might be running on a system",

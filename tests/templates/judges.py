@@ -82,12 +82,21 @@ def unit(judged: str, rendered: Render, directory: Path) -> None:
         role, _, template = name.partition("/")
         text = rendered() if name == judged else render.render(role, template)
         (ours / template.replace("app@", "logbook@").removesuffix(".j2")).write_text(text)
-        for started in re.findall(r"^Exec\w+=[-+]*(\S+)", text, re.MULTILINE):
+        for started in re.findall(r"^Exec\w+=[-+!:@|]*(\S+)", text, re.MULTILINE):
             path = directory / started.replace("%i", "blue").lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o755)
     instances = [unit.name.replace("@.", "@blue.") for unit in ours.iterdir()]
     assert run(program, "verify", "--man=no", f"--root={directory}", *instances) == ""
+
+
+def dropped_in(most: float, rendered: Render, directory: Path) -> None:
+    """systemd knows every setting, and finds the service no more exposed than so."""
+    program, file = product("systemd-analyze"), directory / "dropped.service"
+    file.write_text(f"[Unit]\nDescription=test\n[Service]\nExecStart=/bin/true\n{rendered()}")
+    assert run(program, "verify", "--man=no", file) == ""
+    said = run(program, "security", "--offline=yes", "--no-pager", file)
+    assert float(said.split("Overall exposure level")[1].split()[2].strip(":")) <= most, said
 
 
 def users(rendered: Render, directory: Path) -> None:
@@ -188,6 +197,46 @@ def acme(rendered: Render, directory: Path) -> None:
     assert json.loads(rendered())["email"] == "ops@example.com"
 
 
+# Who reaches the host
+
+
+def firewall(rendered: Render, _: Path) -> None:
+    """The kernel takes the rules, in a network of its own, where they replace those that are there."""
+    program = product("nft")
+    alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+    elsewhere = {"SECRET_KEY": "x", "DATABASE_URL": "postgresql://u:p@/x?host=192.0.2.9:6432&host=db.example.com:5432"}
+    for text in (
+        rendered(),
+        rendered(access_ssh_per_minute=0, access_web_ports=[], access_apps=[], access_http3=True),
+        rendered(settings={"env": elsewhere}, access_build_networks=["10.1.0.0/16", "2001:db8::/32"]),
+        rendered(
+            access_ssh_unlimited=["192.0.2.1", "2001:db8::/64"],
+            access_open_ports=[{"port": 9100, "from": ["10.0.0.0/8", "fd00::/8"]}, {"port": 51820, "protocol": "udp"}],
+        ),
+    ):
+        said = run(*alone, "sh", "-c", f"{program} -f /dev/stdin && {program} list table inet slipway", stdin=text)
+        assert "policy drop" in said
+
+
+def sshd(rendered: Render, _: Path) -> None:
+    """sshd says that every setting is in force; without root, which would want its account and directory."""
+    program = product("sshd")
+    libraries = ":".join(map(str, program.parents[2].glob("usr/lib/*-linux-gnu")))
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        key, file = directory / "key", directory / "sshd_config"
+        run(product("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key)
+        for forwarding in (False, True):
+            text = rendered(access_ssh_forwarding=forwarding)
+            file.write_text(f"HostKey {key}\n{text}")
+            for path in (directory, key, file):
+                shutil.chown(path, pwd.getpwnam("nobody").pw_uid) if os.geteuid() == 0 else None
+            said = run(*_unprivileged(), program, "-T", "-f", file, LD_LIBRARY_PATH=libraries).splitlines()
+            for line in [line for line in text.splitlines() if line and not line.startswith("#")]:
+                option, value = line.split(" ", 1)
+                assert f"{option.lower()} {value.replace('prohibit-password', 'without-password')}" in said, line
+
+
 # Debian
 
 
@@ -198,6 +247,67 @@ def updates(rendered: Render, directory: Path) -> None:
         said = run(product("apt-config"), "dump", "APT::Periodic", APT_CONFIG=str(file))
         assert f'APT::Periodic::Update-Package-Lists "{number}";' in said
         assert f'APT::Periodic::Unattended-Upgrade "{number}";' in said
+
+
+def upgrades(rendered: Render, directory: Path) -> None:
+    """apt takes it for what it is meant to say, with and without a window for reboots."""
+    for at, by_itself in (("", "false"), ("03:30", "true")):
+        file = directory / "upgrades"
+        file.write_text(rendered(host_reboot_at=at))
+        said = run(product("apt-config"), "dump", "Unattended-Upgrade", APT_CONFIG=str(file))
+        assert f'Unattended-Upgrade::Automatic-Reboot "{by_itself}";' in said
+        assert 'Unattended-Upgrade::Package-Blacklist:: "^postgresql-[0-9]+$";' in said
+        assert (f'Automatic-Reboot-Time "{at}";' in said) == bool(at)
+
+
+def restarts(rendered: Render, directory: Path) -> None:
+    """Perl reads it, as needrestart does, and finds who is not to be restarted."""
+    file = directory / "restarts.conf"
+    file.write_text(rendered())
+    services = [
+        "postgresql@17-main.service",
+        "nginx.service",
+        "logbook@blue.service",
+        "slipway-logbook.service",
+        "cron.service",
+    ]
+    script = (
+        "our %nrconf = (override_rc => {}); my $file = shift; my $done = do $file; die $@ if $@; "
+        'for my $name (@ARGV) { print "$name\n" if grep { $name =~ /$_/ } keys %{$nrconf{override_rc}} }'
+    )
+    assert run(product("perl"), "-Mstrict", "-e", script, file, *services).split() == services[:-1]
+
+
+def kernel(rendered: Render, directory: Path) -> None:
+    """sysctl would set each of them, but for those that this kernel does not have."""
+    file = directory / "sysctl.conf"
+    file.write_text(rendered(host_sysctl={"kernel.sysrq": None, "net.core.somaxconn": 4096}))
+    names = re.findall(r"^-([\w.]+) =", file.read_text(), re.MULTILINE)
+    here = [name for name in names if Path("/proc/sys", *name.split(".")).exists()]
+    absent = "|".join(re.escape(name) for name in set(names) - set(here)) or "(?!)"
+    file.write_text(re.sub(rf"(?m)^-({absent}) = .*\n", "", file.read_text()))
+    said = run(product("sysctl"), "--dry-run", "--load", file)
+    assert "net.core.somaxconn = 4096" in said
+    assert "kernel.sysrq" not in said
+    assert [line for line in file.read_text().splitlines() if not re.fullmatch(r"(-[\w.]+ = \d+|#.*|)", line)] == []
+
+
+def modules(rendered: Render, directory: Path) -> None:
+    (directory / "modprobe.d").mkdir()
+    (directory / "modprobe.d/modules.conf").write_text(rendered())
+    said = run(product("modprobe"), "--config", directory / "modprobe.d", "--showconfig")
+    assert "install sctp /bin/false" in said
+    lines = [line for line in rendered().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"install [\w-]+ /bin/false", line)] == []
+
+
+def limits(rendered: Render, _: Path) -> None:
+    """No program reads such a file alone: four words a line, as limits.conf(5) has them."""
+    lines = [line.split() for line in rendered().splitlines() if line and not line.startswith("#")]
+    assert lines
+    assert [
+        line for line in lines if not (len(line) == 4 and line[1] in ("soft", "hard", "-") and line[2] == "core")
+    ] == []
 
 
 def locale_sources(rendered: Render, directory: Path) -> None:
@@ -302,6 +412,10 @@ def _unprivileged() -> tuple[str, ...]:
 
 
 JUDGES: dict[str, Judge] = {
+    "access/00-slipway.conf.j2": sshd,
+    "access/firewall.nft.j2": firewall,
+    "access/slipway.conf.j2": functools.partial(dropped_in, 10),
+    "access/slipway-access.service.j2": functools.partial(unit, "access/slipway-access.service.j2"),
     "app/app.allowed_signers.j2": signers,
     "app/app.toml.j2": engine_settings,
     "app/app@.service.j2": functools.partial(unit, "app/app@.service.j2"),
@@ -317,11 +431,18 @@ JUDGES: dict[str, Judge] = {
     ),
     "certificate/slipway-certificate@.timer.j2": functools.partial(unit, "certificate/slipway-certificate@.timer.j2"),
     "host/20auto-upgrades.j2": updates,
+    "host/52slipway-upgrades.j2": upgrades,
+    "host/60-slipway.conf.j2": kernel,
+    "host/slipway-limits.conf.j2": limits,
+    "host/slipway-modules.conf.j2": modules,
+    "host/slipway-restarts.conf.j2": restarts,
     "host/locale.gen.j2": locale_sources,
     "host/locale.j2": locale,
     "host/slipway.conf.j2": journal,
     "host/slipway.crt.j2": authorities,
     "nginx/nginx.conf.j2": nginx,
+    "nginx/sandbox.conf.j2": functools.partial(dropped_in, 2.6),
     "postgresql/pg_hba.conf.j2": database_access,
+    "postgresql/sandbox.conf.j2": functools.partial(dropped_in, 2.0),
     "postgresql/slipway.conf.j2": database_settings,
 }

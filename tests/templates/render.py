@@ -32,6 +32,17 @@ FACTS: dict[str, Any] = {
 
 WEBROOT = "/var/lib/slipway/acme"
 
+# What a host says to role `access`.
+HOST = [
+    *("login ops", "key /home/ops/.ssh/authorized_keys", "port 22", "rsa 3072", "kex curve25519-sha256"),
+    *(
+        "kex sntrup761x25519-sha512@openssh.com",
+        "user logbook 990",
+        "user logbook_build 991",
+        "user logbook_migrate 992",
+    ),
+]
+
 
 def templates() -> list[str]:
     """Every template of every role, as `role/file`."""
@@ -109,6 +120,7 @@ def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "certificate_domains": app["domains"],
             "certificate_source": {"provider": "acme", "email": "ops@example.com"},
         },
+        "access": {"access_apps": apps.access(whole), "__access_found": {"stdout": "", "stdout_lines": HOST}},
         "host": {},
         "nginx": {
             "nginx_sites": apps.sites(whole),

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
-from tests.templates import render
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slipway.base import sandbox
+from slipway.slot import systemd
+from tests.templates import judges, render
 
 
 def test_what_ends_a_paused_slot_runs_outside_of_the_sandbox_which_hides_the_main_process() -> None:
     lines = render.render("app", "app@.service.j2").splitlines()
     assert {"ProtectProc=invisible", "PrivateUsers=yes"} & set(lines)
     assert [line.split("/")[0] for line in lines if line.startswith("ExecStop=")] == ["ExecStop=-+"]
+
+
+@pytest.mark.parametrize("template", ["app/slipway-recover@.service.j2", "certificate/slipway-certificate@.service.j2"])
+def test_units_of_root_are_little_exposed(template: str, tmp_path: Path) -> None:
+    file = tmp_path / "judged.service"
+    file.write_text(render.render(template.split("/")[0], template.split("/")[1]))
+    said = judges.run(judges.product("systemd-analyze"), "security", "--offline=yes", "--no-pager", file)
+    assert float(said.split("Overall exposure level")[1].split()[2]) <= 4, said
+
+
+def test_a_phase_runs_in_the_sandbox_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The unit of a phase is made by a command, and of the same settings as that of the boot."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    systemd.run_detached("logbook", "slipway", ["stage"])
+    assert {f"--property={line}" for line in sandbox.ENGINE} <= set(asked[0])
+    assert set(sandbox.ENGINE) <= set(render.render("app", "slipway-recover@.service.j2").splitlines())

@@ -21,7 +21,7 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
-from roles.app.module_utils import env_values, setting_texts  # noqa: E402  # the path comes first
+from roles.app.module_utils import env_values, reach, setting_texts  # noqa: E402  # the path comes first
 from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
@@ -102,6 +102,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def network(settings: Values) -> str:
+    """What the app reaches, decided where it is left to Slipway: `none` or `outbound`."""
+    if settings["network"] != "auto":
+        return str(settings["network"])
+    needed = "listen" in settings["needs"] or reach.elsewhere(settings["env"], settings["domains"])
+    return "outbound" if needed else "none"
 
 
 def public(settings: Values) -> dict[str, Any]:
@@ -241,7 +249,36 @@ def _homes(app: App) -> Iterator[str]:
             )
 
 
-CHECKS = (_name, _domains, _environment, _signers, _repository, _numbers, _timeouts, _rules, _hooks, _health, _homes)
+def _network(app: App) -> Iterator[str]:
+    """An address of the declaration that `network: none` would cut off; other variables may mean anything."""
+    if app.settings["network"] != "none":
+        return
+    if "listen" in app.settings["needs"]:
+        yield (
+            f"apps.{app.name}.needs has listen, but network is none: take one of the two out. With listen the network "
+            "is outbound."
+        )
+    if reach.elsewhere({"DATABASE_URL": app.settings["env"].get("DATABASE_URL") or ""}, []):
+        yield (
+            f"apps.{app.name}.env.DATABASE_URL is a database that is reached by a network, but apps.{app.name}.network "
+            "is none. Set it to outbound, or leave it out."
+        )
+
+
+CHECKS = (
+    _name,
+    _domains,
+    _environment,
+    _signers,
+    _repository,
+    _numbers,
+    _timeouts,
+    _rules,
+    _hooks,
+    _health,
+    _homes,
+    _network,
+)
 
 
 # For the engine
@@ -293,5 +330,7 @@ class FilterModule:
             "app_toml": toml,
             "app_hooks_file": hooks_file,
             "app_health_headers_file": health_headers_file,
+            "app_network": network,
             "app_sandbox": sandbox.directives,
+            "app_engine_sandbox": lambda _: sandbox.ENGINE,
         }

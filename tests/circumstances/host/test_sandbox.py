@@ -30,6 +30,16 @@ USES = {
         "open('/proc/sys/kernel/random/boot_id')",
     ],
     "network_interfaces": ["socket.if_nameindex()", "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)"],
+    "listen": [
+        "socket.create_server(('127.0.0.1', 0))",
+        "socket.create_server(('0.0.0.0', 9100))",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(('0.0.0.0', 0))",
+        "asyncio.run(asyncio.start_server(print, '0.0.0.0', 9100))",
+    ],
+    "own_programs": [
+        "shutil.copy('/usr/bin/true', '/tmp/x'), subprocess.run(['sh', '-c', '/tmp/x'], check=True)",
+        "os.mkdir('/tmp/bin'), shutil.copy('/usr/bin/true', '/tmp/bin/x'), subprocess.run('/tmp/bin/x')",
+    ],
     "priorities": [
         "os.nice(5)",
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})",
@@ -55,7 +65,7 @@ ORDINARY = [
     "multiprocessing.shared_memory.SharedMemory(create=True, size=8).unlink()",
     "list(concurrent.futures.ProcessPoolExecutor(2).map(abs, [-1]))",
     "threading.Thread(target=print).start()",
-    "socket.create_server(('127.0.0.1', 0)), socket.getaddrinfo('localhost', 80)",
+    "socket.socketpair(), socket.getaddrinfo('localhost', 80)",
     "socket.socket(socket.AF_UNIX).bind(os.path.join(tempfile.mkdtemp(), 'socket'))",
     "os.memfd_create('x'), os.cpu_count(), os.getloadavg(), ctypes.CDLL(None).inotify_init()",
     "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))",
@@ -64,8 +74,8 @@ ORDINARY = [
 ]
 
 PREAMBLE = """\
-import concurrent.futures, ctypes, mmap, multiprocessing, multiprocessing.shared_memory, os, pathlib, resource, socket
-import sqlite3, subprocess, tempfile, threading, zoneinfo
+import asyncio, concurrent.futures, ctypes, mmap, multiprocessing, multiprocessing.shared_memory, os, pathlib, resource
+import shutil, socket, sqlite3, subprocess, tempfile, threading, zoneinfo
 
 
 def ptrace():
@@ -76,17 +86,19 @@ def ptrace():
 """
 
 
-def run(site: Site, statements: list[str], *words: str) -> str:
+def run(site: Site, statements: list[str], *words: str, network: str = "none") -> str:
     """Run the statements as the app's user in a unit with the sandbox for these words; what they printed.
 
     It is the sandbox that the app's unit has, without a deploy for each word.
     """
     script = PREAMBLE + "\n".join(statements) + "\n"
     site.write("/opt/sandbox_test.py", script)
+    # What `site.yml` makes of the words: a port of its own comes with the network.
+    network = "outbound" if "listen" in words else network
     lines = [
         *("User=logbook", "Group=logbook", "UMask=0077", "StateDirectory=logbook", "StateDirectoryMode=0750"),
-        *("Environment=HOME=/var/lib/logbook", "WorkingDirectory=/srv/logbook/live/release"),
-        *sandbox.directives(words),
+        *("Environment=HOME=/var/lib/logbook", "WorkingDirectory=/var/lib/logbook"),
+        *sandbox.directives(words, root="/srv/logbook", network=network),
     ]
     command = ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", *(f"--property={line}" for line in lines)]
     program = ["/usr/bin/python3", "/opt/sandbox_test.py"]
@@ -119,7 +131,7 @@ def test_every_word_is_tried_on_a_host() -> None:
 @pytest.mark.parametrize("word", USES)
 def test_a_word_allows_what_the_sandbox_denies_without_it_and_the_log_names_the_word(prepared: Site, word: str) -> None:
     for use in USES[word]:
-        said = run(prepared, [use])
+        said = run(prepared, [use], network="outbound" if word == "listen" else "none")
         assert said, f"{use} is possible without {word}"
         assert any(f"Add {word} to apps.logbook.needs" in remedy for remedy in remedies(said)), (use, said)
     assert run(prepared, USES[word], word) == ""
@@ -127,6 +139,18 @@ def test_a_word_allows_what_the_sandbox_denies_without_it_and_the_log_names_the_
 
 def test_what_every_app_does_needs_no_word(site: Site) -> None:
     assert run(site, ORDINARY) == ""
+
+
+def test_without_a_network_nobody_is_reached_and_the_log_names_the_setting(site: Site) -> None:
+    for use in (
+        "socket.create_connection(('127.0.0.1', 443))",
+        "socket.create_connection(('localhost', 443))",
+        "socket.getaddrinfo('example.com', 443)",
+        "socket.socket(socket.AF_INET6)",
+    ):
+        said = run(site, [use])
+        assert "Set apps.logbook.network: outbound" in "".join(remedies(said)), (use, said)
+    assert run(site, ["socket.create_connection(('127.0.0.1', 443))"], network="outbound") == ""
 
 
 def test_all_words_together_are_a_unit_that_starts(prepared: Site) -> None:

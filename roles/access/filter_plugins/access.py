@@ -1,0 +1,169 @@
+"""What the firewall lets through, as lines of nftables, and what is wrong with the settings of role `access`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PORTS = range(1, 65536)
+HTTPS = 443
+
+# Of the names that ssh-audit has nothing to say about, the best first. Those after them are for older clients.
+KEX = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
+OLDER_KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
+HOST_KEYS = ("ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com")
+RSA_HOST_KEYS = (
+    "rsa-sha2-512",
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256",
+    "rsa-sha2-256-cert-v01@openssh.com",
+)
+RSA_BITS = 3072  # a shorter key is worth a warning
+
+# The chain of the firewall for each kind of user.
+KINDS = {"user": "apps", "build_user": "builds", "migrate_user": "nothing"}
+SERVICES = ("postgres", "www-data")  # of the apps' own services, which have nothing to ask of the cloud
+
+
+def faults(inputs: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the values of the role's inputs, a sentence each; `inputs` are by their names."""
+    found = []
+    for name in ("access_ssh_ports", "access_web_ports"):
+        found += [
+            f"{name} has {port}, but a port is a number from 1 to 65535." for port in inputs[name] if port not in PORTS
+        ]
+    for opened in inputs["access_open_ports"]:
+        if opened["port"] not in PORTS:
+            found.append(f"access_open_ports has {opened['port']}, but a port is a number from 1 to 65535.")
+    listed = {
+        "access_ssh_unlimited": inputs["access_ssh_unlimited"],
+        "access_build_networks": inputs["access_build_networks"],
+        "access_open_ports": [
+            network for opened in inputs["access_open_ports"] for network in opened.get("from") or []
+        ],
+    }
+    for name, networks in listed.items():
+        found += [
+            f"{name} has '{network}', which is no network: write it as 10.20.0.0/16 or 2001:db8::/32."
+            for network in networks
+            if _network(network) is None
+        ]
+    if inputs["access_confirm_seconds"] < 20:
+        found.append(
+            f"access_confirm_seconds is {inputs['access_confirm_seconds']}, but a new login needs its time: set it to "
+            "20 or more."
+        )
+    return found
+
+
+def _network(text: Any) -> Network | None:
+    try:
+        return ipaddress.ip_network(str(text), strict=False)
+    except ValueError:
+        return None
+
+
+def _family(network: Network) -> str:
+    return "ip" if network.version == 4 else "ip6"
+
+
+def _matches(direction: str, networks: Iterable[str]) -> Iterator[str]:
+    """The expression that a packet comes from (`saddr`) or goes to (`daddr`) one of the networks; one a family."""
+    known = [network for network in map(_network, networks) if network is not None]
+    for version in (4, 6):
+        ours = sorted({network for network in known if network.version == version}, key=str)
+        if ours:
+            collapsed = ", ".join(str(network) for network in ipaddress.collapse_addresses(ours))  # type: ignore[type-var]
+            yield f"{_family(ours[0])} {direction} {{ {collapsed} }}"
+
+
+def sources(opened: Mapping[str, Any]) -> list[str]:
+    """The rules for one of `access_open_ports`."""
+    port = f"{opened.get('protocol') or 'tcp'} dport {opened['port']} accept"
+    networks = opened.get("from") or []
+    return [f"{source} {port}" for source in _matches("saddr", networks)] if networks else [port]
+
+
+def unlimited(networks: Sequence[str]) -> list[str]:
+    """The rules for networks whose logins are not counted."""
+    return [f"{source} accept" for source in _matches("saddr", networks)]
+
+
+def reached(networks: Sequence[str]) -> list[str]:
+    """The rules for networks that may be reached."""
+    return [f"{destination} accept" for destination in _matches("daddr", networks)]
+
+
+def database(destinations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rules for a database elsewhere: [{host, port}]. Of a name the addresses change: there the port counts."""
+    rules = []
+    for place in destinations:
+        port = f"tcp dport {place['port']} accept"
+        network = _network(place["host"])
+        rules.append(port if network is None else f"{_family(network)} daddr {network.network_address} {port}")
+    return list(dict.fromkeys(rules))
+
+
+def places(apps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The indexes and proxies of the apps' builds, as `host port`, for the host to resolve."""
+    return sorted({f"{place['host']} {place['port']}" for app in apps for place in app["build_from"]})
+
+
+def indexes(lines: Iterable[str]) -> list[str]:
+    """The rules for the indexes and proxies of builds that are not on port 443 of a public address.
+
+    They come from lines like `index 10.0.0.5 3128`: what the host has resolved.
+    """
+    rules = set()
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        address, _, port = rest.partition(" ")
+        network = _network(address) if word == "index" else None
+        if network is None or not port.isdigit() or (int(port) == HTTPS and network.is_global):
+            continue
+        rules.add(f"{_family(network)} daddr {network.network_address} tcp dport {port} accept")
+    return sorted(rules)
+
+
+def users(apps: Sequence[Mapping[str, Any]], lines: Iterable[str]) -> list[dict[str, str]]:
+    """The users that the firewall knows: [{name, id, chain}]. Their numbers come from lines like `user logbook 997`."""
+    numbers = dict(line.split()[1:3] for line in lines if line.startswith("user ") and len(line.split()) == 3)
+    wanted = [(name, "apps") for name in SERVICES]
+    for app in apps:
+        for key, chain in KINDS.items():
+            elsewhere = key == "migrate_user" and app["database"]
+            wanted.append((app[key], f"database_{app['name'].replace('-', '_')}" if elsewhere else chain))
+    return [{"name": name, "id": numbers[name], "chain": chain} for name, chain in wanted if name in numbers]
+
+
+def key_exchanges(lines: Iterable[str], older_clients: bool) -> list[str]:
+    """Those to offer, of the ones that this OpenSSH has: lines like `kex curve25519-sha256`."""
+    known = [line.removeprefix("kex ") for line in lines if line.startswith("kex ")]
+    return [name for name in (*KEX, *(OLDER_KEX if older_clients else ())) if name in known]
+
+
+def host_keys(lines: Iterable[str]) -> list[str]:
+    """Those to offer; RSA only with a key that is long enough: a line like `rsa 3072`."""
+    bits = [int(line.split()[1]) for line in lines if line.startswith("rsa ") and line.split()[1].isdigit()]
+    return [*HOST_KEYS, *(RSA_HOST_KEYS if bits and min(bits) >= RSA_BITS else ())]
+
+
+class FilterModule:
+    """Makes them known to Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "access_faults": faults,
+            "access_sources": sources,
+            "access_unlimited": unlimited,
+            "access_reached": reached,
+            "access_database": database,
+            "access_places": places,
+            "access_indexes": indexes,
+            "access_users": users,
+            "access_kex": key_exchanges,
+            "access_host_keys": host_keys,
+        }

@@ -1,0 +1,231 @@
+"""Who reaches the host and whom its users reach: the pure parts of role `access`, and what the apps tell it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+from ansible.template import trust_as_template
+
+from filter_plugins import apps
+from roles.access.filter_plugins import access
+from tests.templates import render
+
+INPUTS: dict[str, Any] = yaml.safe_load((render.ROLES / "access/defaults/main.yml").read_text())
+
+
+def declared(**settings: Any) -> dict[str, Any]:
+    """What role `access` is told of the realistic app."""
+    (found,) = apps.access(render.declared(**settings))
+    return found
+
+
+def rules(**changes: Any) -> str:
+    return render.render("access", "firewall.nft.j2", **changes)
+
+
+def chain(name: str, text: str) -> list[str]:
+    """The rules of a chain."""
+    found = re.search(rf"^  chain {name} {{\n(.*?)^  }}", text, re.DOTALL | re.MULTILINE)
+    assert found, name
+    return [line.strip() for line in found[1].splitlines()]
+
+
+# The apps
+
+
+@pytest.mark.parametrize(
+    ("url", "places"),
+    [
+        ("", []),
+        ("postgresql+asyncpg://me@/db?host=/run/postgresql", []),
+        ("sqlite:////var/lib/x/x.db", []),
+        ("no url at all", []),
+        ("postgresql://u:p@db.example.com/x", [{"host": "db.example.com", "port": 5432}]),
+        ("postgresql://u:p@192.0.2.9:6432/x", [{"host": "192.0.2.9", "port": 6432}]),
+        ("postgresql://u:p@[2001:db8::9]:6432/x", [{"host": "2001:db8::9", "port": 6432}]),
+        ("postgresql://u:p@/x?host=a:1&host=b:2", [{"host": "a", "port": 1}, {"host": "b", "port": 2}]),
+    ],
+)
+def test_a_database_elsewhere_is_named_by_its_hosts_and_ports(url: str, places: list[dict[str, Any]]) -> None:
+    assert declared(env={"SECRET_KEY": "x", "DATABASE_URL": url} if url else {"SECRET_KEY": "x"})["database"] == places
+
+
+def test_indexes_and_proxies_of_builds_are_found_in_their_variables() -> None:
+    variables = {
+        "UV_DEFAULT_INDEX": "https://user:hidden@pypi.example.com/simple",
+        "UV_INDEX": "own=https://own.example.com:8443/simple http://10.0.0.5/simple",
+        "HTTPS_PROXY": "proxy.example.com:3128",
+        "NO_PROXY": "localhost,10.0.0.0/8",
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+        "UV_HTTP_TIMEOUT": 60,
+    }
+    assert declared(build_env=variables)["build_from"] == [
+        {"host": "pypi.example.com", "port": 443},
+        {"host": "own.example.com", "port": 8443},
+        {"host": "10.0.0.5", "port": 80},
+        {"host": "proxy.example.com", "port": 3128},
+    ]
+    assert "hidden" not in str(declared(build_env=variables))
+
+
+# What goes out
+
+
+def test_each_user_of_an_app_has_the_chain_of_its_kind() -> None:
+    output = chain("output", rules())
+    assert 'meta skuid 990 jump apps comment "logbook"' in output
+    assert 'meta skuid 991 jump builds comment "logbook_build"' in output
+    assert 'meta skuid 992 jump nothing comment "logbook_migrate"' in output
+    assert chain("nothing", rules()) == ["reject with icmpx admin-prohibited"]
+
+
+def test_a_user_that_is_not_there_does_not_break_the_rules() -> None:
+    known = {"stdout": "", "stdout_lines": [line for line in render.HOST if "logbook_build" not in line]}
+    assert "logbook_build" not in rules(__access_found=known)
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("postgresql://u:p@192.0.2.9:6432/x", "ip daddr 192.0.2.9 tcp dport 6432 accept"),
+        ("postgresql://u:p@[2001:db8::9]/x", "ip6 daddr 2001:db8::9 tcp dport 5432 accept"),
+        ("postgresql://u:p@db.example.com/x", "tcp dport 5432 accept"),
+    ],
+)
+def test_migrations_reach_their_database_alone(url: str, rule: str) -> None:
+    text = rules(settings={"env": {"SECRET_KEY": "x", "DATABASE_URL": url}})
+    assert 'meta skuid 992 jump database_logbook comment "logbook_migrate"' in chain("output", text)
+    assert chain("database_logbook", text)[-2:] == [rule, "reject with icmpx admin-prohibited"]
+    assert "jump cloud" in chain("database_logbook", text)
+
+
+def test_builds_reach_public_https_and_the_indexes_that_are_named() -> None:
+    found = ["index 10.0.0.5 443", "index 93.184.216.34 443", "index 93.184.216.34 8443", "index 2001:db8::5 443"]
+    known = {"stdout": "", "stdout_lines": [*render.HOST, *found]}
+    builds = chain("builds", rules(__access_found=known))
+    assert builds[1:4] == [
+        "ip daddr 10.0.0.5 tcp dport 443 accept",
+        "ip daddr 93.184.216.34 tcp dport 8443 accept",
+        "ip6 daddr 2001:db8::5 tcp dport 443 accept",
+    ]
+    assert builds[-2:] == ["tcp dport 443 accept", "reject with icmpx admin-prohibited"]
+
+
+def test_networks_of_builds_take_the_place_of_everybody() -> None:
+    builds = chain("builds", rules(access_build_networks=["10.20.0.0/17", "10.20.128.0/17", "2001:db8::/32"]))
+    assert builds == [
+        "meta l4proto { tcp, udp } ct original proto-dst 53 accept",
+        "ip daddr { 10.20.0.0/16 } accept",
+        "ip6 daddr { 2001:db8::/32 } accept",
+        "reject with icmpx admin-prohibited",
+    ]
+
+
+# What comes in
+
+
+def test_ssh_is_open_on_the_ports_of_sshd_and_on_those_that_are_asked_for() -> None:
+    known = {"stdout": "", "stdout_lines": [*render.HOST, "port 2222"]}
+    assert "tcp dport { 22, 2200, 2222 } jump ssh" in chain(
+        "input", rules(__access_found=known, access_ssh_ports=[2200])
+    )
+
+
+def test_nothing_else_is_open_unless_it_is_asked_for() -> None:
+    opened = [line for line in chain("input", rules()) if "dport" in line]
+    assert opened[1:] == ["tcp dport { 22 } jump ssh", "tcp dport { 80, 443 } accept"]
+    assert "udp dport 546" in opened[0]
+    more = chain(
+        "input", rules(access_http3=True, access_open_ports=[{"port": 9100, "from": ["10.0.0.0/8", "fd00::/8"]}])
+    )
+    assert more[-3:] == [
+        "udp dport 443 accept",
+        "ip saddr { 10.0.0.0/8 } tcp dport 9100 accept",
+        "ip6 saddr { fd00::/8 } tcp dport 9100 accept",
+    ]
+
+
+def test_other_tables_are_not_touched() -> None:
+    assert "flush" not in rules()
+    assert re.findall(r"^(?:delete )?table .*", rules(), re.MULTILINE) == [
+        "table inet slipway",
+        "delete table inet slipway",
+        "table inet slipway {",
+    ]
+
+
+# sshd
+
+
+@pytest.mark.parametrize(
+    ("older", "offered"),
+    [
+        (False, ["mlkem768x25519-sha256", "sntrup761x25519-sha512@openssh.com"]),
+        (True, ["mlkem768x25519-sha256", "sntrup761x25519-sha512@openssh.com", "curve25519-sha256"]),
+    ],
+)
+def test_key_exchanges_are_those_that_this_openssh_has(older: bool, offered: list[str]) -> None:
+    known = ["kex curve25519-sha256", "kex sntrup761x25519-sha512@openssh.com", "kex mlkem768x25519-sha256", "kex x"]
+    assert access.key_exchanges(known, older) == offered
+
+
+@pytest.mark.parametrize(("line", "has_rsa"), [("rsa 3072", True), ("rsa 2048", False), ("", False)])
+def test_a_short_rsa_key_of_the_host_is_not_offered(line: str, has_rsa: bool) -> None:
+    assert ("rsa-sha2-512" in access.host_keys([line])) is has_rsa
+
+
+@pytest.mark.parametrize(("said", "value"), [(["root no"], "no"), ([], "prohibit-password")])
+def test_root_that_may_not_log_in_still_may_not(said: list[str], value: str) -> None:
+    known = {"stdout": "", "stdout_lines": [*render.HOST, *said]}
+    assert f"\nPermitRootLogin {value}\n" in render.render("access", "00-slipway.conf.j2", __access_found=known)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"access_ssh_ports": [0]}, "access_ssh_ports has 0, but a port is a number from 1 to 65535."),
+        ({"access_web_ports": [70000]}, "access_web_ports has 70000, but a port is"),
+        ({"access_open_ports": [{"port": 0}]}, "access_open_ports has 0, but a port is"),
+        ({"access_open_ports": [{"port": 1, "from": ["home"]}]}, "access_open_ports has 'home', which is no network"),
+        (
+            {"access_build_networks": ["pypi.org"]},
+            "access_build_networks has 'pypi.org', which is no network: write it as",
+        ),
+        ({"access_ssh_unlimited": ["10.0.0.0/40"]}, "access_ssh_unlimited has '10.0.0.0/40', which is no network"),
+        ({"access_confirm_seconds": 5}, "access_confirm_seconds is 5, but a new login needs its time"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(change: dict[str, Any], sentence: str) -> None:
+    (found,) = access.faults(INPUTS | change)
+    assert found.startswith(sentence)
+
+
+def wrong(said: list[str], **changes: Any) -> str:
+    """What the preflight says of a host that has said this."""
+    _, check = yaml.safe_load((render.ROLES / "access/tasks/preflight.yml").read_text())
+    known = render.variables("access", __access_found={"stdout_lines": said}, inventory_hostname="web-1", **changes)
+    known |= {name: trust_as_template(text) for name, text in check["vars"].items() if isinstance(text, str)}
+    known["__inputs"] = INPUTS
+    return str(render.evaluate("{{ __wrong | join(' ') }}", **known))
+
+
+def test_a_login_that_would_not_be_possible_afterwards_is_refused() -> None:
+    without_key = [line for line in render.HOST if not line.startswith("key ")]
+    assert wrong(render.HOST) == ""
+    said = wrong(without_key, ansible_host="192.0.2.7")
+    assert "'ops', who has logged in to web-1, has no key there: type `ssh-copy-id ops@192.0.2.7`" in said
+    assert wrong(without_key, access_sshd=False) == ""
+    assert wrong(without_key, ansible_connection="community.docker.docker") == ""
+
+
+def test_a_firewall_that_would_close_ssh_is_refused() -> None:
+    without_port = [line for line in render.HOST if not line.startswith("port ")]
+    assert "the firewall would close SSH: set access_ssh_ports" in wrong(without_port)
+    assert wrong(without_port, access_ssh_ports=[22]) == ""
+    assert wrong(without_port, access_firewall=False) == ""
