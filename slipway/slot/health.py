@@ -126,6 +126,7 @@ def _as_nginx_does(settings: Settings) -> dict[str, str]:
         "X-Forwarded-For": "127.0.0.1",
         "X-Forwarded-Proto": "https",
         "X-Forwarded-Host": host(settings),
+        "X-Forwarded-Port": str(urlsplit(settings.watch_url).port or 443),
     }
 
 

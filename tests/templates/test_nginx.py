@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -74,16 +76,32 @@ def test_a_site_has_the_settings_of_its_app() -> None:
 
 
 def test_hsts_can_be_left_out() -> None:
-    assert "Strict-Transport-Security" in render()
-    assert "Strict-Transport-Security" not in render(nginx_hsts_seconds=0)
+    assert "max-age" in render()
+    assert "max-age" not in render(nginx_hsts_seconds=0)
 
 
-def test_metrics_are_not_for_the_outside() -> None:
-    location = re.search(r"location ~ (\S+) \{(\s+default_type.*?)\n {8}\}", render(), re.DOTALL)
-    assert location
-    pattern, content = location.groups()
-    hidden = [path for path in ("/metrics", "/metrics/", "/metrics/x", "/metricsx", "/m") if re.search(pattern, path)]
-    assert hidden == ["/metrics", "/metrics/", "/metrics/x"]
-    assert "return 404" in content
-    assert "proxy_pass" not in content
-    assert "add_header" not in content  # or the server's own would be forgotten
+def test_the_page_may_have_the_style_that_it_has() -> None:
+    """Browsers compare it with the digest in the Content-Security-Policy."""
+    known = renderer.variables("nginx")
+    digest = base64.b64encode(hashlib.sha256(known["__nginx_page_style"].encode()).digest()).decode()
+    assert known["__nginx_page_style_hash"] == f"sha256-{digest}"
+    assert f"<style>{known['__nginx_page_style']}</style>" in render()
+
+
+@pytest.mark.parametrize(("openssl", "first"), [("3.0.17", "X25519"), ("3.4.1", "X25519"), ("3.5.1", "X25519MLKEM768")])
+def test_the_key_exchange_is_what_openssl_has(openssl: str, first: str) -> None:
+    found = {"stdout": f"nginx version: nginx/1.26.3\nOpenSSL {openssl} 1 Jul 2026 (Library: OpenSSL 3.0.1)"}
+    text = renderer.render("nginx", "nginx.conf.j2", nginx_sites=[SITE], __nginx_found=found)
+    assert re.findall(r"ssl_ecdh_curve (\w+):", text) == [first]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sent"),
+    [
+        ({}, "max-age=31536000"),
+        ({"nginx_hsts_subdomains": True}, "max-age=31536000; includeSubDomains"),
+        ({"nginx_hsts_subdomains": True, "nginx_hsts_preload": True}, "max-age=31536000; includeSubDomains; preload"),
+    ],
+)
+def test_how_long_and_for_what_https_only_goes(changes: dict[str, Any], sent: str) -> None:
+    assert f'"on:"    "{sent}";' in render(**changes)
