@@ -66,7 +66,7 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
 # The directories whose tests want a host, and that of the bundled app, which has a target of its own.
-NOT_UNIT := app acceptance faults standby fleet upgrade circumstances/host
+NOT_UNIT := app acceptance attacks faults standby fleet upgrade circumstances/host
 
 unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products

@@ -85,7 +85,25 @@ def paths(app: str) -> dict[str, str]:
 
 def sites(apps: Settings) -> list[dict[str, Any]]:
     """What Nginx serves, one site an app: its settings but for secrets, its name and its paths."""
-    return [{**app_settings.public(app), "name": name, **paths(name)} for name, app in apps.items()]
+    return [
+        {
+            **app_settings.public(app),
+            "name": name,
+            **paths(name),
+            "password_file": _password_file(name) if app["basic_auth"] else "",
+        }
+        for name, app in apps.items()
+    ]
+
+
+def password_files(apps: Settings) -> dict[str, str]:
+    """What the files of names and hashed passwords have in them, by their paths."""
+    lines = {name: app["basic_auth"] for name, app in apps.items() if app["basic_auth"]}
+    return {_password_file(name): "\n".join([*found, ""]) for name, found in lines.items()}
+
+
+def _password_file(app: str) -> str:
+    return f"/etc/nginx/{app}.htpasswd"
 
 
 class FilterModule:
@@ -98,4 +116,5 @@ class FilterModule:
             "app_paths": paths,
             "app_databases": databases,
             "app_sites": sites,
+            "app_password_files": password_files,
         }

@@ -198,6 +198,8 @@ def running(directory: Path, settings: dict[str, Any] | None = None, **changes: 
     _certificate(directory)
     ports = _free_ports()
     site = render.sites(**{"https_port": HTTPS_PORT, **(settings or {})})[0]
+    if site["password_file"]:
+        site["password_file"] = str(directory / "passwords")
     site |= {
         "upstream_socket": str(app.path),
         "certificate": str(directory / "fullchain.pem"),
@@ -224,13 +226,15 @@ def _certificate(directory: Path) -> None:
 
 def _moved(text: str, directory: Path, http: int, https: int) -> Path:
     """The configuration for a directory instead of the system's, for this user, and for free ports of 127.0.0.1."""
-    for name in ("log", "modules", "acme"):
+    for name in ("log", "modules", "acme", "maintenance"):
         (directory / name).mkdir()
     for old, new in (
         ("/var/log/nginx", directory / "log"),
         ("/run/nginx.pid", directory / "pid"),
         ("/etc/nginx/modules-enabled", directory / "modules"),
         (render.WEBROOT, directory / "acme"),
+        ("/var/lib/slipway/maintenance", directory / "maintenance"),
+        ("/run/slipway-hold", directory),
     ):
         text = text.replace(old, str(new))
     text = text.replace("user www-data;", f"user {pwd.getpwuid(os.geteuid()).pw_name};")

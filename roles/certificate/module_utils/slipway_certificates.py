@@ -218,8 +218,8 @@ def _workspace(beside: Path) -> tempfile.TemporaryDirectory[str]:
 # Self-signed: an authority of the host's own
 
 
-def is_settled(directory: Path, authority: Path, domains: Sequence[str], renew_days: int) -> bool:
-    """Whether the host's authority has issued what is in place, for exactly these domains and for long enough."""
+def is_settled(directory: Path, authority: Path, domains: Sequence[str], renew_days: int, days: int = 365) -> bool:
+    """Whether the host's authority has issued what is in place, for exactly these domains, and for `days` at most."""
     pair, issuer = load(directory), _authority(authority, renew_days)
     if pair is None or issuer is None or not _issued_by(authority, pair):
         return False
@@ -227,7 +227,8 @@ def is_settled(directory: Path, authority: Path, domains: Sequence[str], renew_d
         found = judge(pair, domains)
     except CertificateError:
         return False
-    return found.names == frozenset(map(canonical, domains)) and not found.is_due(renew_days)
+    short = found.ends - found.begins <= timedelta(days=days)
+    return short and found.names == frozenset(map(canonical, domains)) and not found.is_due(renew_days)
 
 
 def can_stay(directory: Path, authority: Path) -> bool:
