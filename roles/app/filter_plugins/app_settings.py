@@ -273,7 +273,7 @@ def _passwords(app: App) -> Iterator[str]:
         if not PASSWORD.fullmatch(line):
             yield (
                 f"apps.{app.name}.basic_auth[{number}] is no name with a hashed password. Write it as in "
-                "\"alice:$6$...\", with what `openssl passwd -6` prints behind the colon."
+                '"alice:$6$...", with what `openssl passwd -6` prints behind the colon.'
             )
 
 
