@@ -201,3 +201,24 @@ def test_an_app_under_maintenance_is_closed_by_a_rename(tmp_path: Path) -> None:
         assert ask(edge, "203.0.113.5", "/health/%2e%2e/x").status == 400
         (switch / "logbook.on").rename(switch / "logbook.off")
         assert ask(edge, "203.0.113.5").status == 200
+
+
+def test_a_request_that_waits_goes_whole_to_another_socket_and_only_for_those_who_may(tmp_path: Path) -> None:
+    settings = {"allow_from": ["192.0.2.0/24", "203.0.113.0/24"], "maintenance_allow": ["192.0.2.7"]}
+    with edges.running(tmp_path, settings, **PROXY) as edge:
+        (edge.directory / "maintenance/logbook.hold").touch()
+        closed = ask(edge, "203.0.113.5", "/x")
+        assert (closed.status, closed.json()["status"], closed.one("retry-after")) == (503, 503, "5"), "nobody listens"
+        held = edges.App(tmp_path / "logbook.sock")
+        with held.running():
+            answer = ask(edge, "203.0.113.5", "/x/%2ey?q=%2f", "X-Real-IP: 6.6.6.6", method="PUT", body=b"data")
+            assert answer.status == 200
+            assert ask(edge, "198.51.100.1, 203.0.114.5", "/x").status == 403
+            assert ask(edge, "192.0.2.7", "/x").status == 200
+            assert ask(edge, "203.0.113.5", "/health/ready").status == 200
+        (request,) = held.requests
+        assert len(edge.app.requests) == 2
+    assert request.startswith(b"PUT /x/%2ey?q=%2f HTTP/1.1\r\n")
+    assert request.endswith(b"\r\n\r\ndata")
+    assert b"6.6.6.6" not in request
+    assert f"\r\nHost: {NAME}:{edges.HTTPS_PORT}\r\n".encode() in request
