@@ -1,4 +1,7 @@
-"""Clients that are slow on purpose, and how long others wait meanwhile."""
+"""Clients that are slow on purpose, and how long others wait meanwhile.
+
+Python's own library is all that it needs: a test runs it on a host, too.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,11 @@ def begin(connection: ssl.SSLSocket, mode: str, host: str, large: str) -> None:
     if mode == "headers":
         connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nX-Slow: ".encode())
     elif mode == "body":
-        connection.sendall(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100000\r\n\r\nslow".encode())
+        connection.sendall(
+            f"POST / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 100000\r\n\r\nslow".encode()
+        )
     else:
-        connection.sendall(f"GET {large} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        connection.sendall(f"GET {large} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
 
 
 @dataclass
