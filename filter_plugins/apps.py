@@ -50,10 +50,23 @@ def faults(apps: Declared, defaults: Mapping[str, Any] | None = None) -> list[st
     found = []
     for name, declared in apps.items():
         try:
-            settings({name: declared}, defaults)
+            whole = settings({name: declared}, defaults)[name]
         except AnsibleFilterError as error:
             found.append(error.message)
+        else:
+            found += [
+                f"apps.{name}.health_headers: Nginx empties {header}, so that no client can forge it. Remove it."
+                for header in whole["health_headers"]
+                if header.lower() in emptied_headers()
+            ]
     return found
+
+
+@cache
+def emptied_headers() -> frozenset[str]:
+    """Headers that Nginx empties, in lower case."""
+    known = yaml.safe_load((PROJECT / "roles/nginx/vars/main.yml").read_text())
+    return frozenset(name.lower() for name in known["__nginx_emptied_headers"])
 
 
 def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:

@@ -48,6 +48,12 @@ def refusals(name: str = "logbook", **changes: Any) -> list[str]:
     return app_settings.faults(settings, name, "prod", settings["env"])
 
 
+def test_a_health_header_that_nginx_would_empty_is_refused() -> None:
+    (found,) = apps.faults({"logbook": {"health_headers": {"X-real-ip": "s3cret", "X-Tenant": "one"}}})
+    assert found.startswith("apps.logbook.health_headers: Nginx empties X-real-ip")
+    assert "s3cret" not in found
+
+
 def test_an_app_with_nothing_wrong_is_taken() -> None:
     assert refusals() == []
     assert refusals(allow_from=["192.0.2.7", "192.0.2.0/24", "2001:db8::/32", "::1"]) == []

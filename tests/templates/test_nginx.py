@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.templates import render as renderer
 
@@ -105,3 +106,20 @@ def test_the_key_exchange_is_what_openssl_has(openssl: str, first: str) -> None:
 )
 def test_how_long_and_for_what_https_only_goes(changes: dict[str, Any], sent: str) -> None:
     assert f'"on:"    "{sent}";' in render(**changes)
+
+
+def test_requests_are_held_for_as_long_as_nginx_waits_for_them() -> None:
+    asked = yaml.safe_load((renderer.ROLES.parent / "playbooks/vars/maintenance.yml").read_text())
+    assert asked["longest_hold"] == renderer.variables("nginx")["__nginx_longest_hold"]
+
+
+def test_addresses_of_limits_and_of_who_may_reach_an_app_are_in_the_configuration() -> None:
+    changed = renderer.sites(allow_from=["192.0.2.0/24"], unlimited_from=["198.51.100.7"], maintenance_allow=["::2"])
+    text = render(sites=changed)
+    assert text.count("allow 192.0.2.0/24;") == 2  # also for those who wait
+    assert text.count("deny all;") == 2
+    assert "198.51.100.7 0;" in text
+    assert "::2 1;" in text
+    assert "set_real_ip_from" not in text
+    assert "quic" not in text
+    assert "listen 443 quic reuseport default_server;" in render(nginx_http3=True)
