@@ -122,6 +122,16 @@ def test_what_the_app_needs_of_a_client_passes(edge: Edge) -> None:
     assert b"Sec-WebSocket-Key: x" in websocket
 
 
+@pytest.mark.parametrize(
+    ("method", "asked"),
+    [("GET", "h2c"), ("GET", "websocket, h2c"), ("GET", "TLS/1.0"), ("POST", "websocket"), ("GET", "")],
+)
+def test_nothing_but_a_websocket_is_upgraded(edge: Edge, method: str, asked: str) -> None:
+    edge.get("/", "Connection: Upgrade, HTTP2-Settings", f"Upgrade: {asked}", "HTTP2-Settings: AAM", method=method)
+    (request,) = edge.app.requests
+    assert not re.search(rb"(?im)^(upgrade|http2-settings|connection):", request)
+
+
 # Paths
 
 SLASHES = ("/", "//", "%2f", "%2F", "%252f", "\\", "%5c", "%255C", ";/", "/;/", "/x;y/")
