@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances fleet upgrade molecule bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance attacks faults standby circumstances fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -88,6 +88,9 @@ standby: .venv/.installed ## the faults around a release on standby, on a host o
 
 circumstances: .venv/.installed ## machines, repositories and databases as users have them, on a host of their own
 	$(BIN)/pytest --durations=10 tests/circumstances/host
+
+attacks: .venv/.installed ## clients, builds and apps that mean harm, on a host of their own
+	$(BIN)/pytest --durations=10 tests/attacks
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

@@ -35,6 +35,7 @@ APP = _make("app", 900)
 FAULTS = _make("faults", 4000, "slipway-faults")
 STANDBY = _make("standby", 1800, "slipway-standby")
 CIRCUMSTANCES = _make("circumstances", 1800, "slipway-circumstances")
+ATTACKS = _make("attacks", 1800, "slipway-attacks")
 ACCEPTANCE = _make("acceptance", 2400, "slipway-acceptance")
 MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
@@ -45,7 +46,7 @@ UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 STAGES: tuple[Stage, ...] = (
     Stage((LINT, PREPARE)),
     Stage((UNIT,), at_once=1),
-    Stage((FAULTS, ACCEPTANCE, CIRCUMSTANCES, STANDBY, FLEET, MOLECULE, UPGRADE, APP)),
+    Stage((FAULTS, ACCEPTANCE, CIRCUMSTANCES, STANDBY, ATTACKS, FLEET, MOLECULE, UPGRADE, APP)),
 )
 
 
