@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances shared fleet upgrade molecule bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances attacks shared fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -66,7 +66,7 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
 # The directories whose tests want a host, and that of the bundled app, which has a target of its own.
-NOT_UNIT := app acceptance faults standby fleet upgrade circumstances/host
+NOT_UNIT := app acceptance attacks faults standby fleet upgrade circumstances/host
 
 unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products
@@ -89,8 +89,11 @@ standby: .venv/.installed ## the faults around a release on standby
 circumstances: .venv/.installed ## machines, repositories and databases as users have them
 	$(BIN)/pytest --durations=10 tests/circumstances/host
 
-shared: .venv/.installed ## standby and circumstances, on one host that they share
-	$(BIN)/pytest --durations=10 tests/standby tests/circumstances/host
+attacks: .venv/.installed ## clients, builds and apps that mean harm
+	$(BIN)/pytest --durations=10 tests/attacks
+
+shared: .venv/.installed ## standby, circumstances and attacks, on one host that they share
+	$(BIN)/pytest --durations=10 tests/standby tests/circumstances/host tests/attacks
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 from app import errors, logs, metrics, sentry
 from app.database import make_engine, make_sessions
 from app.middleware import BodyLimit, RequestLog
-from app.routers import deployments, figures, health, page, problems, services, tokens
+from app.routers import deployments, docs, figures, health, page, problems, services, tokens
 from app.routers import metrics as metrics_router
 from app.schemas.problem import Problem
 from app.settings import Settings, SettingsError, get_settings
@@ -52,8 +52,8 @@ def create_app(settings: Settings) -> FastAPI:
         version=settings.release_tag or "development",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # app/routers/docs.py
         redoc_url=None,
-        favicon_url="/static/favicon.svg",
         generate_unique_id_function=lambda route: "-".join([*map(str, route.tags), route.name]),
     )
     app.state.settings = settings
@@ -62,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     for part in API:
         app.include_router(part.router, responses=COMMON)
     app.include_router(problems.router)
+    app.include_router(docs.router)
     app.include_router(health.router)
     page.install(app)
     app.include_router(metrics_router.router)

@@ -53,10 +53,23 @@ def faults(apps: Declared, defaults: Mapping[str, Any] | None = None) -> list[st
     found = []
     for name, declared in apps.items():
         try:
-            settings({name: declared}, defaults)
+            whole = settings({name: declared}, defaults)[name]
         except AnsibleFilterError as error:
             found.append(error.message)
+        else:
+            found += [
+                f"apps.{name}.health_headers: Nginx empties {header}, so that no client can forge it. Remove it."
+                for header in whole["health_headers"]
+                if header.lower() in emptied_headers()
+            ]
     return found
+
+
+@cache
+def emptied_headers() -> frozenset[str]:
+    """Headers that Nginx empties, in lower case."""
+    known = yaml.safe_load((PROJECT / "roles/nginx/vars/main.yml").read_text())
+    return frozenset(name.lower() for name in known["__nginx_emptied_headers"])
 
 
 def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
@@ -88,7 +101,25 @@ def paths(app: str) -> dict[str, str]:
 
 def sites(apps: Settings) -> list[dict[str, Any]]:
     """What Nginx serves, one site an app: its settings but for secrets, its name and its paths."""
-    return [{**app_settings.public(app), "name": name, **paths(name)} for name, app in apps.items()]
+    return [
+        {
+            **app_settings.public(app),
+            "name": name,
+            **paths(name),
+            "password_file": _password_file(name) if app["basic_auth"] else "",
+        }
+        for name, app in apps.items()
+    ]
+
+
+def password_files(apps: Settings) -> dict[str, str]:
+    """What the files of names and hashed passwords have in them, by their paths."""
+    lines = {name: app["basic_auth"] for name, app in apps.items() if app["basic_auth"]}
+    return {_password_file(name): "\n".join([*found, ""]) for name, found in lines.items()}
+
+
+def _password_file(app: str) -> str:
+    return f"/etc/nginx/{app}.htpasswd"
 
 
 def access(apps: Settings) -> list[dict[str, Any]]:
@@ -155,4 +186,5 @@ class FilterModule:
             "app_databases": databases,
             "app_sites": sites,
             "app_access": access,
+            "app_password_files": password_files,
         }

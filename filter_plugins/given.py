@@ -13,7 +13,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.utils.vars import load_extra_vars
 
 FLAGS = ("force", "allow_data_loss", "adopt")
-NAMES = ("app", "version", "without", *FLAGS)
+NAMES = ("app", "version", "without", "state", "hold", *FLAGS)
 # Names of the inventory, which are no misspelling of these.
 OTHERS = ("apps", "app_defaults", "environments")
 # What people call a version elsewhere.
@@ -83,6 +83,8 @@ def _flags(given: Mapping[str, Any]) -> Iterator[str]:
     for name in FLAGS:
         if name in given and _word(given[name]) not in (*_TRUE, *_FALSE):
             yield f"{name} is '{given[name]}'. Pass -e {name}=true or leave it out."
+    if "state" in given and _word(given["state"]) not in (*_TRUE, *_FALSE):
+        yield f"state is '{given['state']}'. Pass -e state=on or -e state=off."
 
 
 class FilterModule:

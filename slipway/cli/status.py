@@ -20,7 +20,7 @@ from slipway.observers import logbook
 from slipway.records import deployment, journal, manifest, owner, receipt
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import cutover, denials, slots, standby, systemd
+from slipway.slot import cutover, denials, health, slots, standby, systemd
 
 LAST = 5
 LOG_ENTRIES = 5000  # of the live slot's log, the newest ones, in which denials of the sandbox are looked for
@@ -134,8 +134,11 @@ def _database(settings: Settings, name: str | None, release: manifest.Manifest |
 def _certificate(settings: Settings) -> dict[str, Any] | None:
     if not settings.certificate:
         return None
+    # What clients are shown counts: Nginx may not have loaded the file that is there.
+    served = health.served_certificate(settings) if settings.watch_url else ""
     asked = ["-noout", "-enddate", "-issuer", "-nameopt", "RFC2253,-esc_msb,utf8"]
-    result = process.run(["openssl", "x509", *asked, "-in", settings.certificate])
+    where = [] if served else ["-in", settings.certificate]
+    result = process.run(["openssl", "x509", *asked, *where], given=served)
     if result.returncode != 0:
         return {"expires": None, "days_left": None, "error": f"{settings.certificate} cannot be read"}
     expires = parse_end_date(result.stdout)
@@ -146,7 +149,21 @@ def _certificate(settings: Settings) -> dict[str, Any] | None:
         "issuer": issuer,
         "self_signed": issuer.startswith(OWN_AUTHORITY),
         "failure": _failure(Path(settings.certificate).with_name("failure")),
+        "problem": _not_loaded(settings, served) if settings.watch_url else "",
     }
+
+
+def _not_loaded(settings: Settings, served: str) -> str:
+    """What is wrong with what Nginx serves in place of the certificate in the file; "" if it is that one."""
+    if not served:
+        return "Nginx does not show it to clients"
+    try:
+        installed = Path(settings.certificate).read_text()
+    except OSError:
+        return f"{settings.certificate} cannot be read"
+    if installed.strip().startswith(served.strip()):
+        return ""
+    return f"this is not the one in {settings.certificate}: systemctl reload nginx"
 
 
 def _failure(path: Path) -> str | None:
@@ -232,7 +249,8 @@ def _validity(certificate: dict[str, Any]) -> str:
     day, left = certificate["expires"][:10], certificate["days_left"]
     text = f"expired on {day}" if left < 0 else f"expires {day} ({left} days left)"
     text += ", self-signed" if certificate["self_signed"] else f", issued by {certificate['issuer']}"
-    return text + (f"; not renewed: {certificate['failure']}" if certificate["failure"] else "")
+    text += f"; not renewed: {certificate['failure']}" if certificate["failure"] else ""
+    return text + (f"; {certificate['problem']}" if certificate["problem"] else "")
 
 
 def _when(time: str) -> str:

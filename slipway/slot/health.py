@@ -158,6 +158,20 @@ def ask_site(settings: Settings, timeout: float = 5) -> Answer:
     return _ask(connection, settings.health_path, headers)
 
 
+def served_certificate(settings: Settings, timeout: float = 5) -> str:
+    """The certificate, as PEM, that Nginx shows to clients of the site; "" when it shows none."""
+    parts = urlsplit(settings.watch_url)
+    connection = _LoopbackTLSConnection(parts.hostname or "localhost", settings.watch_port, timeout)
+    try:
+        connection.connect()
+        shown = connection.sock.getpeercert(binary_form=True)
+    except OSError:
+        return ""
+    finally:
+        connection.close()
+    return ssl.DER_cert_to_PEM_cert(shown) if shown else ""
+
+
 def _as_a_client_does(settings: Settings) -> dict[str, str]:
     return {"Host": host(settings), "User-Agent": "slipway", "Accept": "*/*", "Connection": "close"}
 
@@ -170,6 +184,7 @@ def _as_nginx_does(settings: Settings) -> dict[str, str]:
         "X-Forwarded-For": "127.0.0.1",
         "X-Forwarded-Proto": "https",
         "X-Forwarded-Host": host(settings),
+        "X-Forwarded-Port": str(urlsplit(settings.watch_url).port or 443),
     }
 
 

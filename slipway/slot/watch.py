@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -16,6 +17,7 @@ from slipway.records.receipt import Receipt
 from slipway.slot import health
 
 _PROBE_INTERVAL = 0.05
+_LAST_STATUS = re.compile(r"\d{3}(?=\s*$)")  # none is there where Nginx has not asked the app, or the client has left
 _LOST_SECONDS = 1.0  # seconds without a good answer to a probe; less may be a short delay of the database
 
 
@@ -67,19 +69,26 @@ class Tally:
 
 
 def count_statuses(lines: list[str], health_path: str) -> tuple[int, int]:
-    """(requests, server errors) in lines of the JSON access log, without requests to the health path."""
-    asked = unquote(health_path.partition("?")[0])  # as Nginx writes it
+    """(requests, server errors) in lines of the JSON access log, without requests to the health path.
+
+    Only requests that Nginx passed on count: it has a status of the app for them, or its own (502, 504) for an app that
+    did not accept, hung up or was silent. What Nginx answers by itself says nothing of the release, and a client can
+    have as many of these answers as it likes.
+    """
+    asked = unquote(health_path.partition("?")[0])
     requests = errors = 0
     for line in lines:
         try:
             entry = files.decode_json(line)
-            status, path = int(entry["status"]), entry.get("path") or entry.get("uri")
-        except (ValueError, KeyError, TypeError):
+            path = unquote(entry.get("path") or entry.get("uri") or "")
+            # Of several, as after an internal redirect, the last one is what the client got.
+            status = _LAST_STATUS.search(entry["upstream_status"])
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue  # incomplete, or of another format
-        if path == asked:
+        if path == asked or status is None:
             continue
         requests += 1
-        errors += status >= 500
+        errors += status[0] >= "500"
     return requests, errors
 
 
@@ -89,12 +98,12 @@ class Tail:
     def __init__(self, path: Path, mark: tuple[int, int] | None = None) -> None:
         self._path = path
         self._inode, self._offset = mark or self._stat()
-        self._rest = ""
+        self._rest = b""
 
     @property
     def mark(self) -> tuple[int, int]:
         """Where the last whole line ended (inode and offset), so that another Tail can continue there."""
-        return self._inode, self._offset - len(self._rest.encode())
+        return self._inode, self._offset - len(self._rest)
 
     def _stat(self) -> tuple[int, int]:
         try:
@@ -107,15 +116,15 @@ class Tail:
         """Whole lines since the last call."""
         inode, size = self._stat()
         if inode != self._inode or size < self._offset:
-            self._inode, self._offset, self._rest = inode, 0, ""
+            self._inode, self._offset, self._rest = inode, 0, b""
         if inode == 0:
             return []
-        with self._path.open(errors="replace") as file:
+        with self._path.open("rb") as file:  # clients send any bytes, and Nginx writes them
             file.seek(self._offset)
-            text = self._rest + file.read()
+            data = self._rest + file.read()
             self._offset = file.tell()
-        *whole, self._rest = text.split("\n")
-        return whole
+        *whole, self._rest = data.split(b"\n")
+        return [line.decode(errors="replace") for line in whole]
 
 
 def watch(settings: Settings, sha: str, log: tuple[int, int] | None) -> tuple[Tally, str]:

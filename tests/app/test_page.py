@@ -138,7 +138,7 @@ class Window:
                 self.wrong.append(f"{message.type}: {message.text}")
 
         def note_address(asked: str) -> None:
-            if not asked.startswith(f"{address}/"):
+            if not asked.startswith((f"{address}/", "data:")):
                 self.wrong.append(f"asked for {asked}")
 
         self.page.on("console", note_message)
@@ -204,6 +204,19 @@ def test_choosing_a_filter_applies_at_once_and_changes_the_url(browser: Browser,
         expect(_timeline(page)).to_have_count(2)
         page.go_back()
         expect(_timeline(page)).to_have_count(everything)
+
+
+def test_the_description_of_the_api_works_within_its_content_security_policy(browser: Browser, site: Site) -> None:
+    """The browser would report what the policy forbids as an error."""
+    policy = httpx.get(f"{site.address}/docs").headers["content-security-policy"]
+    assert policy.count("'sha256-") == 1
+    assert "unsafe" not in policy
+    with _window(browser, site, signed_in=False) as page:
+        page.goto("/docs")
+        page.locator(".opblock").filter(has_text="/health/ready").first.click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.locator(".live-responses-table .response .response-col_status").first).to_contain_text("200")
 
 
 def test_without_javascript_filters_have_a_button(browser: Browser, busy_site: Site) -> None:

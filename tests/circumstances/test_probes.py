@@ -95,8 +95,9 @@ def test_a_slot_is_asked_as_nginx_asks_it(settings: Settings, app: Path) -> None
     assert _App.asked["path"] == "/health/ready?deep=1"
     sent = headers()
     nginx = render.render("nginx", "nginx.conf.j2", nginx_sites=render.sites())
-    set_by_nginx = {name.lower() for name in re.findall(r"proxy_set_header (\S+)", nginx)}
+    set_by_nginx = {name.lower() for name in re.findall(r"proxy_set_header (\S+) (?!\"\")", nginx)}
     assert set_by_nginx - {"connection", "upgrade"} <= set(sent)
+    assert sent["x-forwarded-port"] == "8443"
     assert sent["host"] == sent["x-forwarded-host"] == "logbook.example.com:8443"
     assert sent["x-forwarded-proto"] == "https"
     assert sent["x-forwarded-for"] == "127.0.0.1"
@@ -200,7 +201,8 @@ def test_an_answer_without_content_is_ready(settings: Settings, app: Path) -> No
 
 
 def test_health_requests_with_a_query_do_not_count_as_those_of_clients() -> None:
-    lines = [json.dumps({"status": 500, "uri": uri}) for uri in ("/health/ready", "/a b", "/")]
+    given = {"status": 500, "upstream_status": "500"}
+    lines = [json.dumps({**given, "uri": uri}) for uri in ("/health/ready", "/a%20b", "/")]
     assert count_statuses(lines, "/health/ready?deep=1") == (2, 2)
     assert count_statuses(lines, "/a%20b") == (2, 2)
 

@@ -34,7 +34,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "logbook"
 
 
-def signed(authority: Path, domains: Sequence[str] = DOMAINS, days: int = 397) -> Pair:
+def signed(authority: Path, domains: Sequence[str] = DOMAINS, days: int = 365) -> Pair:
     return certificates.self_sign(authority, "web-1", domains, days, 30)
 
 
@@ -53,7 +53,7 @@ def test_a_self_signed_certificate_is_accepted_by_a_strict_client(authority: Pat
     assert subprocess.run(verify, input=pair.chain, text=True, capture_output=True, check=True).stdout
     found = certificates.judge(pair, DOMAINS)
     assert found.names == frozenset(DOMAINS)
-    assert (found.ends - found.begins).days == 397
+    assert (found.ends - found.begins).days == 365
     assert found.issuer == "CN=Slipway on web-1"
 
 
@@ -63,6 +63,7 @@ def test_a_certificate_is_kept_until_its_domains_change_or_it_expires_soon(autho
     assert certificates.is_settled(directory, authority, DOMAINS, 30)
     assert not certificates.is_settled(directory, authority, [*DOMAINS, "new.example.com"], 30)
     assert not certificates.is_settled(directory, authority, DOMAINS[:1], 30)
+    assert not certificates.is_settled(directory, authority, DOMAINS, 30, days=364)  # it is for longer than is wanted
     (authority / "ca.key").unlink()
     assert not certificates.is_settled(directory, authority, DOMAINS, 30)
 

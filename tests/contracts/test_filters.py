@@ -48,8 +48,30 @@ def refusals(name: str = "logbook", **changes: Any) -> list[str]:
     return app_settings.faults(settings, name, "prod", settings["env"])
 
 
+def test_a_health_header_that_nginx_would_empty_is_refused() -> None:
+    (found,) = apps.faults({"logbook": {"health_headers": {"X-real-ip": "s3cret", "X-Tenant": "one"}}})
+    assert found.startswith("apps.logbook.health_headers: Nginx empties X-real-ip")
+    assert "s3cret" not in found
+
+
 def test_an_app_with_nothing_wrong_is_taken() -> None:
     assert refusals() == []
+    assert refusals(allow_from=["192.0.2.7", "192.0.2.0/24", "2001:db8::/32", "::1"]) == []
+    assert refusals(basic_auth=["alice:$6$abc$d/e.f", "bob:$2y$10$abc", "eve:$y$j9T$a$b"]) == []
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    [
+        "location = /old {\n    return 308 /new; # } it has moved\n}",
+        'location ~ "^/[0-9]{4}$" { return 410; }',
+        "location /x { return 200 'a } in quotes; add_header'; }",
+        "client_body_timeout 60s;\n\n# the end\n",
+        'return 200 "${uri}";',
+    ],
+)
+def test_an_ordinary_snippet_is_taken(snippet: str) -> None:
+    assert refusals(nginx_snippet=snippet) == []
 
 
 @pytest.mark.parametrize(
@@ -93,6 +115,19 @@ def test_an_app_with_nothing_wrong_is_taken() -> None:
         ({"hooks": [{"url": "https://a.example/s3 cret"}]}, "apps.logbook.hooks[0].url must begin with https://"),
         ({"hooks": [{"url": "https://a.example", "on": []}]}, "apps.logbook.hooks[0].on is empty."),
         ({"hooks": [{"url": "https://a.example", "timeout": 0}]}, "hooks[0].timeout is 0, but must be 1 or more"),
+        ({"allow_from": ["192.0.2.1/24"]}, "apps.logbook.allow_from has '192.0.2.1/24', which is no address and no"),
+        ({"unlimited_from": ["office"]}, "apps.logbook.unlimited_from has 'office'"),
+        ({"maintenance_allow": ["2001:db8::/129"]}, "apps.logbook.maintenance_allow has '2001:db8::/129'"),
+        ({"basic_auth": ["alice:s3cret"]}, "apps.logbook.basic_auth[0] is no name with a hashed password."),
+        ({"basic_auth": ["alice:$1$s3cret$x"]}, "`openssl passwd -6`"),
+        ({"basic_auth": ["a:$6$s3cret\nb:$6$x"]}, "apps.logbook.basic_auth[0] is no name"),
+        ({"nginx_snippet": "location /x {"}, "apps.logbook.nginx_snippet has a brace without its other half"),
+        ({"nginx_snippet": "}\nserver {\n}"}, "apps.logbook.nginx_snippet has a brace without its other half"),
+        ({"nginx_snippet": "} server { # }"}, "apps.logbook.nginx_snippet has a brace without its other half"),
+        ({"nginx_snippet": "return 404"}, "apps.logbook.nginx_snippet does not end with ';'"),
+        ({"nginx_snippet": "location /x { proxy_set_header A b; }"}, "apps.logbook.nginx_snippet has proxy_set_header"),
+        ({"nginx_snippet": "charset utf-8; add_header A b;"}, "apps.logbook.nginx_snippet has add_header, which would"),
+        ({"nginx_snippet": "include /etc/passwd;"}, "apps.logbook.nginx_snippet has include, but"),
     ],
 )
 def test_what_is_wrong_with_an_app_is_one_sentence_without_a_secret(change: dict[str, Any], sentence: str) -> None:
@@ -189,7 +224,12 @@ def test_no_role_says_the_paths_that_it_shares_with_another_one() -> None:
 
 
 def test_nginx_gets_no_secret() -> None:
-    secrets = {"env": {"SECRET_KEY": "c4n4ry"}, "logbook_token": "c4n4ry", "hooks": [{"url": "https://a/c4n4ry"}]}
+    secrets = {
+        "env": {"SECRET_KEY": "c4n4ry"},
+        "logbook_token": "c4n4ry",
+        "hooks": [{"url": "https://a/c4n4ry"}],
+        "basic_auth": ["alice:$6$c4n4ry"],
+    }
     sites = apps.sites(settled(logbook={**secrets, "repository": "https://bob:c4n4ry@git.example.com/x.git"}))
     assert "c4n4ry" not in str(sites)
 

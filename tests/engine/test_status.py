@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from slipway.cli import status
 from slipway.records import deployment, manifest
 from slipway.release import store
 from slipway.schema import database
+from slipway.slot import health
 
 from .fakes import V1, V2, Host, Programs, deployed, request
 
@@ -120,6 +122,27 @@ def test_why_a_certificate_was_not_renewed_is_shown(host: Host, programs: Progra
     _certified(host, programs, 2001, "CN=R11")
     (host.settings.root / "failure").write_text("The authority is down.\n")
     assert "tls expired on 2001-11-24, issued by R11; not renewed: The authority is down." in _shown(host)
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ("", "; Nginx does not show it to clients"),
+        ("PEM of another\n", "; this is not the one in {file}: systemctl reload nginx"),
+        ("PEM of the first\n", ""),
+    ],
+)
+def test_the_certificate_that_is_served_counts_and_not_that_of_the_file(
+    host: Host, programs: Programs, monkeypatch: pytest.MonkeyPatch, shown: str, said: str
+) -> None:
+    _certified(host, programs, 2001, "CN=R11")
+    host.settings = replace(host.settings, watch_url="https://logbook.test/health/ready")
+    Path(host.settings.certificate).write_text("PEM of the first\nPEM of its issuer\n")
+    monkeypatch.setattr(health, "served_certificate", lambda _: shown)
+    expected = said.format(file=host.settings.certificate)
+    assert f"tls expired on 2001-11-24, issued by R11{expected}" in _shown(host)
+    asked = next(line for line in programs.ran if line.startswith("openssl x509"))
+    assert ("-in" in asked) is (shown == "")
 
 
 def test_a_certificate_that_cannot_be_read_is_named(host: Host, programs: Programs) -> None:

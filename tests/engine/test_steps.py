@@ -39,7 +39,7 @@ def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted_once(
     def stop(_: str, slot: str) -> None:  # Nginx answers for what was cut, but not for a WebSocket or half an answer
         host.stop(_, slot)
         with log.open("a") as file:
-            file.write('{"status": 502, "path": "/slow"}\n' * logged)
+            file.write('{"status": 502, "upstream_status": "502", "path": "/slow"}\n' * logged)
 
     monkeypatch.setattr(systemd, "stop", stop)
     host.engine.finish("alice")

@@ -14,8 +14,8 @@ from slipway.slot.health import Answer
 SHA = "a" * 40
 
 
-def _line(status: int, path: str = "/api") -> str:
-    return json.dumps({"status": status, "uri": path})
+def _line(status: int, path: str = "/api", upstream: str | None = None) -> str:
+    return json.dumps({"status": status, "uri": path, "upstream_status": str(status) if upstream is None else upstream})
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,30 @@ def test_an_answer_from_another_commit_is_a_failed_probe() -> None:
 
 
 def test_probes_and_unreadable_lines_do_not_count_as_requests() -> None:
-    lines = [_line(200), _line(500), _line(404), _line(500, "/health/ready"), "torn {", "", "[]"]
+    lines = [_line(200), _line(500), _line(404), _line(500, "/health/ready"), "torn {", "", "[]", '{"uri": 1}']
     assert watch.count_statuses(lines, "/health/ready") == (3, 1)
+    encoded = [_line(500, "/health%2Fready"), _line(500, "/%68ealth/ready")]
+    assert watch.count_statuses(encoded, "/health/ready") == (0, 0)
+
+
+@pytest.mark.parametrize("status", [301, 400, 403, 404, 405, 408, 413, 414, 429, 431, 499, 500, 501, 503, 505])
+@pytest.mark.parametrize("upstream", ["", "-"])
+def test_what_nginx_answers_itself_neither_fails_a_release_nor_hides_its_errors(status: int, upstream: str) -> None:
+    """A client that sends such requests as fast as it can is counted as nobody."""
+    flood = [_line(status, upstream=upstream)] * 1000
+    assert watch.count_statuses(flood, "/health/ready") == (0, 0)
+    assert watch.count_statuses([*flood, _line(200), _line(500)], "/health/ready") == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "upstream", "failed"),
+    [(503, "502", 1), (504, "504", 1), (499, "200", 0), (200, "502, 200", 0), (500, "200 : 500", 1), (499, "-", None)],
+)
+def test_an_app_that_does_not_answer_counts_though_the_answer_is_of_nginx(
+    status: int, upstream: str, failed: int | None
+) -> None:
+    found = watch.count_statuses([_line(status, upstream=upstream)], "/health/ready")
+    assert found == ((0, 0) if failed is None else (1, failed))
 
 
 def test_tail_gives_whole_lines_once_and_follows_a_rotation(tmp_path: Path) -> None:
@@ -75,6 +97,18 @@ def test_a_tail_goes_on_where_another_has_seen_the_last_whole_line(tmp_path: Pat
         assert first.lines() == ["one"]
         file.write("o\nthree\n")
     assert watch.Tail(path, first.mark).lines() == ["two", "three"]
+
+
+def test_bytes_that_are_no_text_move_no_mark(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    path.touch()
+    first = watch.Tail(path)
+    with path.open("ab") as file:
+        file.write(b"one\n\xfc\xfftw")
+        file.flush()
+        assert first.lines() == ["one"]
+        file.write(b"o\n")
+    assert watch.Tail(path, first.mark).lines() == ["\ufffd\ufffdtwo"]
 
 
 def test_tail_accepts_a_log_that_does_not_exist_yet(tmp_path: Path) -> None:

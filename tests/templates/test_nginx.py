@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.templates import render as renderer
 
@@ -69,21 +72,54 @@ def test_without_sites_everything_is_refused() -> None:
 
 def test_a_site_has_the_settings_of_its_app() -> None:
     text = render(sites=renderer.sites(request_timeout=7, client_max_body_size="3m"))
-    assert re.findall(r"proxy_(?:send|read)_timeout (\w+);", text) == ["7s", "7s"]
+    assert re.findall(r"proxy_(?:send|read)_timeout (\w+);", text) == ["7s", "7s", "307s"]  # held ones wait longer
     assert "client_max_body_size 3m;" in text
 
 
 def test_hsts_can_be_left_out() -> None:
-    assert "Strict-Transport-Security" in render()
-    assert "Strict-Transport-Security" not in render(nginx_hsts_seconds=0)
+    assert "max-age" in render()
+    assert "max-age" not in render(nginx_hsts_seconds=0)
 
 
-def test_metrics_are_not_for_the_outside() -> None:
-    location = re.search(r"location ~ (\S+) \{(\s+default_type.*?)\n {8}\}", render(), re.DOTALL)
-    assert location
-    pattern, content = location.groups()
-    hidden = [path for path in ("/metrics", "/metrics/", "/metrics/x", "/metricsx", "/m") if re.search(pattern, path)]
-    assert hidden == ["/metrics", "/metrics/", "/metrics/x"]
-    assert "return 404" in content
-    assert "proxy_pass" not in content
-    assert "add_header" not in content  # or the server's own would be forgotten
+def test_the_page_may_have_the_style_that_it_has() -> None:
+    """Browsers compare it with the digest in the Content-Security-Policy."""
+    known = renderer.variables("nginx")
+    digest = base64.b64encode(hashlib.sha256(known["__nginx_page_style"].encode()).digest()).decode()
+    assert known["__nginx_page_style_hash"] == f"sha256-{digest}"
+    assert f"<style>{known['__nginx_page_style']}</style>" in render()
+
+
+@pytest.mark.parametrize(("openssl", "first"), [("3.0.17", "X25519"), ("3.4.1", "X25519"), ("3.5.1", "X25519MLKEM768")])
+def test_the_key_exchange_is_what_openssl_has(openssl: str, first: str) -> None:
+    found = {"stdout": f"nginx version: nginx/1.26.3\nOpenSSL {openssl} 1 Jul 2026 (Library: OpenSSL 3.0.1)"}
+    text = renderer.render("nginx", "nginx.conf.j2", nginx_sites=[SITE], __nginx_found=found)
+    assert re.findall(r"ssl_ecdh_curve \??(\w+):", text) == [first]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sent"),
+    [
+        ({}, "max-age=31536000"),
+        ({"nginx_hsts_subdomains": True}, "max-age=31536000; includeSubDomains"),
+        ({"nginx_hsts_subdomains": True, "nginx_hsts_preload": True}, "max-age=31536000; includeSubDomains; preload"),
+    ],
+)
+def test_how_long_and_for_what_https_only_goes(changes: dict[str, Any], sent: str) -> None:
+    assert f'"on:"    "{sent}";' in render(**changes)
+
+
+def test_requests_are_held_for_as_long_as_nginx_waits_for_them() -> None:
+    asked = yaml.safe_load((renderer.ROLES.parent / "playbooks/vars/maintenance.yml").read_text())
+    assert asked["longest_hold"] == renderer.variables("nginx")["__nginx_longest_hold"]
+
+
+def test_addresses_of_limits_and_of_who_may_reach_an_app_are_in_the_configuration() -> None:
+    changed = renderer.sites(allow_from=["192.0.2.0/24"], unlimited_from=["198.51.100.7"], maintenance_allow=["::2"])
+    text = render(sites=changed)
+    assert text.count("allow 192.0.2.0/24;") == 2  # also for those who wait
+    assert text.count("deny all;") == 2
+    assert "198.51.100.7 0;" in text
+    assert "::2 1;" in text
+    assert "set_real_ip_from" not in text
+    assert "quic" not in text
+    assert "listen 443 quic reuseport default_server;" in render(nginx_http3=True)

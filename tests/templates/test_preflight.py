@@ -15,8 +15,8 @@ def is_domain(name: str) -> bool:
 
 @pytest.mark.parametrize(
     "name",
-    ["logbook.example.com", "localhost", "a-b.c", "xn--bcher-kva.example", "3com.com", "10.0.0.1", "255.255.255.255",
-     "::1", "2001:db8::1", "fe80:0:0:0:0:0:0:1"],
+    ["logbook.example.com", "*.example.com", "localhost", "a-b.c", "xn--bcher-kva.example", "3com.com", "10.0.0.1",
+     "255.255.255.255", "::1", "2001:db8::1", "fe80:0:0:0:0:0:0:1"],
 )  # fmt: skip
 def test_names_and_addresses_are_domains(name: str) -> None:
     assert is_domain(name)
@@ -25,7 +25,8 @@ def test_names_and_addresses_are_domains(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", ".", "https://a.example.com", "a.example.com/", "a.example.com:443", "a..b", "-a.b", "a_b.example.com",
-     "10.0.0.256", "300.1.1.1", "1.2.3", "12345", "1:2", "::1::2", ":::1", "2001:db8::12345", "*.example.com"],
+     "10.0.0.256", "300.1.1.1", "1.2.3", "12345", "1:2", "::1::2", ":::1", "2001:db8::12345", "*", "*.com",
+     "a.*.example.com", "*example.com"],
 )  # fmt: skip
 def test_anything_else_is_none(name: str) -> None:
     assert not is_domain(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import sys
@@ -42,6 +43,26 @@ RESERVED_NAMES = frozenset(
 
 # Headers that health_headers must not have: Nginx would set them anew, or they belong to the connection.
 NOT_OWN_HEADERS = frozenset(("host", "connection", "upgrade", "x-request-id", "content-length", "transfer-encoding"))
+
+# Settings that are lists of addresses and networks.
+NETWORKS = ("unlimited_from", "allow_from", "maintenance_allow")
+
+# A line of a file of passwords, with a hash of SHA-256, SHA-512, yescrypt or bcrypt.
+PASSWORD = re.compile(r"[A-Za-z0-9._@-]+:\$(5|6|y|2[aby])\$[A-Za-z0-9./$=,]+")
+
+# Directives that would take something away from the app's server block, and what to use in their place.
+NOT_IN_SNIPPETS = {
+    "proxy_set_header": "which would pass on what clients say of themselves (X-Forwarded-For and others). Remove it.",
+    "add_header": "which would drop the headers of all answers. Remove it, and let the app send its own header.",
+    "error_page": "which would drop the error pages. Remove it.",
+    "access_log": "which the engine counts errors in. Remove it.",
+    "error_log": "which would write the queries of requests, and these may be secrets. Remove it.",
+    "include": "but what Nginx reads is tested as one file. Write the directives themselves.",
+    "server_name": "which comes from `domains`. Add the name there.",
+    "listen": "which is the same for all apps of a host. Remove it.",
+}
+# A comment, a text in quotes, or a character behind a backslash.
+_NGINX_WORDS = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|\$\{\w+\}""")
 
 # Inventories may have these names still. The specification has no place for them: ansible-lint refuses its `aliases`.
 OLD_NAMES = {"warm_deadline": "start_deadline", "warm_answers": "start_answers"}
@@ -265,6 +286,46 @@ def _network(app: App) -> Iterator[str]:
         )
 
 
+def _networks(app: App) -> Iterator[str]:
+    for setting in NETWORKS:
+        for value in app.settings[setting]:
+            try:
+                ipaddress.ip_network(value)
+            except ValueError:
+                yield (
+                    f"apps.{app.name}.{setting} has '{value}', which is no address and no network. Write it as in "
+                    "192.0.2.7, 192.0.2.0/24 or 2001:db8::/32, without bits behind the mask."
+                )
+
+
+def _passwords(app: App) -> Iterator[str]:
+    """A hash is as good as a secret, so no sentence shows it."""
+    for number, line in enumerate(app.settings["basic_auth"]):
+        if not PASSWORD.fullmatch(line):
+            yield (
+                f"apps.{app.name}.basic_auth[{number}] is no name with a hashed password. Write it as in "
+                '"alice:$6$...", with what `openssl passwd -6` prints behind the colon.'
+            )
+
+
+def _snippet(app: App) -> Iterator[str]:
+    """Nginx tests the rest: it is part of the configuration that is tested before it is installed."""
+    where = f"apps.{app.name}.nginx_snippet"
+    text = _NGINX_WORDS.sub(lambda found: "" if found[0].startswith("#") else "x", app.settings["nginx_snippet"])
+    depth = 0
+    for brace in re.findall(r"[{}]", text):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            break
+    if depth:
+        yield f"{where} has a brace without its other half, which would end the app's server block. Close it."
+    elif text.strip() and not re.search(r"[;}]\s*$", text):
+        yield f"{where} does not end with ';' or '}}', so what follows it would be taken for a part of it. End it."
+    for directive in re.findall(r"(?:^|[;{}])\s*([a-z_0-9]+)", text):
+        if why := NOT_IN_SNIPPETS.get(directive):
+            yield f"{where} has {directive}, {why}"
+
+
 CHECKS = (
     _name,
     _domains,
@@ -278,6 +339,9 @@ CHECKS = (
     _health,
     _homes,
     _network,
+    _networks,
+    _passwords,
+    _snippet,
 )
 
 

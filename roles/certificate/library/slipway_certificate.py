@@ -52,7 +52,7 @@ options:
   days:
     description: Days that a self-signed certificate is valid.
     type: int
-    default: 397
+    default: 365
   renew_days:
     description: Days before its end at which it is renewed.
     type: int
@@ -106,7 +106,8 @@ def present(module: AnsibleModule) -> dict[str, Any]:
     elif asked["method"] == "acme" and certificates.can_stay(directory, authority):
         changed = False
     else:
-        changed = not certificates.is_settled(directory, authority, asked["domains"], asked["renew_days"])
+        wanted_for = asked["domains"], asked["renew_days"], asked["days"]
+        changed = not certificates.is_settled(directory, authority, *wanted_for)
     if changed and not module.check_mode:
         after = wanted or certificates.self_sign(
             authority, asked["host"], asked["domains"], asked["days"], asked["renew_days"]
@@ -192,7 +193,7 @@ def main() -> None:
             "domains": {"type": "list", "elements": "str", "default": []},
             "authority": {"type": "path", "default": ""},
             "host": {"type": "str", "default": ""},
-            "days": {"type": "int", "default": 397},
+            "days": {"type": "int", "default": 365},
             "renew_days": {"type": "int", "default": 30},
             "chain": {"type": "str", "default": ""},
             "key": {"type": "str", "default": "", "no_log": True},

@@ -8,12 +8,15 @@ what an ACME authority has issued. It needs Python's own library, openssl, and c
 from __future__ import annotations
 
 import hashlib
+import http.client
 import ipaddress
 import json
 import os
 import re
 import secrets
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -75,6 +78,7 @@ class Acme:
     email: str
     webroot: str
     renew_days: int
+    dns_hook: str = ""  # a program; with one the authority looks into the DNS, and asks no server
 
 
 # Judging
@@ -218,8 +222,8 @@ def _workspace(beside: Path) -> tempfile.TemporaryDirectory[str]:
 # Self-signed: an authority of the host's own
 
 
-def is_settled(directory: Path, authority: Path, domains: Sequence[str], renew_days: int) -> bool:
-    """Whether the host's authority has issued what is in place, for exactly these domains and for long enough."""
+def is_settled(directory: Path, authority: Path, domains: Sequence[str], renew_days: int, days: int = 365) -> bool:
+    """Whether the host's authority has issued what is in place, for exactly these domains, and for `days` at most."""
     pair, issuer = load(directory), _authority(authority, renew_days)
     if pair is None or issuer is None or not _issued_by(authority, pair):
         return False
@@ -227,7 +231,8 @@ def is_settled(directory: Path, authority: Path, domains: Sequence[str], renew_d
         found = judge(pair, domains)
     except CertificateError:
         return False
-    return found.names == frozenset(map(canonical, domains)) and not found.is_due(renew_days)
+    short = found.ends - found.begins <= timedelta(days=days)
+    return short and found.names == frozenset(map(canonical, domains)) and not found.is_due(renew_days)
 
 
 def can_stay(directory: Path, authority: Path) -> bool:
@@ -368,12 +373,14 @@ def renew(directory: Path) -> str:
         done = f"was issued by {settings.directory}"
     if unloaded.exists():
         _reload_nginx()
+        _wait_until_served(directory, settings.domains)
         unloaded.unlink()
     return f"The certificate of {directory.name} {done}."
 
 
 def request(name: str, settings: Acme) -> Pair:
     """The certificate that the ACME authority issues for a new key; CertificateError with the authority's reason."""
+    doubts = [] if settings.dns_hook else misdirected(settings.domains, Path(settings.webroot))
     state = STATE / name
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _workspace(state) as scratch:
@@ -384,7 +391,8 @@ def request(name: str, settings: Acme) -> Pair:
             shutil.rmtree(state / "certbot")  # the authority does not know the account any more: make a new one
             done = _certbot(settings, state, work, asked)
         if done.returncode != 0:
-            raise CertificateError(f"{settings.directory} did not issue: {reason(done.stderr)}.")
+            why = [f"{settings.directory} did not issue: {reason(done.stderr)}", *doubts]
+            raise CertificateError(f"{'; '.join(why)}.")
         pair = Pair((work / "fullchain.pem").read_text(), (work / "key.pem").read_text(), settings.directory)
     try:
         judge(pair, settings.domains)
@@ -398,10 +406,124 @@ def _certbot(settings: Acme, state: Path, work: Path, request: Path) -> subproce
     contact = ["--email", settings.email] if settings.email else ["--register-unsafely-without-email"]
     return _run(
         "certbot", "certonly", "--non-interactive", "--agree-tos", *contact, "--server", settings.directory,
-        "--webroot", "--webroot-path", settings.webroot, "--csr", request, "--cert-path", work / "cert.pem",
+        *_proof(settings), "--csr", request, "--cert-path", work / "cert.pem",
         "--chain-path", work / "chain.pem", "--fullchain-path", work / "fullchain.pem",
         "--config-dir", state / "certbot", "--work-dir", work, "--logs-dir", state / "log", "--max-log-backups", 20,
     )  # fmt: skip
+
+
+def _proof(settings: Acme) -> list[str]:
+    """How the authority is shown that the domains are ours."""
+    if not settings.dns_hook:
+        return ["--webroot", "--webroot-path", settings.webroot]
+    hooks = [
+        "--manual-auth-hook",
+        f"{settings.dns_hook} present",
+        "--manual-cleanup-hook",
+        f"{settings.dns_hook} remove",
+    ]
+    return ["--manual", "--preferred-challenges", "dns", *hooks]
+
+
+def misdirected(domains: Sequence[str], webroot: Path, port: int = 80) -> list[str]:
+    """CertificateError when DNS leads a domain to another server: the authority would find that out, and counts it.
+
+    Each address of a domain is asked for a file that only this host has. An address that does not answer is a doubt, a
+    sentence each: a host may not reach itself by the address that others reach it by.
+    """
+    secret = secrets.token_hex(16)
+    file = webroot / ".well-known/acme-challenge" / f"slipway-{secret}"
+    file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    own = _own_addresses()
+    wrong: list[str] = []
+    doubts: list[str] = []
+    try:
+        _write(file, secret, 0o644)
+        for domain in domains:
+            addresses = _resolve(domain)
+            if addresses is None:
+                doubts.append(f"DNS did not answer for {domain}")
+            elif not addresses:
+                wrong.append(f"{domain} has no address in DNS: create an A record with {_should_be(own, 4)}")
+            for address in addresses or ():
+                kind = 6 if ":" in address else 4
+                record = f"the {'AAAA' if kind == 6 else 'A'} record of {domain} is {address}"
+                said = _fetch(address, port, domain, file.name)
+                if said is None:
+                    doubts.append(f"{record}, which does not answer on port {port} from here")
+                elif said != secret:
+                    wrong.append(f"{record}, where another server answers: change it to {_should_be(own, kind)}")
+    finally:
+        file.unlink(missing_ok=True)
+    if wrong:
+        raise CertificateError(f"The authority was not asked, as it could not reach this host: {'; '.join(wrong)}.")
+    return doubts
+
+
+def _resolve(domain: str) -> list[str] | None:
+    """The addresses of a domain; None when DNS does not answer."""
+    try:
+        found = socket.getaddrinfo(domain, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        return [] if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", -5)) else None
+    return sorted({str(item[4][0]) for item in found})
+
+
+def _fetch(address: str, port: int, domain: str, name: str) -> str | None:
+    """What a server answers for the file of that name; None when it does not."""
+    connection = http.client.HTTPConnection(address, port, timeout=5)
+    try:
+        connection.request("GET", f"/.well-known/acme-challenge/{name}", headers={"Host": domain})
+        return connection.getresponse().read(100).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _own_addresses() -> list[str]:
+    return _run("hostname", "--all-ip-addresses").stdout.split()
+
+
+def _should_be(own: Sequence[str], kind: int) -> str:
+    """The addresses of this host that clients of the internet could use, in words."""
+    public = [name for name in own if (found := ipaddress.ip_address(name)).version == kind and found.is_global]
+    if public:
+        return " or ".join(public)
+    return "the public address of this host" + ("" if kind == 4 else ", or remove it if it has none")
+
+
+# What is served
+
+
+def _wait_until_served(directory: Path, domains: Sequence[str], seconds: float = 10) -> None:
+    """Nginx takes a moment to load a certificate; CertificateError when it goes on to serve another one."""
+    pair = load(directory)
+    if pair is None or _run("systemctl", "--quiet", "is-active", "nginx.service").returncode != 0:
+        return
+    deadline = time.monotonic() + seconds
+    while others := [name for name in domains if served(name) != _BLOCK.findall(pair.chain)[0].strip()]:
+        if time.monotonic() > deadline:
+            raise CertificateError(
+                f"The new certificate of {directory.name} is in place, but Nginx serves another one for "
+                f"{', '.join(others)}: see `journalctl -u nginx`."
+            )
+        time.sleep(0.1)
+
+
+def served(name: str, port: int = 443) -> str:
+    """The certificate, as PEM, that Nginx on this host shows to clients of `name`; "" when it shows none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    asked = None if _is_address(name) else name.replace("*", "any")
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=asked) as connection,
+        ):
+            return ssl.DER_cert_to_PEM_cert(connection.getpeercert(binary_form=True) or b"").strip()
+    except OSError:
+        return ""
 
 
 def _log(state: Path) -> str:
