@@ -164,7 +164,7 @@ def served_certificate(settings: Settings, timeout: float = 5) -> str:
     connection = _LoopbackTLSConnection(parts.hostname or "localhost", settings.watch_port, timeout)
     try:
         connection.connect()
-        shown = connection.sock.getpeercert(binary_form=True)
+        shown = connection.sock.getpeercert(binary_form=True) if isinstance(connection.sock, ssl.SSLSocket) else None
     except OSError:
         return ""
     finally:
