@@ -17,7 +17,6 @@ PLACES = {
     "index": f"{ETC}.build.env",
     "token": f"{ETC}.logbook-token",
     "hook": f"{ETC}.hooks.json",
-    "argument": f"{ETC}.hooks.json",
     "header": f"{ETC}.health-headers.json",
 }
 COPIES = {"/srv/logbook/slots/blue/env", "/srv/logbook/slots/green/env"}
@@ -34,24 +33,17 @@ def test_no_secret_is_shown_whatever_kind_it_is(site: Site, steady: Steady) -> N
         },
         "logbook_url": "http://127.0.0.1:1",
         "logbook_token": canaries["token"],
-        "hooks": [
-            {"url": f"https://127.0.0.1:1/{canaries['hook']}"},
-            {"command": ["/bin/false", canaries["argument"]], "on": ["switched"]},
-        ],
+        "hooks": [{"url": f"https://127.0.0.1:1/{canaries['hook']}", "on": ["opened", "closed"]}],
         "health_headers": {"X-Key": canaries["header"]},
     }
     old, new, broken = site.live(), site.version(migration="adds_a_table"), site.version("crashes_at_import")
-    site.sh("systemctl --no-pager show --all '*' >/tmp/before")
     output = ""
     try:
         with steady() as load, arguments_of_all_processes() as seen:
             with site.declared(**declared):
                 output += site.play("site.yml", "-vvv", "--diff")
-                output += site.play("site.yml", "-vvv", "--diff", "--check")
-                output += site.play("deploy.yml", *new.chosen, "-vvv", "--diff", "--check")
                 output += site.play("deploy.yml", *new.chosen, "-vvv", "--diff")
                 output += site.fails(broken, "-vvv", "--diff")
-                output += site.play("status.yml", "-vvv")
                 output += site.play("rollback.yml", "-vvv", "--diff")
             found = {name: site.sh(f"cat {PLACES[name]}") for name in PLACES}
             modes = site.sh(f"stat -c '%a %U %n' {ETC}.*").splitlines()
@@ -61,7 +53,7 @@ def test_no_secret_is_shown_whatever_kind_it_is(site: Site, steady: Steady) -> N
             "journald": site.host.exec("journalctl", "--no-pager", "--output=verbose"),
             "the engine's journal": site.host.exec("cat", JOURNAL),
             "units": units,
-            "arguments": "\n".join(item for item in seen if "/bin/false" not in item),  # those of a hook are its own
+            "arguments": "\n".join(seen),
         }
         holders = {
             name: set(site.sh(f"grep -rlsI {canary} /etc /srv /var /run /opt /usr/local /root /home || true").split())
