@@ -33,7 +33,12 @@ table inet slipway {
 
 def ssh(site: Site, command: str, *options: str) -> list[str]:
     """The command of a login of the controller over SSH, a new one unless the options say otherwise."""
-    known = [f"UserKnownHostsFile={site.state / 'known_hosts'}", "ControlPath=none", "BatchMode=yes", "ConnectTimeout=2"]
+    known = [
+        f"UserKnownHostsFile={site.state / 'known_hosts'}",
+        "ControlPath=none",
+        "BatchMode=yes",
+        "ConnectTimeout=2",
+    ]
     key = ["-i", str(site.state / "key"), "-p", str(site.port(22))]
     # The first of two options counts.
     return ["ssh", *options, *key, *(f"-o{option}" for option in known), "ops@127.0.0.1", command]
