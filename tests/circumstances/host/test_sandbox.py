@@ -37,8 +37,9 @@ USES = {
         "asyncio.run(asyncio.start_server(print, '0.0.0.0', 9100))",
     ],
     "own_programs": [
-        "shutil.copy('/usr/bin/true', '/tmp/x'), subprocess.run(['sh', '-c', '/tmp/x'], check=True)",
-        "os.mkdir('/tmp/bin'), shutil.copy('/usr/bin/true', '/tmp/bin/x'), subprocess.run('/tmp/bin/x')",
+        "shutil.copy('/usr/bin/true', 'own'), subprocess.run(['sh', '-c', os.path.abspath('own')], check=True)",
+        "os.makedirs('bin', exist_ok=True), shutil.copy('/usr/bin/true', 'bin'), "
+        "subprocess.run([os.path.abspath('bin/true')])",
     ],
     "priorities": [
         "os.nice(5)",
