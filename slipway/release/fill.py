@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slipway.base import process
+from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.release import bytecode, dynamic, explain, git, history, lockfile, source
 
@@ -40,6 +40,8 @@ def main(answer: int) -> None:
     try:
         python = fill(Work(**json.load(sys.stdin)), Path.cwd())
         said: dict[str, Any] = {"python": python, "seen": asdict(history.look(Path.cwd(), python))}
+    except files.UnfitError as error:
+        said = {"failed": f"{error.filename} cannot be read ({error.strerror}).", "detail": ""}
     except FailedError as error:
         said = {"failed": str(error), "detail": error.detail}
     with os.fdopen(answer, "w") as file:

@@ -220,10 +220,13 @@ def firewall(rendered: Render, _: Path) -> None:
 
 def sshd(rendered: Render, _: Path) -> None:
     """sshd says that every setting is in force; without root, which would want its account and directory."""
-    program = product("sshd")
-    libraries = ":".join(map(str, program.parents[2].glob("usr/lib/*-linux-gnu")))
+    installed = product("sshd")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
+        # A copy, as an unpacked one is in a directory that only its owner can enter.
+        program = shutil.copy2(installed, directory)
+        for library in installed.parents[2].glob("usr/lib/*-linux-gnu/libwrap.so.*"):
+            shutil.copy2(library, directory)
         key, file = directory / "key", directory / "sshd_config"
         run(product("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", key)
         for forwarding in (False, True):
@@ -231,7 +234,7 @@ def sshd(rendered: Render, _: Path) -> None:
             file.write_text(f"HostKey {key}\n{text}")
             for path in (directory, key, file):
                 shutil.chown(path, pwd.getpwnam("nobody").pw_uid) if os.geteuid() == 0 else None
-            said = run(*_unprivileged(), program, "-T", "-f", file, LD_LIBRARY_PATH=libraries).splitlines()
+            said = run(*_unprivileged(), program, "-T", "-f", file, LD_LIBRARY_PATH=str(directory)).splitlines()
             for line in [line for line in text.splitlines() if line and not line.startswith("#")]:
                 option, value = line.split(" ", 1)
                 assert f"{option.lower()} {value.replace('prohibit-password', 'without-password')}" in said, line
