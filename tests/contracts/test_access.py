@@ -79,6 +79,7 @@ def test_each_user_of_an_app_has_the_chain_of_its_kind() -> None:
     assert 'meta skuid 990 jump apps comment "logbook"' in output
     assert 'meta skuid 991 jump builds comment "logbook_build"' in output
     assert 'meta skuid 992 jump nothing comment "logbook_migrate"' in output
+    assert chain("apps", rules())[-1] == "jump cloud"
     assert chain("nothing", rules()) == ["reject with icmpx admin-prohibited"]
 
 
