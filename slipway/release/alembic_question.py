@@ -31,7 +31,7 @@ def main(descriptor: int) -> None:
 def look() -> dict[str, Any]:
     """The revisions, the heads and the table of versions; or why there are none, as {"absent": reason}."""
     try:
-        import alembic  # noqa: F401
+        import alembic  # noqa: F401  # whether it is there
     except ModuleNotFoundError as error:
         if error.name != "alembic":
             raise
