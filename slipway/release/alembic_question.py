@@ -31,13 +31,11 @@ def main(descriptor: int) -> None:
 def look() -> dict[str, Any]:
     """The revisions, the heads and the table of versions; or why there are none, as {"absent": reason}."""
     try:
-        import alembic  # noqa: F401
+        from alembic.script import ScriptDirectory
     except ModuleNotFoundError as error:
         if error.name != "alembic":
             raise
         return {"absent": "alembic is not among its packages"}
-    from alembic.script import ScriptDirectory
-
     config = configuration()
     if not has_location(config):
         return {"absent": "alembic finds no configuration"}

@@ -75,8 +75,9 @@ def test_a_unit_that_stops_kills_workers_that_are_paused_and_no_others(service: 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"On standby: worker {paused} is killed, which is its proper end.\n"
     wait_for(lambda: state(paused) in ("", "Z"))
-    assert state(running) == "S"
-    assert state(main) == "S"
+    # Neither stopped nor ended: it waits, or it runs at this moment.
+    assert state(running) in ("S", "R")
+    assert state(main) in ("S", "R")
 
 
 def test_a_unit_whose_main_process_is_gone_stops_without_a_word() -> None:
