@@ -16,7 +16,10 @@ LIFETIME = 30 * 24 * 3600  # seconds
 
 
 def token_id(request: Request) -> int | None:
-    """The id of the token that was entered; None without a cookie that was signed in the last 30 days."""
+    """The id of the token that was entered; None without a cookie that was signed in the last 30 days.
+
+    Cookies that were signed with the key before a rotation count, and are signed anew at the next sign-in.
+    """
     settings: Settings = request.app.state.settings
     try:
         found = _serializer(settings).loads(request.cookies.get(_name(request), ""), max_age=LIFETIME)
@@ -39,8 +42,9 @@ def end(request: Request, response: Response) -> None:
 
 
 def _serializer(settings: Settings) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(
-        settings.secret_key.get_secret_value(), salt="app.sessions", signer_kwargs={"digest_method": hashlib.sha256}
+    keys = [key.get_secret_value() for key in (settings.secret_key_previous, settings.secret_key)]
+    return URLSafeTimedSerializer(  # it signs with the last one
+        [key for key in keys if key], salt="app.sessions", signer_kwargs={"digest_method": hashlib.sha256}
     )
 
 

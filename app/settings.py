@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     database_url: str = ""
     database_pool_size: Annotated[int, Field(ge=1, le=100)] = 5
     secret_key: SecretStr = SecretStr("")
+    secret_key_previous: SecretStr = SecretStr("")  # still accepted after a rotation
     public_page: bool = False
     sentry_dsn: SecretStr = SecretStr("")
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
@@ -58,12 +59,21 @@ class Settings(BaseSettings):
 def _check_production(settings: Settings) -> None:
     if not settings.database_url.startswith("postgresql+asyncpg://"):
         raise SettingsError("DATABASE_URL must be a postgresql+asyncpg:// URL when ENV=production; see .env.example.")
-    key = settings.secret_key.get_secret_value()
-    if len(key) < MINIMAL_KEY_LENGTH or len(set(key)) < 8:
+    if _is_weak(settings.secret_key):
         raise SettingsError(
             f"SECRET_KEY must be set to at least {MINIMAL_KEY_LENGTH} random characters when ENV=production. "
             "Create one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
         )
+    if settings.secret_key_previous and _is_weak(settings.secret_key_previous):
+        raise SettingsError(
+            f"SECRET_KEY_PREVIOUS must have at least {MINIMAL_KEY_LENGTH} random characters when ENV=production. "
+            "Set it to the SECRET_KEY before the present one, or leave it out."
+        )
+
+
+def _is_weak(secret: SecretStr) -> bool:
+    key = secret.get_secret_value()
+    return len(key) < MINIMAL_KEY_LENGTH or len(set(key)) < 8
 
 
 def load(**values: Any) -> Settings:

@@ -17,6 +17,7 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
 from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
+from roles.app.module_utils import env_values  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
 from slipway.schema import url  # noqa: E402  # the path comes first
 
@@ -48,8 +49,8 @@ def settings(apps: Declared, defaults: Mapping[str, Any] | None = None) -> dict[
     return found
 
 
-def faults(apps: Declared, defaults: Mapping[str, Any] | None = None) -> list[str]:
-    """What is wrong with the settings of the apps, a sentence for each of which something is."""
+def faults(apps: Declared, defaults: Mapping[str, Any] | None = None, hosts: int = 1) -> list[str]:
+    """What is wrong with the settings of the apps, a sentence for each of which something is; they go to `hosts`."""
     found = []
     for name, declared in apps.items():
         try:
@@ -62,6 +63,12 @@ def faults(apps: Declared, defaults: Mapping[str, Any] | None = None) -> list[st
                 for header in whole["health_headers"]
                 if header.lower() in emptied_headers()
             ]
+            if hosts > 1:
+                found += [
+                    f"apps.{name}.env.{variable} is generated, and each of the {hosts} hosts would make another value. "
+                    "Set one for all of them, from ansible-vault."
+                    for variable in env_values.generated(whole["env"])
+                ]
     return found
 
 
@@ -120,6 +127,11 @@ def password_files(apps: Settings) -> dict[str, str]:
 
 def _password_file(app: str) -> str:
     return f"/etc/nginx/{app}.htpasswd"
+
+
+def generating(apps: Settings) -> list[str]:
+    """The apps with variables whose values the host makes."""
+    return [name for name, app in apps.items() if env_values.generated(app["env"])]
 
 
 def access(apps: Settings) -> list[dict[str, Any]]:
@@ -186,5 +198,6 @@ class FilterModule:
             "app_databases": databases,
             "app_sites": sites,
             "app_access": access,
+            "app_generating": generating,
             "app_password_files": password_files,
         }

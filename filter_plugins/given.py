@@ -13,7 +13,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.utils.vars import load_extra_vars
 
 FLAGS = ("force", "allow_data_loss", "adopt")
-NAMES = ("app", "version", "without", "state", "hold", *FLAGS)
+NAMES = ("app", "version", "without", "state", "hold", "secret", *FLAGS)
 # Names of the inventory, which are no misspelling of these.
 OTHERS = ("apps", "app_defaults", "environments")
 # What people call a version elsewhere.

@@ -41,6 +41,7 @@ def written(root: Path = Path("/srv/logbook"), user: str = "nobody", **changes: 
         "uv": "uv",
         "uv_cache": str(root / "cache"),
         "workers": 2,
+        "generated_env": [],
         "allowed_signers": "",
         "watch_url": "",
         "watch_port": 443,

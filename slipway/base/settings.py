@@ -105,6 +105,7 @@ class Settings:
     workers: int
     root: Path
     required_env: list[str]
+    generated_env: list[str]  # variables whose values the host makes
     python: Path
     uv: Path
     uv_cache: Path
@@ -193,6 +194,11 @@ class Settings:
         return SETTINGS_DIRECTORY / f"{self.app}.build.env"
 
     @property
+    def generated_env_file(self) -> Path:
+        """Values that were made on the host; apart, as what the inventory says is written over again."""
+        return SETTINGS_DIRECTORY / f"{self.app}.generated.env"
+
+    @property
     def data(self) -> Path:
         """What the app writes itself; no release and no slot is part of it, and no deploy touches it."""
         return DATA_DIRECTORY / self.app
@@ -211,6 +217,7 @@ class Settings:
         """Files outside of a release that shape a running slot: a change to one is a reason to deploy."""
         return [
             self.env_file,
+            self.generated_env_file,
             self.env_file.with_name("gunicorn.conf.py"),
             UNIT_DIRECTORY / f"{self.app}@.service",
         ]

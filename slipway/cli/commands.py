@@ -104,6 +104,14 @@ def end_standby(options: argparse.Namespace, report: Reporter) -> Output:
     return _output(_engine(options, report).end_standby())
 
 
+def generate(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).generate())
+
+
+def rotate(options: argparse.Namespace, report: Reporter) -> Output:
+    return _output(_engine(options, report).rotate(options.variable))
+
+
 def report(options: argparse.Namespace, _: Reporter) -> Output:
     settings = config.load(options.app)
     if not settings.logbook_url:

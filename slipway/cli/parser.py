@@ -116,6 +116,9 @@ def parser() -> argparse.ArgumentParser:
     app_command("prune", "prune", "delete releases beyond keep_releases, and files that interrupted runs left")
     app_command("recover", "recover", "finish or undo an interrupted deployment and start the live slot (runs at boot)")
     app_command("end-standby", "end_standby", "stop the slot on standby when its time is over (a timer runs this)")
+    app_command("generate", "generate", "make the values of variables that the host is to make and does not have yet")
+    added = app_command("rotate", "rotate", "make such a value anew; the next deploy starts the app with it")
+    added.add_argument("variable", help="its name, such as SECRET_KEY")
     app_command("report", "report", "send waiting reports of deployments to the Logbook")
     added = app_command("run", "run", "run a command as the app's user, with the live release and its environment")
     added.add_argument(

@@ -11,13 +11,13 @@ from slipway.base.errors import FailedError
 from slipway.base.output import Reporter
 from slipway.base.settings import Settings
 from slipway.deployment import lock, preflight, recovery, steps
-from slipway.deployment.results import Plan, Progress, Pruned, Result, progress
+from slipway.deployment.results import Plan, Progress, Pruned, Result, Rotated, progress
 from slipway.deployment.run import Found, Observer, Run
 from slipway.records import deployment as record
 from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
 from slipway.release import build, fit, store
-from slipway.slot import cutover, slots, standby, systemd
+from slipway.slot import cutover, secrets, slots, standby, systemd
 
 _STANDBY_WAIT = 3600.0  # seconds that the command `end-standby` waits for a running phase, such as a migration
 
@@ -249,6 +249,24 @@ class Engine:
                 return Result(standby.repair(self.settings) or f"{found.slot} takes traffic.", changed=True)
             standby.end(self.settings, found.slot)
             return Result(f"{found.version} in {found.slot} was on standby and is stopped.", changed=True)
+
+    def generate(self) -> Result:
+        """Make the values of variables that the host is to make and does not have yet."""
+        with lock.hold(self.settings.lock, self.settings.app):
+            made = secrets.complete(self.settings)
+        return Result(f"made {', '.join(made)}" if made else "nothing to make", changed=bool(made))
+
+    def rotate(self, name: str) -> Rotated:
+        """Make the value of such a variable anew; what is live goes on with the one before until it is deployed."""
+        with lock.hold(self.settings.lock, self.settings.app):
+            changed = secrets.rotate(self.settings, name)
+        release = slots.live_release(self.settings)
+        found = manifest.read(self.settings.release(release)) if release else None
+        return Rotated(
+            f"{name} has a new value." if changed else f"{name} was rotated before, and is not live yet.",
+            changed=changed,
+            live={"sha": found.sha, "tag": found.tag} if found is not None else None,
+        )
 
     # Inside
 

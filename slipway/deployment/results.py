@@ -49,6 +49,13 @@ class Pruned(Result):
     deleted: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Rotated(Result):
+    """The result of `rotate`: the release to start with the new value, as {sha, tag}; None when nothing is live."""
+
+    live: dict[str, Any] | None = None
+
+
 def progress(deployment: Deployment, message: str, *, changed: bool = True) -> Progress:
     """The result of a command that worked on a deployment."""
     return Progress(

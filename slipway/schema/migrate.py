@@ -73,7 +73,7 @@ def upgrade(settings: Settings, release: Manifest) -> str:
 def _protect_versions(settings: Settings, release: Manifest, environment: Mapping[str, str]) -> str:
     """Let the app only read alembic's table of versions, which may be new; why that is not so, or ""."""
     try:
-        role = url.libpq_environment(envfile.read(settings.env_file).get("DATABASE_URL", "")).get("PGUSER")
+        role = url.libpq_environment(envfile.of_app(settings).get("DATABASE_URL", "")).get("PGUSER")
         database.protect_versions(settings, environment, release.version_table, role or settings.user)
     except SlipwayError as error:
         return f"; what the app may write in the table of versions is not known: {error} {error.detail}".rstrip()

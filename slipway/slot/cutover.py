@@ -20,8 +20,11 @@ _WAKE_DEADLINE = 10.0  # seconds in which a woken slot must be ready; normally i
 
 
 def check_environment(settings: Settings) -> None:
-    """RefusedError that names the first variable which the app requires and its environment file does not set."""
-    if absent := envfile.missing(envfile.read(settings.env_file), settings.required_env):
+    """RefusedError that names the first variable which the app requires, or has the host make, and which is not set."""
+    known = envfile.of_app(settings)
+    if absent := envfile.missing(known, settings.generated_env):
+        raise RefusedError(f"{absent[0]} of {settings.app} is made by the host, and is not there. Run site.yml.")
+    if absent := envfile.missing(known, settings.required_env):
         raise RefusedError(
             f"{absent[0]} is required by {settings.app} and not set in {settings.env_file}. "
             f"Set it in the inventory under apps.{settings.app}.env and run site.yml."

@@ -85,9 +85,25 @@ def read(path: Path) -> dict[str, str]:
         raise RefusedError(f"{path} is not in UTF-8. Run site.yml to write it.") from None
 
 
+def previous(name: str) -> str:
+    """The name of the variable with the value that a rotated one had before."""
+    return f"{name}_PREVIOUS"
+
+
+def of_host(settings: Settings) -> dict[str, str]:
+    """The values that were made on the host, also those that the app does not ask for any more."""
+    return read(settings.generated_env_file) if settings.generated_env_file.exists() else {}
+
+
+def of_app(settings: Settings) -> dict[str, str]:
+    """The environment of the app: what its inventory says, and the values made on the host that it asks for."""
+    asked = {wanted for name in settings.generated_env for wanted in (name, previous(name))}
+    return {**{name: value for name, value in of_host(settings).items() if name in asked}, **read(settings.env_file)}
+
+
 def of_migrations(settings: Settings) -> dict[str, str]:
     """The environment of alembic: that of the app, overridden by the values for the migration role."""
-    values = read(settings.env_file)
+    values = of_app(settings)
     if settings.migrate_env_file.exists():
         values |= read(settings.migrate_env_file)
     return values
@@ -101,7 +117,8 @@ def of_builds(settings: Settings) -> dict[str, str]:
 def all_of(settings: Settings) -> dict[str, str]:
     """The variables of an app whose values are to be kept out of messages; as many as can be read."""
     found: dict[str, str] = {}
-    for path in (settings.build_env_file, settings.env_file, settings.migrate_env_file):
+    sources = (settings.build_env_file, settings.generated_env_file, settings.env_file, settings.migrate_env_file)
+    for path in sources:
         with contextlib.suppress(RefusedError, OSError, ValueError):
             found |= {f"{name} in {path.name}" if name in found else name: value for name, value in read(path).items()}
     return {name: value for name, value in found.items() if name.partition(" ")[0] not in PUBLIC}

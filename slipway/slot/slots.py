@@ -51,8 +51,8 @@ def switch(settings: Settings, slot: str) -> None:
 
 
 def environment(settings: Settings, manifest: Manifest) -> dict[str, str]:
-    """The environment of the app: its environment file, plus tag and commit of the release."""
-    return {**envfile.read(settings.env_file), **identity(manifest.tag, manifest.sha)}
+    """The environment of a slot: that of the app, plus tag and commit of the release."""
+    return {**envfile.of_app(settings), **identity(manifest.tag, manifest.sha)}
 
 
 def identity(tag: str | None, sha: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.main import create_app
 from app.routers.page import HEADERS
@@ -115,6 +116,19 @@ async def test_an_invalid_cookie_is_refused(visitor: httpx.AsyncClient) -> None:
         answer = await visitor.get("/", headers=[(b"Cookie", f"{COOKIE}={forged}".encode())])
         assert answer.status_code == 303, forged
     assert (await visitor.get("/", headers={"Cookie": f"{COOKIE}={genuine}"})).status_code == 200
+
+
+async def test_after_a_rotation_of_the_key_visits_go_on(app: FastAPI, visitor: httpx.AsyncClient, token: str) -> None:
+    settings = app.state.settings
+    old, settings.secret_key = settings.secret_key, SecretStr("new-key-of-the-tests-0123456789-0123456789")
+    assert (await visitor.get("/")).status_code == 303, "a key that is not known any more"
+    settings.secret_key_previous = old
+    assert (await visitor.get("/")).status_code == 200
+    # What is signed now needs the new key alone.
+    visitor.cookies.clear()
+    await _sign_in(visitor, token)
+    settings.secret_key_previous = SecretStr("")
+    assert (await visitor.get("/")).status_code == 200
 
 
 async def test_a_cookie_signed_with_another_key_is_refused(app: FastAPI, visitor: httpx.AsyncClient) -> None:

@@ -60,6 +60,22 @@ def test_an_app_with_nothing_wrong_is_taken() -> None:
     assert refusals(basic_auth=["alice:$6$abc$d/e.f", "bob:$2y$10$abc", "eve:$y$j9T$a$b"]) == []
 
 
+def test_a_secret_may_be_left_to_the_host_where_there_is_one() -> None:
+    made = {"SECRET_KEY": {"generate": True}, "HELLO": "x"}
+    assert refusals(env=made) == []
+    settings = apps.settings({"shop": {"domains": ["a.example"], "env": made}})
+    assert apps.generating({**settings, "other": {"env": {"A": "b"}}}) == ["shop"]
+    assert app_settings.env_file(settings["shop"]["env"]) == 'HELLO="x"\n', "its value is not the inventory's"
+    assert apps.faults({"shop": {"env": made}}, hosts=1) == []
+    (sentence,) = apps.faults({"shop": {"env": made}}, hosts=2)
+    assert "apps.shop.env.SECRET_KEY is generated, and each of the 2 hosts would make another value." in sentence
+
+
+def test_a_secret_of_the_host_is_no_reason_for_a_network() -> None:
+    settings = apps.settings({"shop": {"env": {"API_KEY": {"generate": True}}}})["shop"]
+    assert app_settings.network(settings) == "none"
+
+
 @pytest.mark.parametrize(
     "snippet",
     [
@@ -84,6 +100,19 @@ def test_an_ordinary_snippet_is_taken(snippet: str) -> None:
         ({"env": {"SECRET_KEY": ""}}, "apps.logbook.env has no SECRET_KEY"),
         ({"env": {"SECRET_KEY": None}}, "(inventories/prod/group_vars/prod/vault.yml)."),
         ({"env": {"SECRET_KEY": "s3cret\0"}}, "apps.logbook.env.SECRET_KEY has a NUL character"),
+        (
+            {"env": {"SECRET_KEY": {"generate": False}}},
+            "apps.logbook.env.SECRET_KEY: a value that the host makes is wr",
+        ),
+        ({"env": {"SECRET_KEY": {"generate": True, "bytes": 9}}}, "is written {generate: true}, with nothing else."),
+        (
+            {"env": {"SECRET_KEY": "k", "DATABASE_URL": {"generate": True}}},
+            "apps.logbook.env.DATABASE_URL cannot be generated. Leave it out for a database on the host.",
+        ),
+        (
+            {"build_env": {"TOKEN": {"generate": True}}},
+            "apps.logbook.build_env.TOKEN cannot be generated: only the app",
+        ),
         ({"env": {"SECRET_KEY": "k", "DATABASE_URL": ""}}, "apps.logbook.env.DATABASE_URL is empty."),
         (
             {"repository": "http://bob:t0ken@git.example.com/a.git"},

@@ -129,7 +129,7 @@ def network(settings: Values) -> str:
     """What the app reaches, decided where it is left to Slipway: `none` or `outbound`."""
     if settings["network"] != "auto":
         return str(settings["network"])
-    needed = "listen" in settings["needs"] or reach.elsewhere(settings["env"], settings["domains"])
+    needed = "listen" in settings["needs"] or reach.elsewhere(env_values.texts(settings["env"]), settings["domains"])
     return "outbound" if needed else "none"
 
 
@@ -186,6 +186,10 @@ def _environment(app: App) -> Iterator[str]:
         )
     for setting in VARIABLES:
         yield from env_values.faults(f"apps.{app.name}.{setting}", app.settings[setting])
+    if "DATABASE_URL" in env_values.generated(app.settings["env"]):
+        yield f"apps.{app.name}.env.DATABASE_URL cannot be generated. Leave it out for a database on the host."
+    for name in env_values.generated(app.settings["build_env"]):
+        yield f"apps.{app.name}.build_env.{name} cannot be generated: only the app gets such values. Move it to env."
 
 
 def _signers(app: App) -> Iterator[str]:
@@ -391,6 +395,7 @@ class FilterModule:
             "app_complete": complete,
             "app_check": faults,
             "app_env_file": env_file,
+            "app_generated_env": env_values.generated,
             "app_toml": toml,
             "app_hooks_file": hooks_file,
             "app_health_headers_file": health_headers_file,

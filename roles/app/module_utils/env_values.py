@@ -5,7 +5,8 @@ This is the only place where a value of YAML becomes the text of a variable:
 - a text stays as it is, whatever characters and lines it has;
 - null (nothing, `~`, null) leaves the variable out, and "" gives an empty one;
 - a boolean is `true` or `false`, and a number is as it is written;
-- a list or a mapping is JSON without spaces, which pydantic-settings reads.
+- a list or a mapping is JSON without spaces, which pydantic-settings reads;
+- `{generate: true}` is a value that the host makes and keeps (`slipway/slot/secrets.py`), and no text here.
 """
 
 from __future__ import annotations
@@ -22,8 +23,19 @@ MOST_BYTES = 32 * 4096
 
 
 def texts(variables: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that are set, each with its text."""
-    return {str(name): text(value) for name, value in variables.items() if value is not None}
+    """The variables that are set here, each with its text."""
+    return {
+        str(name): text(value) for name, value in variables.items() if value is not None and not _is_generated(value)
+    }
+
+
+def generated(variables: Mapping[str, Any]) -> list[str]:
+    """The names of the variables whose values the host makes."""
+    return [str(name) for name, value in variables.items() if _is_generated(value)]
+
+
+def _is_generated(value: Any) -> bool:
+    return isinstance(value, Mapping) and "generate" in value
 
 
 def text(value: Any) -> str:
@@ -53,6 +65,9 @@ def faults(where: str, variables: Mapping[Any, Any]) -> Iterator[str]:
                 f"{where}.{name} cannot be the name of a variable: use letters, digits and underscores, and no digit "
                 "at the beginning."
             )
+        elif _is_generated(value):
+            if dict(value) != {"generate": True}:
+                yield f"{where}.{name}: a value that the host makes is written {{generate: true}}, with nothing else."
         elif isinstance(value, str):
             yield from _of_text(f"{where}.{name}", name, value)
         else:

@@ -1,0 +1,84 @@
+"""rotate.yml: a secret that the host makes gets a new value while clients are served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from slipway.slot import envfile
+from tests.controller import flat
+from tests.faults.conftest import Steady
+from tests.faults.site import Site
+
+GENERATED = "/etc/slipway/logbook.generated.env"
+ROTATE = ("rotate.yml", "-e", "secret=SECRET_KEY")
+
+
+def live(site: Site) -> dict[str, str]:
+    """The environment of the slot that takes traffic."""
+    return envfile.parse(site.sh("cat /srv/logbook/live/env"))
+
+
+@pytest.fixture
+def generating(site: Site) -> Iterator[Site]:
+    """The host makes the app's SECRET_KEY; afterwards it is the inventory's again."""
+    with site.declared(env={"SECRET_KEY": {"generate": True}}):
+        site.play("site.yml")
+        site.deploy(site.live())
+        yield site
+    site.play("site.yml")
+    site.deploy(site.live())
+    site.sh(f"rm {GENERATED}")
+
+
+def test_a_secret_of_the_host_is_made_kept_and_rotated_without_a_failed_request(
+    generating: Site, steady: Steady
+) -> None:
+    release, made = generating.live(), live(generating)["SECRET_KEY"]
+    assert len(made) == 64
+    assert generating.sh(f"stat -c '%U %a' {GENERATED}") == "root 600"
+    assert "changed=0" in generating.play("site.yml")
+    with steady() as load:
+        output = generating.play(*ROTATE, "-vvv", "--diff")
+        assert generating.live() == release
+        rotated = live(generating)
+    assert rotated["SECRET_KEY"] != made
+    assert rotated["SECRET_KEY_PREVIOUS"] == made
+    assert made not in output
+    assert rotated["SECRET_KEY"] not in output
+    assert load.failures == []
+    assert generating.left_behind() == []
+    # A rollback that follows has both values as well.
+    generating.next_run()
+    assert live(generating)["SECRET_KEY"] == rotated["SECRET_KEY"]
+
+
+def test_a_rotation_that_is_killed_before_the_switch_is_repeated_with_the_same_value(generating: Site) -> None:
+    made = live(generating)["SECRET_KEY"]
+    run = generating.run(*ROTATE)
+    generating.wait_for_phase("start")
+    generating.kill_engine()
+    run.kill()
+    waiting = envfile.parse(generating.sh(f"cat {GENERATED}"))["SECRET_KEY"]
+    assert waiting != made
+    output = generating.play(*ROTATE)
+    assert "SECRET_KEY was rotated before, and is not live yet." in flat(output)
+    assert live(generating)["SECRET_KEY"] == waiting
+    assert live(generating)["SECRET_KEY_PREVIOUS"] == made
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ((), "Pass -e secret= with the name of a variable that the host makes, such as -e secret=SECRET_KEY."),
+        (("-e", "secret=SENTRY_DSN"), "SENTRY_DSN is not made by the host (made here: none)"),
+        (("-e", "secret=a b"), "which is no name of a variable"),
+    ],
+)
+def test_what_cannot_be_rotated_is_said_and_nothing_changes(site: Site, given: tuple[str, ...], sentence: str) -> None:
+    journal = site.journal()
+    output = site.play("rotate.yml", *given, check=False)
+    assert sentence in flat(output), output
+    assert "changed=0" in output
+    assert site.journal() == journal
