@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances attacks shared fleet upgrade molecule bench
+.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances security shared fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -89,8 +89,10 @@ standby: .venv/.installed ## the faults around a release on standby
 circumstances: .venv/.installed ## machines, repositories and databases as users have them
 	$(BIN)/pytest --durations=10 tests/circumstances/host
 
-attacks: .venv/.installed ## clients, builds and apps that mean harm
-	$(BIN)/pytest --durations=10 tests/attacks
+# The edge needs no host, so `unit` runs it as well.
+security: .venv/.installed ## attacks by clients, builds and apps, and the scanners of others
+	@$(PYTHON) -m hosts products
+	$(BIN)/pytest --durations=10 tests/edge tests/attacks
 
 shared: .venv/.installed ## standby, circumstances and attacks, on one host that they share
 	$(BIN)/pytest --durations=10 tests/standby tests/circumstances/host tests/attacks

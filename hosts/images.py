@@ -14,6 +14,7 @@ DOCKERFILE = Path(__file__).with_name("Dockerfile")
 SUITES = {"12": "bookworm", "13": "trixie"}
 _PACKAGES = "ca-certificates"
 _PULL_SECONDS = 20
+_LABEL = "slipway.dockerfile"
 
 
 def ensure(release: str) -> str:
@@ -21,18 +22,30 @@ def ensure(release: str) -> str:
     if release not in SUITES:
         raise HostError(f"Debian {release} is not supported. Use one of {', '.join(SUITES)}.")
     image = f"slipway-host:{release}"
-    digest = hashlib.sha256(DOCKERFILE.read_bytes()).hexdigest()[:16]
-    label = "slipway.dockerfile"
-    if (
-        run("docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{label}"}}}}', image, check=False)
-        == digest
-    ):
-        return image
-    base = _base(release)
-    say(f"  building {image} on {base}")
-    run("docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--label", f"{label}={digest}",
-        "--tag", image, "--file", DOCKERFILE, DOCKERFILE.parent)  # fmt: skip
+    if not _is_made_of(DOCKERFILE, image):
+        _build(DOCKERFILE, image, _base(release))
     return image
+
+
+def ensure_from(dockerfile: Path, image: str, base: str) -> None:
+    """Build an image on another one that is there, if it is missing or its Dockerfile was changed."""
+    if not _is_made_of(dockerfile, image):
+        _build(dockerfile, image, base)
+
+
+def _is_made_of(dockerfile: Path, image: str) -> bool:
+    label = f'{{{{index .Config.Labels "{_LABEL}"}}}}'
+    return run("docker", "image", "inspect", "--format", label, image, check=False) == _digest(dockerfile)
+
+
+def _digest(dockerfile: Path) -> str:
+    return hashlib.sha256(dockerfile.read_bytes()).hexdigest()[:16]
+
+
+def _build(dockerfile: Path, image: str, base: str) -> None:
+    say(f"  building {image} on {base}")
+    run("docker", "build", "--quiet", "--build-arg", f"BASE={base}", "--label", f"{_LABEL}={_digest(dockerfile)}",
+        "--tag", image, "--file", dockerfile, dockerfile.parent)  # fmt: skip
 
 
 def _base(release: str) -> str:

@@ -102,7 +102,7 @@ def test_an_ordinary_snippet_is_taken(snippet: str) -> None:
         ({"env": {"SECRET_KEY": "s3cret\0"}}, "apps.logbook.env.SECRET_KEY has a NUL character"),
         (
             {"env": {"SECRET_KEY": {"generate": False}}},
-            "apps.logbook.env.SECRET_KEY: a value that the host makes is wr",
+            ".env.SECRET_KEY: a value that the host makes is written",
         ),
         ({"env": {"SECRET_KEY": {"generate": True, "bytes": 9}}}, "is written {generate: true}, with nothing else."),
         (
@@ -111,7 +111,7 @@ def test_an_ordinary_snippet_is_taken(snippet: str) -> None:
         ),
         (
             {"build_env": {"TOKEN": {"generate": True}}},
-            "apps.logbook.build_env.TOKEN cannot be generated: only the app",
+            "build_env.TOKEN cannot be generated: only the app gets",
         ),
         ({"env": {"SECRET_KEY": "k", "DATABASE_URL": ""}}, "apps.logbook.env.DATABASE_URL is empty."),
         (
