@@ -100,7 +100,7 @@ class Host:
         return f"[127.0.0.1]:{port} {kind} {key}\n"
 
     def _inside(self, *, interactive: bool) -> list[str]:
-        """What runs a command in the container: the kernel alone where that is possible, as the engine takes far longer."""
+        """What runs a command in the container: the kernel alone where that is possible, as Docker takes far longer."""
         if os.geteuid() == 0 and shutil.which("nsenter") and (main := self._main_process()):
             return ["nsenter", "--target", main, "--all", "env", "--ignore-environment", *ENVIRONMENT]
         return ["docker", "exec", *(["--interactive"] if interactive else []), self.name]
