@@ -40,8 +40,8 @@ APP = {
     "keep_releases": 200,
     "workers": WORKERS,
 }
-# Seconds between two requests of a client: all clients together send one every 25 ms.
-PAUSE = 0.1
+# Seconds between two requests of a client: all clients together send one every 50 ms.
+PAUSE = 0.2
 # A client that Nginx tells to connect anew in the middle of a test would count that as a failure.
 VARIABLES = {"nginx_keepalive_requests": 1_000_000}
 

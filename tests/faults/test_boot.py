@@ -35,7 +35,7 @@ def test_after_a_reboot_in_a_migration_the_old_release_returns_unaided(
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
             run.until("Deploy |")
-            wait_for(lambda: site.sql(NAPPING) == "1", 30)
+            wait_for(lambda: site.sql(NAPPING) == "1", 30, 0.2)
             began = time.monotonic()
             reboot(site)
             seconds = site.wait_until_ready(UNAIDED)

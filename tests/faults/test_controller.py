@@ -16,7 +16,8 @@ from tests.load import Outcome
 from .conftest import Steady
 from .site import Site, Version
 
-MOMENTS = (0.05, 0.15, 0.25, 0.35, 0.5, 0.7)  # seconds
+MOMENTS = (0.05, 0.2, 0.4, 0.7)  # seconds
+EVERYWHERE = "SIGKILL to Ansible at every task and after every phase"
 
 Command = tuple[str, ...]
 Next = Callable[[], tuple[Command, Version]]
@@ -51,14 +52,15 @@ class Deaths:
         self.versions = [site.live()]
         self.problems: list[str] = []
 
-    def undisturbed(self) -> list[str]:
-        """The names of the tasks of a run that nobody kills."""
+    def undisturbed(self) -> tuple[list[str], list[str]]:
+        """The names of the tasks and of the phases of a run that nobody kills."""
+        before = len(self.site.journal())
         command, version = self.following()
         run = self.site.run(*command)
         tasks = list(run.tasks())
         assert run.end() == 0, run.output[-3000:]
         self.versions.append(version)
-        return tasks
+        return tasks, [line["phase"] for line in self.site.journal()[before:]]
 
     def at_tasks(self, names: Sequence[str]) -> None:
         """Killed at each of these tasks, then run again.
@@ -127,43 +129,25 @@ class Deaths:
 @pytest.mark.parametrize(
     "what",
     [
-        pytest.param(deploys, marks=pytest.mark.row(1, "any", "SIGKILL to Ansible at every task of a deploy")),
-        pytest.param(rollbacks, marks=pytest.mark.row(46, "rollback", "SIGKILL to Ansible at every task")),
+        pytest.param(deploys, marks=pytest.mark.row(1, "any", EVERYWHERE)),
+        pytest.param(rollbacks, marks=pytest.mark.row(46, "rollback", EVERYWHERE)),
     ],
 )
-def test_a_controller_that_is_killed_at_any_task_leaves_one_release_and_the_next_run_converges(
+def test_a_controller_that_is_killed_at_any_time_leaves_one_release_and_the_next_run_converges(
     site: Site, steady: Steady, record_property: Callable[[str, object], None], what: Callable[[Site], Next]
 ) -> None:
     deaths = Deaths(site, what(site))
     with steady() as load:
-        tasks = deaths.undisturbed()
+        tasks, phases = deaths.undisturbed()
         deaths.at_tasks(tasks)
         # The commit is found, the host is asked, a bundle is written and sent, a release is built.
         deaths.at_moments(next(name for name in tasks if " | Find the " in name), MOMENTS)
-    record_property("note", f"{len(tasks)} tasks, and {len(MOMENTS)} moments of the longest one")
-    seen = " ".join(tasks)
-    assert all(said in seen for said in ("Check what the run is for", "Find the ", "Say what is live")), seen
-    deaths.check(load)
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        pytest.param(deploys, marks=pytest.mark.row(1, "any", "SIGKILL to Ansible after every phase of a deploy")),
-        pytest.param(rollbacks, marks=pytest.mark.row(46, "rollback", "SIGKILL to Ansible after every phase")),
-    ],
-)
-def test_a_controller_that_is_killed_after_any_phase_leaves_one_release_and_the_next_run_converges(
-    site: Site, steady: Steady, record_property: Callable[[str, object], None], what: Callable[[Site], Next]
-) -> None:
-    deaths = Deaths(site, what(site))
-    with steady() as load:
-        before = len(site.journal())
-        deaths.undisturbed()
-        phases = [line["phase"] for line in site.journal()[before:]]
         for name in phases:
             deaths.at_phase(name)
-    record_property("note", f"{len(phases)} phases")
+    kills = f"{len(tasks)} tasks, {len(MOMENTS)} moments of the longest one, {len(phases)} phases"
+    record_property("note", kills)
+    seen = " ".join(tasks)
+    assert all(said in seen for said in ("Check what the run is for", "Find the ", "Say what is live")), seen
     assert {"start", "switch", "drain", "result"} < set(phases)
     deaths.check(load)
 

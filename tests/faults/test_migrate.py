@@ -41,7 +41,7 @@ def idle_transaction(site: Site) -> Iterator[None]:
         psql.stdin.write("BEGIN; SELECT count(*) FROM entries;\n")
         psql.stdin.flush()
         idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND usename = 'postgres'"
-        wait_for(lambda: site.sql(idle) == "1", 10)
+        wait_for(lambda: site.sql(idle) == "1", 10, 0.2)
         try:
             yield
         finally:
@@ -82,9 +82,9 @@ def test_the_statement_of_a_runner_that_is_killed_ends_within_5_s(
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
             run.until("Deploy |")
-            wait_for(lambda: site.sql(NAPPING) == "1", 30)
+            wait_for(lambda: site.sql(NAPPING) == "1", 30, 0.2)
             site.kill_engine()
-            seconds = wait_for(lambda: site.sql(NAPPING) == "0", 5)
+            seconds = wait_for(lambda: site.sql(NAPPING) == "0", 5, 0.2)
             assert run.end() != 0
         assert site.left_behind() == [], "the play did not undo what it had begun"
         assert site.live() == old
@@ -106,9 +106,9 @@ def test_the_death_of_alembic_alone_is_reported(site: Site, steady: Steady) -> N
         with site.naps(120):
             run = site.run("deploy.yml", *new.chosen)
             run.until("Deploy |")
-            wait_for(lambda: site.sql(NAPPING) == "1", 30)
+            wait_for(lambda: site.sql(NAPPING) == "1", 30, 0.2)
             site.sh("pkill -KILL -u logbook_migrate")
-            wait_for(lambda: site.sql(NAPPING) == "0", 5)
+            wait_for(lambda: site.sql(NAPPING) == "0", 5, 0.2)
             assert run.end() != 0
         assert site.live() == old
         assert site.revision() == revision
@@ -126,7 +126,7 @@ def test_the_second_of_two_runners_waits_and_has_nothing_to_do(site: Site, stead
         with site.naps(6):
             run = site.run("deploy.yml", *new.chosen)
             run.until("Deploy |")
-            wait_for(lambda: site.sql(NAPPING) == "1", 30)
+            wait_for(lambda: site.sql(NAPPING) == "1", 30, 0.2)
             started = time.monotonic()
             output = site.sh(
                 f"""cd /srv/logbook/releases/{new.release} && set -a && . /etc/logbook/env && . /etc/logbook/migrate.env
@@ -176,7 +176,7 @@ def test_a_restart_of_postgresql_fails_the_migration_cleanly_and_the_app_connect
         with site.naps(60):
             run = site.run("deploy.yml", *new.chosen)
             run.until("Deploy |")
-            wait_for(lambda: site.sql(NAPPING) == "1", 30)
+            wait_for(lambda: site.sql(NAPPING) == "1", 30, 0.2)
             began = time.monotonic()
             site.sh("pg_lsclusters --no-header | while read -r v n _; do pg_ctlcluster $v $n restart -m fast; done")
             site.wait_until_ready(15)
@@ -191,25 +191,45 @@ def test_a_restart_of_postgresql_fails_the_migration_cleanly_and_the_app_connect
     assert load.outside([(began, ended)]) == []
 
 
+# As the migration's role, which has no limit of its own. Ends when its input does.
+HOLDS_CONNECTIONS = """
+import asyncio, sys
+import asyncpg
+
+async def main():
+    ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+    held, full = [], False
+    while not ended.done():
+        try:
+            held.append(await asyncpg.connect(host="/run/postgresql", user="logbook_migrate", database="logbook"))
+        except asyncpg.TooManyConnectionsError:
+            if not full:
+                print("full", flush=True)
+            full = True
+            await asyncio.sleep(0.05)
+    for connection in held:
+        connection.terminate()
+
+asyncio.run(main())
+"""
+
+
 @contextmanager
 def no_connection_left(site: Site) -> Iterator[None]:
-    """Others hold every connection that is not reserved for superusers, and take each that becomes free."""
-    limit = int(site.sql("SHOW max_connections"))
-    # They come as the migration's role, which has no limit of its own, and never do anything.
-    asks = "runuser -u logbook_migrate -- psql --no-psqlrc --quiet --dbname logbook --command"
-    flag = "/run/no-connection-left"
-    holder = f"while test -e {flag}; do {asks} 'SELECT pg_sleep(120)'; sleep 0.5; done"
-    holds = f"touch {flag}; for n in $(seq {limit}); do {holder} & done; wait"
+    """Somebody holds every connection that is not reserved for superusers, and takes each that becomes free."""
+    python = f"/srv/logbook/releases/{site.live().release}/.venv/bin/python"
+    command = ["docker", "exec", "-i", site.host.name, "runuser", "-u", "logbook_migrate", "--", python, "-c"]
     with subprocess.Popen(
-        ["docker", "exec", site.host.name, "sh", "-c", holds], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as held:
-        wait_for(lambda: "reserved for" in site.sh(f"{asks} 'SELECT 1' 2>&1; true"), 30)
+        [*command, HOLDS_CONNECTIONS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
         try:
+            assert holder.stdout.readline() == "full\n"
             yield
         finally:
-            site.sh(f"rm {flag}")
-            site.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(120)'")
-            held.wait()
+            holder.stdin.close()
+            holder.wait()
 
 
 @pytest.mark.row(24, "migrate", "no connection is left")

@@ -91,7 +91,7 @@ def test_after_two_kills_in_a_row_the_third_run_converges_and_the_second_opens_n
             site.deploy(third)
         seconds = time.monotonic() - started
         assert site.live() == third
-        wait_for(lambda: not site.sh(f"pgrep -f {command(second)}; true"), 10)
+        wait_for(lambda: not site.sh(f"pgrep -f {command(second)}; true"), 10, 0.2)
         assert phases(site, second) == []
         assert site.left_behind() == []
     record_property("note", f"the third took {seconds:.0f} s")
@@ -112,7 +112,7 @@ def test_a_run_takes_over_from_dead_owners_until_none_is_left(
     with steady() as load:
         with site.naps(120):
             run = site.run("deploy.yml", *first.chosen)
-            wait_for(lambda: site.sql(NAPPING) == "1", 30)
+            wait_for(lambda: site.sql(NAPPING) == "1", 30, 0.2)
             run.kill()
             # All three find the first one dead. In which order they go on is decided here.
             later = {version: site.run("deploy.yml", *version.chosen) for version in (second, third, last)}

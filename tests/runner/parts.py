@@ -39,11 +39,11 @@ MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
 UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 
-# `prepare` waits for the network while `lint` computes. `unit` uses both processors by itself. Of the others two side
-# by side do, each with hosts of its own; the longest one goes first, and the short ones fill what is left at the end.
+# `lint` fills the processor that `unit` leaves idle at its end. Two of the others use both, each with hosts of its own;
+# the longest one goes first, and the short ones fill what is left at the end.
 STAGES: tuple[Stage, ...] = (
-    Stage((LINT, PREPARE)),
-    Stage((UNIT,), at_once=1),
+    Stage((PREPARE,)),
+    Stage((UNIT, LINT)),
     Stage((FAULTS, ACCEPTANCE, SHARED, FLEET, MOLECULE, UPGRADE, APP)),
 )
 
