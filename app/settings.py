@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from enum import StrEnum
 from functools import cache
@@ -28,7 +29,13 @@ class Environment(StrEnum):
 class Settings(BaseSettings):
     """The settings of the app. In production there are no defaults for secrets and for the database."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
+    # Secrets may come as files of systemd. A variable of that name counts more.
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
+        extra="ignore",
+        hide_input_in_errors=True,
+    )
 
     env: Environment = Environment.DEVELOPMENT
     database_url: str = ""

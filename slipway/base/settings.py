@@ -106,6 +106,7 @@ class Settings:
     root: Path
     required_env: list[str]
     generated_env: list[str]  # variables whose values the host makes
+    credentials: list[str]  # variables that a slot gets as files of systemd, and not in its environment
     python: Path
     uv: Path
     uv_cache: Path

@@ -42,7 +42,7 @@ def rotate(settings: Settings, name: str) -> bool:
     present = known.get(name)
     live = slots.live_slot(settings)
     if live is not None and present is not None:
-        used = envfile.read(settings.slot(live) / "env").get(name)
+        used = slots.given(settings, live).get(name)
         if used is not None and used != present:
             return False
     _write(settings, {**known, **({envfile.previous(name): present} if present else {}), name: _new()})

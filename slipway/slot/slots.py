@@ -63,10 +63,29 @@ def identity(tag: str | None, sha: str) -> dict[str, str]:
 def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:
     """Point an idle slot at a release, and give the slot its own copy of the environment."""
     directory = settings.slot(slot)
-    content = envfile.render(environment(settings, manifest))
-    files.write_atomically(directory / "env", content, 0o640, grp.getgrnam(settings.user).gr_gid)
+    values = environment(settings, manifest)
+    apart = {name: values.pop(name, "") for name in settings.credentials}
+    _write_credentials(directory / "credentials", apart)
+    files.write_atomically(directory / "env", envfile.render(values), 0o640, grp.getgrnam(settings.user).gr_gid)
     files.write_atomically(directory / ".inputs", inputs_digest(settings), 0o600)
     files.link_atomically(directory / "release", f"../../releases/{manifest.release}")
+
+
+def _write_credentials(directory: Path, values: dict[str, str]) -> None:
+    """The files that systemd reads them from for the unit: all that it asks for has to be there."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for path in directory.iterdir():
+        if path.name not in values:
+            path.unlink()
+    for name, value in values.items():
+        files.write_atomically(directory / name, value, 0o600)
+
+
+def given(settings: Settings, slot: str) -> dict[str, str]:
+    """What a slot was given when it was set up: its environment, and its credentials."""
+    directory = settings.slot(slot)
+    apart = {path.name: files.read_text(path) for path in (directory / "credentials").glob("[!.]*")}
+    return {**envfile.read(directory / "env"), **apart}
 
 
 def prepared_at(settings: Settings, slot: str) -> float:

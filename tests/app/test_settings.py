@@ -72,3 +72,13 @@ def test_every_variable_is_documented() -> None:
 def test_the_example_contains_no_secret() -> None:
     lines = (PROJECT / ".env.example").read_text().splitlines()
     assert [line for line in lines if re.match(r"#? ?SECRET_KEY=", line)] == ["SECRET_KEY="]
+
+
+def test_a_secret_may_come_as_a_file_of_systemd(tmp_path: Path) -> None:
+    key = "key-of-the-tests-0123456789-0123456789"
+    (tmp_path / "SECRET_KEY").write_text(key)
+    (tmp_path / "SECRET_KEY_PREVIOUS").write_text("")
+    program = "from app.settings import load; print(load().secret_key.get_secret_value())"
+    given = {"ENV": "production", "DATABASE_URL": "postgresql+asyncpg:///x", "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=given, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == key

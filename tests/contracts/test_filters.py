@@ -113,6 +113,7 @@ def test_an_ordinary_snippet_is_taken(snippet: str) -> None:
             {"build_env": {"TOKEN": {"generate": True}}},
             "build_env.TOKEN cannot be generated: only the app gets",
         ),
+        ({"credentials": ["SALT"]}, "apps.logbook.credentials has SALT, which apps.logbook.env does not have. Add it"),
         ({"env": {"SECRET_KEY": "k", "DATABASE_URL": ""}}, "apps.logbook.env.DATABASE_URL is empty."),
         (
             {"repository": "http://bob:t0ken@git.example.com/a.git"},

@@ -103,6 +103,25 @@ def test_without_its_value_nothing_is_started(asking: config.Settings) -> None:
     cutover.check_environment(asking)
 
 
+def test_a_credential_is_a_file_and_no_variable_of_the_slot(asking: config.Settings) -> None:
+    secrets.complete(asking)
+    asking = replace(asking, credentials=["SECRET_KEY", "SECRET_KEY_PREVIOUS"])
+    assert not {"SECRET_KEY", "SECRET_KEY_PREVIOUS"} & set(live(asking))
+    directory = asking.slot("blue") / "credentials"
+    made = envfile.of_app(asking)["SECRET_KEY"]
+    assert {path.name: path.read_text() for path in directory.iterdir()} == {
+        "SECRET_KEY": made,
+        "SECRET_KEY_PREVIOUS": "",  # systemd wants the file
+    }
+    assert (directory / "SECRET_KEY").stat().st_mode & 0o777 == 0o600
+    assert slots.given(asking, "blue")["SECRET_KEY"] == made, "slipway run has it"
+    assert envfile.of_migrations(asking)["SECRET_KEY"] == made
+    assert secrets.rotate(asking, "SECRET_KEY")
+    assert not secrets.rotate(asking, "SECRET_KEY"), "what is live has the value before"
+    assert live(replace(asking, credentials=[]))["SECRET_KEY_PREVIOUS"] == made
+    assert list(directory.iterdir()) == [], "and none is left that is not given any more"
+
+
 def test_the_commands_say_what_is_to_be_started_anew(asking: config.Settings, host: Host) -> None:
     engine = Engine(asking, Reporter(as_json=True, stream=host.stream))
     assert engine.generate().message == "made SECRET_KEY"

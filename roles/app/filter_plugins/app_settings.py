@@ -133,6 +133,16 @@ def network(settings: Values) -> str:
     return "outbound" if needed else "none"
 
 
+def credentials(settings: Values) -> list[str]:
+    """The names of what the app gets as files of systemd: with a secret that the host makes, the one before it."""
+    made = env_values.generated(settings["env"])
+    return [
+        name
+        for declared in settings["credentials"]
+        for name in ([declared, envfile.previous(declared)] if declared in made else [declared])
+    ]
+
+
 def public(settings: Values) -> dict[str, Any]:
     """The settings that are no secrets."""
     secret = {name for name, option in specification().items() if option.get("no_log")}
@@ -186,6 +196,9 @@ def _environment(app: App) -> Iterator[str]:
         )
     for setting in VARIABLES:
         yield from env_values.faults(f"apps.{app.name}.{setting}", app.settings[setting])
+    for name in app.settings["credentials"]:
+        if name not in app.settings["env"]:
+            yield f"apps.{app.name}.credentials has {name}, which apps.{app.name}.env does not have. Add it there."
     if "DATABASE_URL" in env_values.generated(app.settings["env"]):
         yield f"apps.{app.name}.env.DATABASE_URL cannot be generated. Leave it out for a database on the host."
     for name in env_values.generated(app.settings["build_env"]):
@@ -394,6 +407,7 @@ class FilterModule:
         return {
             "app_complete": complete,
             "app_check": faults,
+            "app_credentials": credentials,
             "app_env_file": env_file,
             "app_generated_env": env_values.generated,
             "app_toml": toml,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from slipway.slot import envfile
-from tests.controller import flat
+from tests.controller import SECRET, flat
 from tests.faults.conftest import Steady
 from tests.faults.site import Site
 
@@ -82,3 +82,21 @@ def test_what_cannot_be_rotated_is_said_and_nothing_changes(site: Site, given: t
     assert sentence in flat(output), output
     assert "changed=0" in output
     assert site.journal() == journal
+
+
+def test_a_credential_is_a_file_for_the_unit_alone(site: Site, steady: Steady) -> None:
+    look = "/proc/$(systemctl show --property=MainPID --value logbook@$(basename $(readlink /srv/logbook/live)))"
+    with site.declared(credentials=["SECRET_KEY"]):
+        site.play("site.yml")
+        with steady() as load:
+            site.deploy(site.live())
+        environment = site.sh(f"tr '\\0' '\\n' < {look}/environ").splitlines()
+        assert not [line for line in environment if line.startswith("SECRET_KEY")]
+        (where,) = [line.partition("=")[2] for line in environment if line.startswith("CREDENTIALS_DIRECTORY=")]
+        assert site.sh(f"runuser -u logbook -- cat {where}/SECRET_KEY") == SECRET
+        assert "denied" in site.sh(f"runuser -u logbook_build -- cat {where}/SECRET_KEY 2>&1; true")
+        assert site.sh("slipway run logbook -- env | grep -c ^SECRET_KEY=") == "1"
+    site.play("site.yml")
+    site.deploy(site.live())
+    assert load.failures == []
+    assert "SECRET_KEY" in live(site)
