@@ -80,5 +80,7 @@ def test_a_secret_may_come_as_a_file_of_systemd(tmp_path: Path) -> None:
     (tmp_path / "SECRET_KEY_PREVIOUS").write_text("")
     program = "from app.settings import load; print(load().secret_key.get_secret_value())"
     given = {"ENV": "production", "DATABASE_URL": "postgresql+asyncpg:///x", "CREDENTIALS_DIRECTORY": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", program], env=given, cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=given, cwd=PROJECT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == key

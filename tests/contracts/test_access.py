@@ -33,6 +33,20 @@ def chain(name: str, text: str) -> list[str]:
     return [line.strip() for line in found[1].splitlines()]
 
 
+def test_ports_that_are_going_to_be_closed_are_known_by_their_programs() -> None:
+    lines = [
+        "listens tcp 22 sshd",
+        "listens tcp 9100 node_exporter",
+        "listens udp 9100",
+        "listens tcp 5000 docker-proxy",
+        "listens udp 161 snmpd",
+        "port 22",
+        "",
+    ]
+    opened = [{"port": 5000, "from": ["10.0.0.0/8"]}, {"port": 161}]
+    assert access.closed(lines, [22, 80, 443], opened) == ["udp 161 (snmpd)", "tcp 9100 (node_exporter)", "udp 9100"]
+
+
 # The apps
 
 
@@ -209,7 +223,7 @@ def test_a_value_that_cannot_be_meant_is_refused(change: dict[str, Any], sentenc
 
 def wrong(said: list[str], **changes: Any) -> str:
     """What the preflight says of a host that has said this."""
-    _, check = yaml.safe_load((render.ROLES / "access/tasks/preflight.yml").read_text())
+    _, check, _ = yaml.safe_load((render.ROLES / "access/tasks/preflight.yml").read_text())
     known = render.variables("access", __access_found={"stdout_lines": said}, inventory_hostname="web-1", **changes)
     known |= {name: trust_as_template(text) for name, text in check["vars"].items() if isinstance(text, str)}
     known["__inputs"] = INPUTS

@@ -151,11 +151,30 @@ def host_keys(lines: Iterable[str]) -> list[str]:
     return [*HOST_KEYS, *(RSA_HOST_KEYS if bits and min(bits) >= RSA_BITS else ())]
 
 
+def closed(lines: Iterable[str], open_tcp: Iterable[int], opened: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What listens for other machines and will not be reached any more, as `tcp 9100 (node_exporter)`.
+
+    The lines are like `listens tcp 9100 node_exporter`; the last word is missing where nobody says whose port it is.
+    """
+    stays = {("tcp", port) for port in open_tcp}
+    stays |= {(entry.get("protocol") or "tcp", entry["port"]) for entry in opened}
+    found = []
+    for line in lines:
+        word, *rest = line.split()[:4] or [""]
+        if word != "listens":
+            continue
+        protocol, port, *program = rest
+        if (protocol, int(port)) not in stays:
+            found.append((int(port), f"{protocol} {port}{f' ({program[0]})' if program else ''}"))
+    return [text for _, text in sorted(set(found))]
+
+
 class FilterModule:
     """Makes them known to Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "access_closed": closed,
             "access_faults": faults,
             "access_sources": sources,
             "access_unlimited": unlimited,
