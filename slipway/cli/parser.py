@@ -30,6 +30,7 @@ exit codes:
   4  another deployment of the app is in progress
 """
 
+_STARTS = 5  # attempts to start the transient unit, of which other runs may have won all but the last
 INTERRUPTED = 130  # as a shell says it of a program that SIGINT has ended
 
 # Commands that touch a running service. They run in a transient unit, and go on when their client disconnects.
@@ -204,6 +205,8 @@ def program() -> NoReturn:
     """
     process.forget_caller()
     code = main(sys.argv[1:])
+    if code == FailedError.exit_code and systemd.is_inside_unit():
+        code = systemd.FAILED_INSIDE
     if threading.active_count() > 1:
         with contextlib.suppress(OSError):  # the client has disconnected
             sys.stdout.flush()
@@ -246,16 +249,18 @@ def _detach(options: argparse.Namespace, arguments: Sequence[str], report: Repor
     settings = config.load(options.app)
     if options.command in ("deploy", "rollback"):
         arguments = [*arguments, "--owner", options.owner]  # in the unit the user is always root
-    waited = _wait_for_unit(options.app, settings.lock, getattr(options, "supersede", ()))
-    if waited and not report.has_client_after("The other run has ended.", lock.CLIENT_SECONDS):
-        raise FailedError(lock.DISCONNECTED)
-    code = systemd.run_detached(options.app, sys.argv[0], arguments)
-    if code == systemd.KILLED:
-        unit = f"slipway-{options.app}.service"
-        raise FailedError(f"{options.command} was killed. `journalctl --unit={unit}` may show why.")
-    if code != 0 and systemd.is_detached(options.app):  # another run was quicker
-        raise lock.busy(options.app, settings.lock, lock.read(settings.lock))
-    return code
+    unit = f"slipway-{options.app}.service"
+    for attempt in range(_STARTS):
+        waited = _wait_for_unit(options.app, settings.lock, getattr(options, "supersede", ()))
+        if (waited or attempt) and not report.has_client_after("The other run has ended.", lock.CLIENT_SECONDS):
+            raise FailedError(lock.DISCONNECTED)
+        code = systemd.run_detached(options.app, sys.argv[0], arguments)
+        if code == systemd.KILLED:
+            raise FailedError(f"{options.command} was killed. `journalctl --unit={unit}` may show why.")
+        if code is not None:
+            return code
+        # Another run was quicker, such as one whose controller was killed and whose command has only now begun.
+    raise FailedError(f"systemd did not start {unit}. `journalctl --unit={unit}` may show why.")
 
 
 def _wait_for_unit(app: str, path: Path, superseded: Sequence[str]) -> bool:

@@ -19,7 +19,10 @@ from slipway.base.errors import FailedError
 INSIDE = "SLIPWAY_INSIDE_UNIT"
 
 _STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"  # the id of systemd's message that it starts a unit
-KILLED = 255  # the exit code of systemd-run when its command was killed by a signal
+# Exit codes of systemd-run: when it has started nothing, and when its command was killed by a signal. A command that
+# has failed ends with another one inside of the unit, so that it is not taken for one that was never started.
+_NOT_STARTED, KILLED = 1, 255
+FAILED_INSIDE = 101
 _LOG_BYTES = 32 * 2**20  # of a log that is looked at
 _RELEASE_SECONDS = 10.0  # systemd may take so long to end the remaining processes of a killed phase
 
@@ -178,8 +181,8 @@ def is_detached(app: str) -> bool:
         time.sleep(0.05)
 
 
-def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
-    """Run a command in the transient unit `slipway-<app>` and wait for it; its exit code.
+def run_detached(app: str, program: str, arguments: Sequence[str]) -> int | None:
+    """Run a command in the transient unit `slipway-<app>` and wait for it; its exit code, None if it was not started.
 
     The unit goes on when this process, the connection or Ansible ends. Its fixed name allows only one at a time.
     """
@@ -191,7 +194,8 @@ def run_detached(app: str, program: str, arguments: Sequence[str]) -> int:
         *(f"--setenv={INSIDE}=1", "--", program, *arguments),
     ]
     sys.stdout.flush()
-    return subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, check=False).returncode
+    return None if code == _NOT_STARTED else FailedError.exit_code if code == FAILED_INSIDE else code
 
 
 def run_later(unit: str, title: str, seconds: float, command: Sequence[str | Path]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slipway import PROTOCOL
+from slipway.base import process
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
 from slipway.base.output import Reporter
@@ -48,13 +49,13 @@ class Unit:
 
     def __init__(self) -> None:
         self.active = [False]
-        self.code = 0
+        self.code: int | None = 0
         self.ran: list[list[str]] = []
 
     def is_detached(self, _: str) -> bool:
         return self.active.pop(0)
 
-    def run_detached(self, _: str, __: str, arguments: list[str]) -> int:
+    def run_detached(self, _: str, __: str, arguments: list[str]) -> int | None:
         self.ran.append(list(arguments))
         return self.code
 
@@ -159,6 +160,7 @@ def live(settings: config.Settings, monkeypatch: pytest.MonkeyPatch) -> Path:
 IN_A_PROCESS = """
 import pathlib, sys
 from slipway.cli import parser as cli
+from slipway.base import process
 from slipway.base import settings as config
 load = config.load
 config.load = lambda app: load(app, pathlib.Path(sys.argv[1]))
@@ -267,7 +269,6 @@ def test_the_owner_is_passed_to_the_unit(unit: Unit, arguments: list[str]) -> No
 @pytest.mark.usefixtures("installed")
 def test_a_phase_without_owner_works_on_any_open_deployment(unit: Unit) -> None:
     unit.code = 1
-    unit.active = [False, False]
     assert cli.main(["start", "logbook"]) == 1
     assert unit.ran == [["start", "logbook"]]
 
@@ -278,10 +279,53 @@ def test_a_unit_in_use_is_a_locked_error(
 ) -> None:
     with lock.hold(installed.lock, "logbook") as held:
         held.renew("bob", "d1", "start", "v1", 60)
-    unit.active, unit.code = active, 1
+    unit.active, unit.code = active, None
     assert cli.main([*DEPLOY, "--json"]) == 4
     assert _result(capsys)["holder"] == "bob"
     assert len(unit.ran) == runs
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.usefixtures("installed")
+def test_a_command_that_was_not_started_as_another_was_quicker_is_tried_again_for_a_client_that_is_there(
+    unit: Unit, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    monkeypatch.setattr(Reporter, "has_client_after", lambda *_: is_there)
+    codes = [None, 0]
+    monkeypatch.setattr(systemd, "run_detached", lambda *_: codes.pop(0))
+    unit.active = [False, False]
+    assert cli.main([*DEPLOY]) == (0 if is_there else 1)
+    assert codes == ([] if is_there else [0])
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_command_that_systemd_never_starts_fails(unit: Unit, capsys: pytest.CaptureFixture[str]) -> None:
+    unit.code, unit.active = None, [False] * 5
+    assert cli.main([*DEPLOY, "--json"]) == 1
+    assert "systemd did not start slipway-logbook.service." in _result(capsys)["message"]
+
+
+@pytest.mark.parametrize(("fails", "inside", "code"), [(True, "1", 101), (True, "", 1), (False, "1", 0)])
+def test_a_command_that_has_failed_in_the_unit_is_not_taken_for_one_that_was_not_started(
+    monkeypatch: pytest.MonkeyPatch, fails: bool, inside: str, code: int
+) -> None:
+    monkeypatch.setattr(process, "forget_caller", lambda: None)
+    monkeypatch.setattr(cli, "main", lambda _: int(fails))
+    monkeypatch.setenv(systemd.INSIDE, inside)
+    with pytest.raises(SystemExit) as ended:
+        cli.program()
+    assert ended.value.code == code
+
+
+@pytest.mark.parametrize(("ended", "code"), [(0, 0), (1, None), (101, 1), (3, 3), (255, 255)])
+def test_the_exit_code_of_the_unit_is_that_of_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: int, code: int | None
+) -> None:
+    fake = tmp_path / "systemd-run"
+    fake.write_text(f"#!/bin/sh\nexit {ended}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert systemd.run_detached("logbook", "/bin/true", []) == code
 
 
 @pytest.mark.parametrize(("dead", "code"), [("bob", 0), ("carol", 4)])
