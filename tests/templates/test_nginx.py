@@ -117,7 +117,7 @@ def test_addresses_of_limits_and_of_who_may_reach_an_app_are_in_the_configuratio
     changed = renderer.sites(allow_from=["192.0.2.0/24"], unlimited_from=["198.51.100.7"], maintenance_allow=["::2"])
     text = render(sites=changed)
     assert text.count("allow 192.0.2.0/24;") == 1  # for the whole server, also for locations of a snippet
-    assert text.count("deny all;") == 2
+    assert text.count("deny all;") == 1
     assert "198.51.100.7 0;" in text
     assert "::2 1;" in text
     assert "set_real_ip_from" not in text
