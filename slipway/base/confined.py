@@ -1,7 +1,7 @@
 """Running code that is not ours: as a user without rights, in a transient unit with a sandbox of its own.
 
-Nothing that it starts outlives it, and it ends when the engine does. Two things come back: its answer, which is of
-bounded size, and the end of what it has printed.
+Nothing that it starts outlives it, and it ends when the engine does, or soon after its time. Two things come back: its
+answer, which is of bounded size, and the end of what it has printed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -23,6 +23,8 @@ from slipway.base.errors import FailedError
 
 ANSWER = 3  # the file descriptor on which the command answers, as what it prints may be anything
 _LONGEST_ANSWER = 8 * 2**20  # bytes: a history of 10,000 migrations has 2 MB
+_MARGIN = 30.0  # seconds after its time in which the engine ends a unit itself
+_INTERVAL = 0.2  # seconds between two looks at whether the unit has ended
 _KEPT_OUTPUT = 2**18  # bytes of what was printed last
 
 # See systemd.exec(5). There is no way to other users' processes, to the host's services, or to more rights. The file
@@ -34,6 +36,7 @@ _SANDBOX = (
     "ProtectHome=yes",
     "PrivateTmp=yes",
     "PrivateDevices=yes",
+    "PrivateUsers=yes",  # other processes of the same user are out of reach, with what they see of the host
     "PrivateIPC=yes",
     "ProtectProc=invisible",
     "ProtectControlGroups=yes",
@@ -59,6 +62,10 @@ _SANDBOX = (
     "KillSignal=SIGKILL",
     "TimeoutStopSec=10",
     "OOMPolicy=continue",
+    # The apps and PostgreSQL come first.
+    "OOMScoreAdjust=500",
+    "TasksMax=2000",
+    "MemoryMax=80%",
 )
 
 
@@ -95,11 +102,13 @@ def run(
     directory: Path,
     given: str = "",
     timeout: float | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> Result:
     """Run `command` in the unit and wait until it and all that it has started have ended.
 
     `environment` comes to PATH, HOME, USER and LANG, and is not among the unit's properties, which every user can read.
-    `given` is its standard input. FailedError when it takes longer than `timeout` seconds.
+    `given` is its standard input. FailedError when it takes longer than `timeout` seconds. `watch` is called all the
+    time, and ends it with an error of its own.
     """
     request = {
         "command": [str(part) for part in command],
@@ -112,10 +121,10 @@ def run(
         file.flush()
         file.seek(0)
         supervisor = (pkgutil.get_data(__package__, "supervisor.py") or b"").decode()
-        program = [*start(unit), sys.executable, "-ISXutf8", "-c", supervisor]
+        program = [*start(unit, timeout), sys.executable, "-ISXutf8", "-c", supervisor]
         with subprocess.Popen(program, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
             try:
-                answer, printed = _read(started, unit.title, timeout)
+                answer, printed = _read(started, unit.title, timeout, watch)
                 code = started.wait()
             except BaseException:
                 started.kill()
@@ -124,10 +133,12 @@ def run(
     return Result(code, answer, printed.decode(errors="replace"))
 
 
-def start(unit: Unit) -> list[str]:
+def start(unit: Unit, timeout: float | None) -> list[str]:
     """The command before a command that starts it in the unit; one that was left by a killed engine is ended first."""
     end(unit)
     properties = [*_SANDBOX, *unit.properties]
+    if timeout is not None:  # also when the engine is not there any more to end it
+        properties.append(f"RuntimeMaxSec={timeout + _MARGIN:g}")
     if unit.writable:
         properties.append("ReadWritePaths=" + " ".join(f"-{path}" for path in unit.writable))
     return [
@@ -143,8 +154,13 @@ def end(unit: Unit) -> None:
     process.run(["systemctl", "stop", "--quiet", f"{unit.name}.service"])
 
 
-def _read(started: subprocess.Popen[bytes], title: str, timeout: float | None) -> tuple[bytes | None, bytes]:
-    """Both outputs until they are closed; FailedError when that takes longer than `timeout` seconds."""
+def _read(
+    started: subprocess.Popen[bytes], title: str, timeout: float | None, watch: Callable[[], None]
+) -> tuple[bytes | None, bytes]:
+    """Both outputs until they are closed, or the unit has ended; FailedError when that takes longer than `timeout` s.
+
+    Somebody else may keep an output open: what has run in the unit may have given it away.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     answer, printed = bytearray(), bytearray()
     assert started.stdout is not None  # noqa: S101  # both are pipes
@@ -153,11 +169,15 @@ def _read(started: subprocess.Popen[bytes], title: str, timeout: float | None) -
         selector.register(started.stdout, selectors.EVENT_READ, answer)
         selector.register(started.stderr, selectors.EVENT_READ, printed)
         while selector.get_map():
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
+            watch()
+            has_ended = started.poll() is not None
+            if deadline is not None and time.monotonic() > deadline:
                 said = process.tail(printed.decode(errors="replace"))
                 raise FailedError(f"{title} did not finish within {timeout:g} s.", said)
-            for key, _ in selector.select(left):
+            ready = selector.select(0 if has_ended else _INTERVAL)
+            if has_ended and not ready:
+                break
+            for key, _ in ready:
                 file: IO[bytes] = key.fileobj  # type: ignore[assignment]  # it is one of the two
                 part = os.read(file.fileno(), 2**16)
                 if not part:

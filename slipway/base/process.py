@@ -6,10 +6,12 @@ import contextlib
 import os
 import pwd
 import re
+import selectors
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -18,6 +20,7 @@ from slipway.base.errors import FailedError
 
 _FAILURE = re.compile(r"Traceback|ERROR|CRITICAL")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+_MOST_OUTPUT = 64 * 2**20  # bytes of each output of a program: what it prints may come from whoever means harm
 _BEFORE = 8  # lines to show before an error: the app may have logged the reason there
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -56,9 +59,9 @@ def run(
     With `user` it runs as that user, with the user's groups and a umask of 022. Its environment is then `environment`
     plus PATH, HOME and LANG, so that no variable of root is passed on. It is killed when this process ends: otherwise
     it could still be writing when the next run starts. It has a session of its own, without a terminal: it could type
-    into that of root (see `terminal`). `timeout` is in seconds. FailedError when it is exceeded, or when the program
-    does not exist. `given` is its standard input; `inherited` are file descriptors to pass on to it. A file
-    that is its `source` or `output` takes the place of its standard input or output.
+    into that of root (see `terminal`). `timeout` is in seconds. FailedError when it is exceeded, when the program
+    prints more than 64 MB, or when it does not exist. `given` is its standard input; `inherited` are file descriptors
+    to pass on to it. A file that is its `source` or `output` takes the place of its standard input or output.
     """
     arguments = [str(part) for part in command]
     # Checked first: with `user` a missing program would only show as an error of setpriv.
@@ -80,22 +83,66 @@ def run(
             stdin=source or subprocess.PIPE,
             stdout=output or subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
             pass_fds=inherited,
             start_new_session=bool(as_user),
             **as_user,
         ) as child:
             try:
-                said, errors = child.communicate(None if source else given, timeout)
+                said, errors = _talk(child, Path(command[0]).name, given.encode(), timeout)
             except BaseException:
                 _kill(child, with_its_session=bool(as_user))
                 raise
-            return subprocess.CompletedProcess(arguments, child.returncode, said or "", errors)
-    except subprocess.TimeoutExpired as error:
-        raise FailedError(f"'{Path(command[0]).name}' did not finish within {timeout:g} s.") from error
+            return subprocess.CompletedProcess(arguments, child.returncode, _text(said), _text(errors))
     except FileNotFoundError as error:
         raise FailedError(f"{error.filename} is missing. Run site.yml, or deploy another version.") from error
+
+
+def _talk(child: subprocess.Popen[bytes], name: str, given: bytes, timeout: float | None) -> tuple[bytes, bytes]:
+    """Give a program its input, if that is a pipe, and wait for its end; what it has printed on its two outputs."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    said, errors = bytearray(), bytearray()
+    late = FailedError(f"'{name}' did not finish within {timeout or 0:g} s.")
+    with selectors.DefaultSelector() as selector:
+        for stream, kept in ((child.stdout, said), (child.stderr, errors)):
+            if stream is not None:
+                selector.register(stream, selectors.EVENT_READ, kept)
+        if child.stdin is not None:
+            os.set_blocking(child.stdin.fileno(), False)
+            selector.register(child.stdin, selectors.EVENT_WRITE)
+        while selector.get_map():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise late
+            for key, _ in selector.select(left):
+                if key.data is None:
+                    given = _give(key.fd, given)
+                    if not given:
+                        selector.unregister(key.fileobj)
+                        child.stdin.close()  # type: ignore[union-attr]  # it is the one that was registered
+                    continue
+                part = os.read(key.fd, 2**16)
+                if not part:
+                    selector.unregister(key.fileobj)
+                key.data.extend(part)
+                if len(key.data) > _MOST_OUTPUT:
+                    raise FailedError(f"'{name}' printed more than {_MOST_OUTPUT // 2**20} MB.")
+    try:
+        child.wait(None if deadline is None else max(0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise late from None
+    return bytes(said), bytes(errors)
+
+
+def _give(descriptor: int, data: bytes) -> bytes:
+    """Write a part of the data; what is left of it. A program that does not read all of it has its reasons."""
+    try:
+        return data[os.write(descriptor, data[: 2**16]) :] if data else b""
+    except BrokenPipeError:
+        return b""
+
+
+def _text(output: bytes) -> str:
+    return output.decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def environment_of(user: str, environment: Mapping[str, str]) -> dict[str, str]:

@@ -134,6 +134,8 @@ class Settings:
     drain_seconds: float
     standby_minutes: int
     timeout: float  # of Gunicorn, for a worker that gives no sign of life
+    graceful_timeout: float  # that a worker has to finish its requests
+    build_timeout: float
     # Between two phases; of several hosts one waits over the phase of another, so longer than most.
     lease_seconds: float
     logbook_url: str

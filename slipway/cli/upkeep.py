@@ -57,7 +57,7 @@ def restarts(units: Sequence[str]) -> dict[str, str]:
 def _reason(unit: Mapping[str, str]) -> str:
     """Why a running unit should be started anew; "" when it need not."""
     try:
-        maps = (PROC / unit["MainPID"] / "maps").read_text()
+        maps = (PROC / unit["MainPID"] / "maps").read_text(errors="replace")
     except OSError:
         return ""  # it has just ended
     if libraries := replaced(maps):

@@ -29,7 +29,13 @@ STANDARD_INPUT = Path("-")
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from slipway.release import fill; fill.main(int(sys.argv[2]))"
 
 
+_MESSAGE, _DETAIL = 2000, 2**16  # characters of what a build says of its failure
+_LEFT = 0.5  # the share of `min_free_mb` and `min_free_inodes` that a build leaves to others
 _PYTHON = re.compile(r"\d+\.\d+\.\d+\S{0,9}")  # its version
+
+
+class _FullError(FailedError):
+    """A build has used the disk up."""
 
 
 def repository(settings: Settings) -> git.Repository:
@@ -111,16 +117,16 @@ def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bo
     present = manifest.read(final)
     if present is not None and not again:
         return present
-    partial = final.with_name(f"{name}{store.PARTIAL}")
+    box = final.with_name(f"{name}{store.PARTIAL}")
+    partial = box / "release"
     try:
         made = _make_until_it_fits(settings, partial, name, tag, sha, fresh=again)
         files.write_atomically(partial / manifest.NAME, manifest.dump(made))
         files.write_atomically(partial / manifest.COMPLETE, "")
         process.run(["sync", "--file-system", settings.releases])
         _put_in_place(settings, partial, final)
-    except BaseException:
-        store.delete(partial)
-        raise
+    finally:
+        store.delete(box)
     files.sync_directory(settings.releases)
     return made
 
@@ -161,7 +167,10 @@ def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
     without rights in a unit of its own (see `fill`), and what it has made is taken over when the unit has ended.
     `fresh`: with no file of another release, as theirs may have an owner or a mode that does not fit.
     """
-    store.delete(partial)
+    # In a box that only the build's user enters: what the build opens up in it is for nobody else.
+    store.delete(partial.parent)
+    partial.parent.mkdir(mode=0o710)
+    shutil.chown(partial.parent, group=settings.build_user)
     partial.mkdir(mode=0o700)
     donor = None if fresh else _same_packages(settings, sha)
     if donor is not None:
@@ -192,22 +201,28 @@ def _fill(
         build_env=envfile.of_builds(settings),
     )
     unit = confined.Unit(
-        f"slipway-{settings.app}-build",
-        f"Build of {partial.name.removesuffix(store.PARTIAL)} of {settings.app}",
+        f"slipway-{settings.app}_build",
+        f"Build of {partial.parent.name.removesuffix(store.PARTIAL)} of {settings.app}",
         settings.build_user,
         writable=(partial, settings.uv_cache),
         properties=("Nice=10", *store.alone(settings)),  # the live release comes first
     )
-    result = confined.run(
-        unit,
-        [sys.executable, "-ISXutf8", "-c", _PROGRAM, _engine(), str(confined.ANSWER)],
-        environment={"HOME": str(settings.uv_cache)},
-        directory=partial,
-        given=json.dumps(asdict(work)),
-    )
+    try:
+        result = confined.run(
+            unit,
+            [sys.executable, "-ISXutf8", "-c", _PROGRAM, _engine(), str(confined.ANSWER)],
+            environment={"HOME": str(settings.uv_cache)},
+            directory=partial,
+            given=json.dumps(asdict(work)),
+            timeout=settings.build_timeout,
+            watch=lambda: _watch_space(settings),
+        )
+    except _FullError:  # perhaps by what it has put into the cache
+        process.run(["find", settings.uv_cache, "-mindepth", "1", "-delete"], user=settings.build_user)
+        raise
     answer = inside.decoded(result, "The build ended without a result")
     if "failed" in answer:
-        raise FailedError(str(answer["failed"]), str(answer.get("detail") or ""))
+        raise FailedError(str(answer["failed"])[:_MESSAGE], str(answer.get("detail") or "")[-_DETAIL:])
     python = str(answer.get("python"))
     return (python if _PYTHON.fullmatch(python) else ""), answer.get("seen") or {}
 
@@ -218,12 +233,31 @@ def _engine() -> str:
     return str(file if file.is_file() else Path(slipway.__file__).parents[1])
 
 
+def _watch_space(settings: Settings) -> None:
+    """_FullError when a build leaves too little space to the others on the file systems that it writes to."""
+    for place in (settings.releases, settings.uv_cache, Path(tempfile.gettempdir())):
+        usage = os.statvfs(place)
+        free_mb = usage.f_bavail * usage.f_frsize // 2**20
+        inodes_are_few = usage.f_files and usage.f_favail < settings.min_free_inodes * _LEFT
+        if free_mb < settings.min_free_mb * _LEFT or inodes_are_few:
+            raise _FullError(
+                f"The build has used the disk up ({free_mb} MB and {usage.f_favail} inodes are free at {place}), so it "
+                "was ended. Free some space, or look at what the build writes."
+            )
+
+
 def _same_packages(settings: Settings, sha: str) -> Path | None:
-    """A release on this host with the lock file of a commit, and so with its packages; None if there is none."""
-    digest = repository(settings).digest(sha, source.LOCK)
-    for name, other in store.complete(settings).items():
-        place = settings.release(name)
-        if other.lock_sha256 == digest and (place / ".venv").is_dir() and place.lstat().st_uid == os.geteuid():
+    """A release that was live on this host with the lock file of a commit, and so with its packages; None without one.
+
+    A build may leave anything in what it makes. What was never live may be of somebody whose code is not wanted.
+    """
+    mirror, complete = repository(settings), store.complete(settings)
+    wanted = mirror.digest(sha, source.LOCK)
+    for entry in reversed(journal.deployed(journal.read(settings.journal))):
+        place = settings.release(entry.release)
+        if entry.release not in complete or not (place / ".venv").is_dir() or place.lstat().st_uid != os.geteuid():
+            continue
+        if mirror.digest(complete[entry.release].sha, source.LOCK) == wanted:  # and not what the build has made of it
             return place
     return None
 

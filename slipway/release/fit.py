@@ -10,6 +10,7 @@ from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
 
+_PATIENCE = 20.0  # seconds for a look at a release, or for a Python to say its version
 _VERSION = "import sys; print(sys.version.split()[0])"
 
 
@@ -47,7 +48,10 @@ def digest(directory: Path) -> str:
 
 def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:
     """Nothing of the release is run for this: its virtualenv names a Python of the host, and that one is asked."""
-    found = _ask((directory / ".venv/bin/python").resolve(), settings.user)
+    python = (directory / ".venv/bin/python").resolve()
+    if python.is_relative_to(settings.releases.resolve()):
+        return "its Python is a file of its own, and not the host's"
+    found = _ask(python, settings.user)
     if not found:
         return f"its Python {release.python} does not run"
     if release.python and not same_minor(found, release.python):
@@ -63,7 +67,7 @@ def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:
 
 def _ask(python: Path, user: str) -> str:
     """The version of a Python, which starts without the packages that it has; "" if it does not run."""
-    found = process.run([python, "-I", "-S", "-c", _VERSION], user=user)
+    found = process.run([python, "-I", "-S", "-c", _VERSION], user=user, timeout=_PATIENCE)
     return found.stdout.strip() if found.returncode == 0 else ""
 
 
@@ -76,6 +80,7 @@ def _modes(settings: Settings, directory: Path) -> str:
         ["find", ".", "(", *readable, *writable, *builders, ")", "-printf", "%p", "-quit"],
         user=settings.user,
         directory=directory,
+        timeout=_PATIENCE,
     )
     if found.returncode == 0 and not found.stdout:
         return ""

@@ -37,6 +37,8 @@ KEEP = "refs/slipway/"
 
 _MIGRATIONS = "*versions/*.py"
 
+_SUBJECT = 500  # characters of the first line of a commit's message
+
 # Settings that would change what a command does or answers. Those with which a person reaches a remote (credentials,
 # proxies, other addresses) stay as they are.
 _SETTINGS = {
@@ -179,7 +181,8 @@ class Repository:
         return self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", check=False) or None
 
     def subject(self, sha: str) -> str:
-        return self.git("rev-list", "--max-count=1", "--no-commit-header", "--format=%s", sha)
+        """The first line of a commit's message, of which so much is kept as a person reads."""
+        return self.git("rev-list", "--max-count=1", "--no-commit-header", "--format=%s", sha)[:_SUBJECT]
 
     def why_incomplete(self, sha: str) -> str:
         """Why the repository lacks a part of the commit or of its history, with the command that gets it; "" if not."""
@@ -410,7 +413,7 @@ def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, st
     """
     span = f"{old}..{new}" if old is not None and source.has(old) else new
     log = source.git("rev-list", "--max-count=50", "--no-commit-header", "--format=%H %s", span).split("\n")
-    return [(sha, subject) for sha, _, subject in (line.partition(" ") for line in log if line)]
+    return [(sha, subject[:_SUBJECT]) for sha, _, subject in (line.partition(" ") for line in log if line)]
 
 
 def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:
@@ -425,8 +428,10 @@ def signature_problem(repository: Repository, tag: str, allowed_signers: Path) -
     # A signed tag has its name inside. With another name it is an old signature that was used again.
     if f"tag {tag}" not in repository.git("cat-file", "tag", reference, check=False).split("\n\n")[0].splitlines():
         return f"{tag} is not an annotated tag of that name"
+    # Which program looks at a signature is chosen by the signature: only those of SSH have one.
+    nobody = ("-c", "gpg.program=false", "-c", "gpg.openpgp.program=false", "-c", "gpg.x509.program=false")
     options = [
-        *("-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen"),
+        *("-c", "gpg.format=ssh", "-c", "gpg.ssh.program=ssh-keygen", *nobody),
         *("-c", f"gpg.ssh.allowedSignersFile={allowed_signers}"),
     ]
     result = repository.run("verify-tag", reference, options=options)

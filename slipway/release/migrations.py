@@ -76,7 +76,7 @@ def _ask(settings: Settings, release: Path, environment: Mapping[str, str]) -> M
         "alembic_question",
         release,
         unit=confined.Unit(
-            f"slipway-{settings.app}-question",
+            f"slipway-{settings.app}_question",
             f"Reading the migrations of {settings.app}",
             settings.migrate_user,
             properties=store.alone(settings),

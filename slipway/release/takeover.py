@@ -7,6 +7,8 @@ each directory is opened from the one above it.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -32,17 +34,25 @@ def take(release: Path, builder: int, python: Path) -> None:
     devices, sockets and pipes, links that lead out of it, and more or deeper directories than anything needs.
     """
     try:
-        links = _take(release, builder)
+        for link in _take(release, builder):  # now nobody can change where they lead to
+            _check_link(release, link, python)
     except OSError as error:
         raise FailedError(f"The release cannot be taken over from the build ({error.strerror}).") from error
-    for link in links:  # now nobody can change where they lead to
-        place = Path(os.path.realpath(release / link))
-        if not (place.is_relative_to(release.resolve()) or place.is_relative_to(_SYSTEM) or place == python.resolve()):
-            where = f"{_shown(link)} -> {_shown((release / link).readlink())}"
-            raise FailedError(
-                f"The release has a link that leads out of it ({where}). "
-                "Remove it from the repository, or from what the build makes."
-            )
+
+
+def _check_link(release: Path, link: Path, python: Path) -> None:
+    try:
+        place = Path(os.path.realpath(release / link, strict=True))  # which says when it cannot follow
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        place = Path(os.path.realpath(release / link))  # it leads to nothing
+    if not (place.is_relative_to(release.resolve()) or place.is_relative_to(_SYSTEM) or place == python.resolve()):
+        where = f"{_shown(link)} -> {_shown((release / link).readlink())}"
+        raise FailedError(
+            f"The release has a link that leads out of it ({where}). "
+            "Remove it from the repository, or from what the build makes."
+        )
 
 
 def _take(release: Path, builder: int) -> list[Path]:
@@ -106,6 +116,18 @@ class _Taken:
             with contextlib.suppress(OSError):  # there is none, or the file system has no such thing
                 os.removexattr(descriptor, name)
         os.fchmod(descriptor, mode)
+        if stat.S_ISREG(found.st_mode) and _is_open_for_writing(descriptor):
+            raise FailedError(f"{_shown(place)} of the release is open for writing: the build has given it away.")
+
+
+def _is_open_for_writing(descriptor: int) -> bool:
+    """Whether any process has the file open in a way that outlasts a change of its owner."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN  # other errors: the file system has no leases
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 @contextlib.contextmanager

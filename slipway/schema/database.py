@@ -16,6 +16,7 @@ from slipway.schema import url
 from slipway.slot import standby
 
 _UNDEFINED_TABLE = "42P01"
+_MOST_HEADS = 1000
 _USUAL_TABLE = "alembic_version"
 
 # Where Debian has PostgreSQL's own programs, by version. Its /usr/bin/psql looks for the newest of them, in Perl, which
@@ -37,6 +38,7 @@ class Item:
 
 
 # An index that is being built right now is invalid as well, and must be left alone.
+_COLUMNS = ("kind", "table", "name", "is invalid")
 _CATALOG = """
 WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema')
 SELECT CASE c.relkind WHEN 'i' THEN 'index' WHEN 'I' THEN 'index' WHEN 'v' THEN 'view'
@@ -63,8 +65,9 @@ SELECT 'type', t.oid::regtype::text, t.oid::regtype::text, false
 
 def catalog(settings: Settings, environment: Mapping[str, str]) -> frozenset[Item]:
     """The objects in the database's schemas: tables, columns, indexes, constraints, views and types."""
-    rows = (line.split("\t") for line in _query(settings, environment, _CATALOG).splitlines())
-    return frozenset(Item(kind, table, name, invalid == "t") for kind, table, name, invalid in rows)
+    rows = (line.split("\t") for line in _query(settings, environment, _CATALOG).split("\n"))
+    # A name may have a tab or a line break: what cannot be told apart is left out.
+    return frozenset(Item(row[0], row[1], row[2], row[3] == "t") for row in rows if len(row) == len(_COLUMNS))
 
 
 def difference(before: Iterable[Item], after: Iterable[Item]) -> list[str]:
@@ -118,7 +121,8 @@ def current_revision(settings: Settings, environment: Mapping[str, str], table: 
     FailedError, with the output of psql, when PostgreSQL cannot be connected to within 10 s.
     """
     try:
-        query = f"SELECT version_num FROM {table or _USUAL_TABLE} ORDER BY 1"  # noqa: S608  # alembic has quoted it
+        # The table may be anything, as the app's migrations can make a view of it.
+        query = f"SELECT left(version_num, 100) FROM {table or _USUAL_TABLE} ORDER BY 1 LIMIT {_MOST_HEADS}"  # noqa: S608  # alembic has quoted it
         found = _query(settings, environment, query)
     except FailedError as error:
         if _UNDEFINED_TABLE in error.detail:

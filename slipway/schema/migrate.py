@@ -172,7 +172,7 @@ def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, st
     """Run the alembic of a release; its last lines when it fails, else None."""
     directory = settings.release(release.release)
     unit = confined.Unit(
-        f"slipway-{settings.app}-migration",
+        f"slipway-{settings.app}_migration",
         f"alembic {arguments[0]} of {settings.app}",
         settings.migrate_user,
         properties=store.alone(settings),

@@ -27,7 +27,7 @@ class Connections:
 
 
 def parse(output: str, socket: Path) -> Connections:
-    """Read `ss --unix --all --no-header`: Netid State Recv-Q Send-Q Local-Address:Port Peer-Address:Port.
+    """Read `ss --unix --all --no-header src SOCKET`: Netid State Recv-Q Send-Q Local-Address:Port Peer-Address:Port.
 
     Recv-Q of a listening socket is its accept queue; a connection shows with the socket's address once it is
     accepted.
@@ -45,11 +45,17 @@ def parse(output: str, socket: Path) -> Connections:
 
 
 def count(socket: Path) -> Connections:
-    """The connections to a slot now; FailedError when `ss` fails, which must not count as no connections."""
-    result = process.run(["ss", "--unix", "--all", "--no-header"])
-    if result.returncode != 0:
-        raise FailedError("ss does not list the sockets.", process.tail(result.stderr))
-    return parse(result.stdout, socket)
+    """The connections to a slot now; FailedError when `ss` fails, which must not count as no connections.
+
+    Only those of this socket are listed: the name of another one may be any text, lines like these among it.
+    """
+    result = process.run(["ss", "--unix", "--all", "--no-header", "src", socket])
+    try:
+        if result.returncode == 0:
+            return parse(result.stdout, socket)
+    except ValueError:
+        pass
+    raise FailedError("ss does not list the sockets.", process.tail(result.stderr or result.stdout))
 
 
 def parse_sessions(output: str, pids: Collection[int], port: str) -> frozenset[str]:

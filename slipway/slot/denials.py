@@ -25,6 +25,7 @@ _READ_ONLY = r"Read-only file system(?:: '(?P<path>[^']*))?"
 _IN_RELEASE = r"Permission denied: '(?P<path>(?!/)[^']+|/srv/[^']+)'|attempt to write a readonly database"
 _SQLITE = r"unable to open database file"
 _NO_DIRECTORY = r"Failed to set up mount namespacing: (?P<path>/\S+): No such file"
+_LINE = 2000  # characters of a line of a log that are looked at: an app may write lines of any length
 _TRACEBACK = 60  # lines before an error in which its call is looked for
 
 
@@ -36,6 +37,7 @@ def find(log: Sequence[str], settings: Settings) -> list[Denial]:
     found: dict[str, Denial] = {}
     if "unconfined" in settings.needs:
         return []
+    log = [line[:_LINE] for line in log]
     for number, line in enumerate(log):
         remedy = _remedy(log, number, settings)
         if remedy:

@@ -66,8 +66,8 @@ def parse_stat(text: str) -> Status:
 def status(pid: int) -> Status | None:
     """What the kernel says of a process; None when there is none of that number."""
     try:
-        return parse_stat((PROC / str(pid) / "stat").read_text())
-    except (OSError, IndexError):
+        return parse_stat((PROC / str(pid) / "stat").read_text(errors="replace"))  # a name may have any bytes
+    except (OSError, IndexError, ValueError):
         return None
 
 

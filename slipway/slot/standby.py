@@ -34,6 +34,7 @@ DATABASE_PORT = "5432"  # unless the app's URL has another one
 _FIRST_TO_GO = 1000  # what the kernel is told of a paused process for the case that memory runs out
 _DATABASE_WAIT = 1.0  # seconds for PostgreSQL to end what it was asked just before the pause
 _HEARTBEAT_WAIT = 10.0  # seconds for each worker to report to the main process; one second is the rule
+_STOP_SECONDS = 30.0  # more than its unit gives a slot that is being stopped, beside the time for its requests
 _INTERVAL = 0.05
 _OTHER_VERSION = "the record of its standby is from another version of Slipway"
 _ROUNDS = 10  # of looking for processes that were started while others were being stopped
@@ -362,7 +363,7 @@ def end(settings: Settings, slot: str) -> None:
     The unit of the slot (see ExecStop= there) kills workers that are paused: continued for a proper end they would
     first run every job that has become due meanwhile, and what they were at work on has ended before the pause.
     """
-    systemd.stop(settings.app, slot)
+    systemd.stop(settings.app, slot, settings.graceful_timeout + _STOP_SECONDS)
     forget(settings, slot)
 
 

@@ -83,14 +83,21 @@ def start(app: str, slot: str) -> None:
         raise FailedError(f"systemd could not start {app}@{slot}.", process.tail(result.stderr))
 
 
-def stop(app: str, slot: str) -> None:
-    """Stop a slot and wait for its end. The socket comes first: otherwise a late connection would start it again."""
+def stop(app: str, slot: str, patience: float) -> None:
+    """Stop a slot and wait for its end. The socket comes first: otherwise a late connection would start it again.
+
+    A service can ask systemd for more time again and again. One that runs on after `patience` seconds is killed.
+    """
     units = [f"{app}@{slot}.socket", f"{app}@{slot}.service"]
     # Of a start that still waits (for PostgreSQL, at boot) there is a job, and it has to be cancelled.
     shown = [line for line in _show("ActiveState,Job", *units).split() if line not in ("Job=", "Job=0")]
     if shown == ["ActiveState=inactive"] * len(units):
         return
-    result = process.run(["systemctl", "stop", *units])
+    try:
+        result = process.run(["systemctl", "stop", *units], timeout=patience)
+    except FailedError:
+        process.run(["systemctl", "kill", "--signal=SIGKILL", units[1]])
+        result = process.run(["systemctl", "stop", *units], timeout=patience)
     if result.returncode != 0:
         raise FailedError(f"systemd could not stop {app}@{slot}.", process.tail(result.stderr))
     process.run(["systemctl", "reset-failed", *units])

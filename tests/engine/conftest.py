@@ -46,7 +46,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings
 
 def without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     """What would run in a unit of its own runs as it is: there is no systemd here. `tests/attacks` has the units."""
-    monkeypatch.setattr(confined, "start", lambda _: [])
+    monkeypatch.setattr(confined, "start", lambda *_: [])
     monkeypatch.setattr(confined, "end", lambda _: None)
 
 

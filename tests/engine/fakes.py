@@ -96,7 +96,7 @@ class Host:
         self.started += 1
         self.gone -= set(PIDS[slot])
 
-    def stop(self, _: str, slot: str) -> None:
+    def stop(self, _: str, slot: str, __: float = 0) -> None:
         if slot in self.running:
             self.calls.append(f"stop {slot}")
             self.running.discard(slot)

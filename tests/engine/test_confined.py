@@ -74,7 +74,7 @@ def test_it_ends_when_the_engine_is_killed(tmp_path: Path) -> None:
     engine = (
         "from pathlib import Path\n"
         "from slipway.base import confined\n"
-        "confined.start, confined.end = lambda _: [], lambda _: None\n"
+        "confined.start, confined.end = lambda *_: [], lambda _: None\n"
         f"unit = confined.Unit('u', 't', {getpass.getuser()!r})\n"
         f'program = \'import os, time; open("pid", "w").write(str(os.getppid())); time.sleep(60)\'\n'
         f"command, directory = [{sys.executable!r}, '-c', program], Path({str(tmp_path)!r})\n"

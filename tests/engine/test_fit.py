@@ -68,6 +68,16 @@ def answering(settings: config.Settings, line: str) -> None:
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look with the eyes of another user")
 
 
+def test_a_python_of_the_release_itself_is_not_run(place: config.Settings) -> None:
+    ran = place.root / "ran"
+    python = place.release(NAME) / ".venv/bin/python"
+    python.unlink()
+    python.write_text(f"#!/bin/sh\ntouch {ran}\necho 3.13.5\n")
+    python.chmod(0o755)
+    assert fit.misfit(place, built(place)) == "its Python is a file of its own, and not the host's"
+    assert not ran.exists()
+
+
 @as_root
 def test_a_release_that_any_user_can_read_fits(place: config.Settings) -> None:
     answering(place, fit.python_version(place))

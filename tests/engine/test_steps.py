@@ -36,7 +36,8 @@ def test_at_its_deadline_a_slot_is_stopped_and_what_was_cut_is_counted_once(
     switched(host)
     host.left = Connections(established=2, queued=1)
 
-    def stop(_: str, slot: str) -> None:  # Nginx answers for what was cut, but not for a WebSocket or half an answer
+    def stop(_: str, slot: str, __: float) -> None:
+        # Nginx answers for what was cut, but not for a WebSocket or half an answer.
         host.stop(_, slot)
         with log.open("a") as file:
             file.write('{"status": 502, "upstream_status": "502", "path": "/slow"}\n' * logged)

@@ -47,7 +47,7 @@ def test_a_slot_starts_from_the_unit_files_as_they_are_now(programs: Programs, n
 
 
 def test_a_slot_stops_with_its_socket_first(programs: Programs) -> None:
-    systemd.stop("logbook", "blue")
+    systemd.stop("logbook", "blue", 60)
     assert programs.ran[1] == "systemctl stop logbook@blue.socket logbook@blue.service"
 
 
@@ -64,7 +64,7 @@ def test_a_slot_stops_with_its_socket_first(programs: Programs) -> None:
 )
 def test_a_slot_that_does_not_run_is_not_stopped(programs: Programs, socket: str, service: str, stopped: bool) -> None:
     programs.answers["systemctl show"] = (0, f"{socket}\n{service}", "")
-    systemd.stop("logbook", "blue")
+    systemd.stop("logbook", "blue", 60)
     assert (len(programs.ran) > 1) is stopped
 
 
@@ -77,7 +77,7 @@ def test_a_systemd_error_is_a_failure_with_its_message(programs: Programs) -> No
         systemd.start("logbook", "blue")
     assert caught.value.detail == "Unit is masked."
     with pytest.raises(FailedError, match=r"systemd could not stop logbook@blue\."):
-        systemd.stop("logbook", "blue")
+        systemd.stop("logbook", "blue", 60)
 
 
 def logged(*messages: object, run: str = "new", starts: bool = False) -> list[dict[str, object]]:
