@@ -72,3 +72,22 @@ def test_connections_to_postgresql_are_named_by_the_process_or_the_port_at_their
     found = connections.parse_sessions(SESSIONS, {11, 12}, "5432")
     assert found == {"process 6157", "process 6161", "port 40000", "port 40003"}
     assert connections.parse_sessions(SESSIONS, {13}, "5432") == frozenset()
+
+
+def test_a_name_with_a_line_of_ss_in_it_is_no_connection(tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    with contextlib.ExitStack() as stack:
+        server, forged, other = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3))
+        server.bind(str(path))
+        server.listen()
+        forged.bind(f"\0\nu_str ESTAB 0 0 {path} 1 * 2")
+        forged.listen()
+        other.bind(f"\0\nu_str LISTEN boom 0 {path} 1 * 2")
+        other.listen()
+        assert connections.count(path) == connections.Connections(established=0, queued=0)
+
+
+def test_what_ss_prints_otherwise_is_an_error(programs: Programs) -> None:
+    programs.answers["ss"] = (0, "u_str LISTEN boom 0 /srv/x/http.sock 1 * 2", "")
+    with pytest.raises(FailedError, match="ss does not list the sockets"):
+        connections.count(Path("/srv/x/http.sock"))

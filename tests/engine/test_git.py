@@ -207,6 +207,31 @@ def test_only_an_allowed_signer_is_accepted(repository: GitRepository, tmp_path:
         assert git.signature_problem(_source(repository), tag, signers), tag
 
 
+def test_a_signature_of_another_kind_is_none(
+    repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git lets the signature choose who looks at it: with PGP that is a `gpg` with whatever keys it has."""
+    gpg = tmp_path / "bin/gpg"
+    gpg.parent.mkdir()
+    said = "\\n[GNUPG:] GOODSIG 1 x\\n[GNUPG:] TRUST_ULTIMATE 0 pgp\\n"
+    gpg.write_text(f"#!/bin/sh\ncat >/dev/null\nprintf '{said}'\n")
+    gpg.chmod(0o755)
+    monkeypatch.setenv("PATH", str(gpg.parent), prepend=":")
+    sha = repository.commit({"a": "1"})
+    block = "-----BEGIN PGP SIGNATURE-----\n\nx\n-----END PGP SIGNATURE-----\n"
+    tag = f"object {sha}\ntype commit\ntag v1\ntagger x <x@example.com> 0 +0000\n\nx\n{block}"
+    made = subprocess.run(
+        ["git", "-C", str(repository.path), "hash-object", "-t", "tag", "-w", "--stdin"],
+        input=tag, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    repository.git("update-ref", "refs/tags/v1", made.stdout.strip())
+    plain = _source(repository).run("verify-tag", "refs/tags/v1")
+    assert plain.returncode == 0, "the case is one that git believes"
+    signers = tmp_path / "allowed_signers"
+    signers.write_text("")
+    assert git.signature_problem(_source(repository), "v1", signers)
+
+
 def test_a_signed_tag_under_another_name_is_not_signed(repository: GitRepository, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)

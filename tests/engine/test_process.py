@@ -131,3 +131,22 @@ def test_only_given_descriptors_are_inherited(tmp_path: Path) -> None:
         asks = ["/usr/bin/test", "-e", f"/proc/self/fd/{file.fileno()}"]
         assert process.run(asks).returncode == 1
         assert process.run(asks, inherited=[file.fileno()]).returncode == 0
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_a_program_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch, stream: int) -> None:
+    monkeypatch.setattr(process, "_MOST_OUTPUT", 100_000)
+    with pytest.raises(FailedError, match="'sh' printed more than"):
+        process.run(["sh", "-c", f"while :; do echo {'x' * 100} >&{stream}; done"])
+
+
+def test_a_long_input_is_given_whole_or_as_far_as_it_is_read() -> None:
+    text = "x" * 3_000_000
+    assert process.run(["cat"], given=text).stdout == text
+    assert process.run(["head", "--bytes=3"], given=text).stdout == "xxx"
+    assert process.run(["sh", "-c", "exec <&-; printf done"], given=text).stdout == "done"
+
+
+def test_output_that_stays_open_ends_with_the_time() -> None:
+    with pytest.raises(FailedError, match=r"did not finish within 0\.3 s"):
+        process.run(["sh", "-c", "sleep 5 & exit 0"], timeout=0.3)

@@ -172,3 +172,16 @@ def test_memory_that_cannot_be_read_counts_as_short(tmp_path: Path, monkeypatch:
 
 def test_memory_of_this_machine_can_be_read() -> None:
     assert "cannot be read" not in memory.shortage()
+
+
+def test_a_process_may_have_any_name() -> None:
+    program = (
+        "import ctypes, time; ctypes.CDLL(None).prctl(15, b'\\xff) S 1', 0, 0, 0); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as made:
+        assert made.stdout is not None
+        made.stdout.readline()
+        found = processes.status(made.pid)
+        made.kill()
+    assert found is not None
+    assert found.parent == os.getpid()

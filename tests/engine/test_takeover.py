@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import socket
@@ -200,3 +201,29 @@ def test_the_builder_can_change_nothing_afterwards(release: Path, change: str) -
     (release / "app/etc").unlink(missing_ok=True)
     take(release)
     assert as_builder(release, program) == 7
+
+
+@as_root
+@pytest.mark.parametrize("by_map", [False, True])
+def test_a_file_that_somebody_still_writes_to_is_refused(release: Path, by_map: bool) -> None:
+    """The build has given it to a process outside: a change of its owner would not close it there."""
+    path = release / "app/main.py"
+    with path.open("r+b") as file:
+        given_away = mmap.mmap(file.fileno(), 0) if by_map else file
+        if by_map:
+            file.close()
+        with pytest.raises(FailedError, match=r"app/main.py of the release is open for writing"):
+            take(release)
+        given_away.close()
+
+
+@as_root
+def test_a_link_whose_path_is_too_long_to_be_followed_is_refused(release: Path) -> None:
+    deep = "d" * 200
+    (release / "app/out").symlink_to("/".join([deep] * 19) + "/../" * 40 + "etc/shadow")
+    os.lchown(release / "app/out", BUILDER, BUILDER)
+    assert len(os.fsencode(release)) + 19 * 201 < 4096
+    (release / "app/far").symlink_to("out/" + "x" * 250)
+    os.lchown(release / "app/far", BUILDER, BUILDER)
+    with pytest.raises(FailedError):
+        take(release)
