@@ -22,13 +22,17 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+_HELP = "Run 'docker "  # how the last line of Docker's errors begins
+
+
 def run(*command: str | Path, check: bool = True, stdin: str | None = None) -> str:
     """Standard output of a command; HostError with the last line of standard error when it fails."""
     done = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, input=stdin, errors="replace"
     )
     if check and done.returncode != 0:
-        reason = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        said = [line for line in (done.stderr or done.stdout).splitlines() if line and not line.startswith(_HELP)]
+        reason = said[-1:] or ["no output"]
         raise HostError(f"'{' '.join(str(part) for part in command[:3])}' failed: {reason[0]}")
     return done.stdout.strip()
 

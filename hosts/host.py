@@ -34,6 +34,8 @@ _MAIN: dict[str, str] = {}  # the first process of each container, as it was fou
 class Host:
     """One host, by the name of its container. `ports` maps a port of 127.0.0.1 to a port of the host.
 
+    Those are below 32768: above it the kernel may have given them to a connection of this machine.
+
     `image` is an image from `keep_as` to start from, in place of plain Debian; `flags` are more options of
     `docker run`.
     """

@@ -21,8 +21,8 @@ __all__ = ["pytest_configure", "pytest_runtest_makereport", "pytest_terminal_sum
 
 CACHE = scratch.PROJECT / ".cache/fleet"
 HOSTS = [
-    Host("slipway-fleet-1", "13", {38022: 22, 38080: 80, 38443: 443}),
-    Host("slipway-fleet-2", "12", {39022: 22, 39080: 80, 39443: 443}),
+    Host("slipway-fleet-1", "13", {24022: 22, 24080: 80, 24443: 443}),
+    Host("slipway-fleet-2", "12", {25022: 22, 25080: 80, 25443: 443}),
 ]
 ROWS = {49, 50, 51, 55}
 # Two hosts at once on a small machine: no test waits for this deadline.

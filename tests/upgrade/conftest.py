@@ -17,7 +17,7 @@ from hosts.host import Host
 from tests.faults.site import CALLS, Site, Version
 from tests.load import Load
 
-SSH_PORT, HTTP_PORT, HTTPS_PORT = 58022, 58080, 58443
+SSH_PORT, HTTP_PORT, HTTPS_PORT = 27022, 27080, 27443
 CACHE = scratch.PROJECT / ".cache/upgrade"
 EARLIER = "98ed69e"  # the last commit whose records on the host had no format
 IMAGE = "slipway-upgrade:earlier"
