@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import sys
 import time
 from typing import Any, TextIO
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MARKS = {"ok": "+", "skipped": "-", "failed": "!"}
+
+
+def plain(text: str) -> str:
+    """A text for a terminal, without what a terminal would obey: parts of it may come from an app or a repository."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class Reporter:
@@ -55,7 +62,7 @@ class Reporter:
 
     def _write(self, event: dict[str, Any], text: str) -> None:
         try:
-            print(json.dumps(event) if self.as_json else text, file=self._stream, flush=True)
+            print(json.dumps(event) if self.as_json else plain(text), file=self._stream, flush=True)
         except BrokenPipeError:
             self._disconnected = True
 

@@ -21,12 +21,14 @@ import signal
 import socket
 import sys
 import termios
+import time
 import tty
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 _PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _CHUNK = 65536  # bytes
+_LONGEST_END = 5.0  # seconds for what it has left to be shown: something else may go on printing
 _LAST_WORDS = 0.1  # seconds without output, after which none of a command that has ended is waited for
 _FAILED = 126  # as a shell says it of a program that cannot be executed
 
@@ -152,7 +154,8 @@ class _Relay:
             if self._channel.fileno() in ready:
                 status = self._hear()
         os.waitpid(monitor, 0)
-        while self._master >= 0 and select.select([self._master], [], [], _LAST_WORDS)[0]:
+        end = time.monotonic() + _LONGEST_END
+        while self._master >= 0 and time.monotonic() < end and select.select([self._master], [], [], _LAST_WORDS)[0]:
             self._show()
         return status
 

@@ -20,6 +20,7 @@ from slipway.slot import envfile
 CONFIGURATION = "alembic.ini"
 
 # One name, or two with a dot between them, as SQL has them: plain, or in quotes with any quote in it doubled.
+_MOST_HEADS = 100
 _NAME = r'(?:[A-Za-z_][A-Za-z0-9_$]*|"(?:[^"\0]|"")+")'
 _TABLE = re.compile(rf"(?:{_NAME}(?:\.{_NAME})?)?")
 
@@ -166,6 +167,8 @@ def _check_heads(heads: Sequence[str], found: Sequence[Mapping[str, Any]]) -> No
 
     Others are meant: histories in directories of their own, and branches with a label.
     """
+    if len(heads) > _MOST_HEADS:
+        raise FailedError(f"The migrations have {len(heads)} heads; run `alembic merge`.")
     descends = {item["revision"]: item["down"] for item in found}  # what it only depends on is of another branch
     labelled = {item["revision"] for item in found if item["labels"]}
     seen: dict[str, str] = {}

@@ -61,3 +61,9 @@ def test_has_client_after_waits_for_a_connected_client_only(ends: Ends) -> None:
     started = time.monotonic()
     assert not report.has_client_after("The lock is free.", 10)
     assert time.monotonic() - started < 5
+
+
+def test_nothing_that_a_terminal_would_obey_is_printed() -> None:
+    stream = io.StringIO()
+    Reporter(as_json=False, stream=stream).result("ok", "a\x1b]0;title\x07b\rc\x9bd\n\tü")
+    assert stream.getvalue() == "a\\x1b]0;title\\x07b\\rc\\x9bd\n\tü\n"
