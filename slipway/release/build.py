@@ -222,7 +222,8 @@ def _fill(
         raise
     answer = inside.decoded(result, "The build ended without a result")
     if "failed" in answer:
-        raise FailedError(str(answer["failed"])[:_MESSAGE], str(answer.get("detail") or "")[-_DETAIL:])
+        answer["failed"] = str(answer["failed"])[:_MESSAGE]
+        raise FailedError(str(answer["failed"]), str(answer.get("detail") or "")[-_DETAIL:])
     python = str(answer.get("python"))
     return (python if _PYTHON.fullmatch(python) else ""), answer.get("seen") or {}
 
