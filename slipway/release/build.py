@@ -178,6 +178,7 @@ def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
     shutil.chown(partial, settings.build_user, settings.build_user)
     python, seen = _fill(settings, partial, tag, sha, donor)
     takeover.take(partial, pwd.getpwnam(settings.build_user).pw_uid, settings.python)
+    partial.parent.chmod(0o755)  # now others may look at it
     if taken := [mine for mine in (manifest.NAME, manifest.COMPLETE) if os.path.lexists(partial / mine)]:
         raise FailedError(f"The release has {taken[0]}, a name that Slipway itself uses. Give it another one.")
     return _describe(settings, name, tag, sha, partial, python, seen)
