@@ -43,7 +43,7 @@ def test_ports_that_are_going_to_be_closed_are_known_by_their_programs() -> None
         "port 22",
         "",
     ]
-    opened = [{"port": 5000, "from": ["10.0.0.0/8"]}, {"port": 161}]
+    opened: list[dict[str, Any]] = [{"port": 5000, "from": ["10.0.0.0/8"]}, {"port": 161}]
     assert access.closed(lines, [22, 80, 443], opened) == ["udp 161 (snmpd)", "tcp 9100 (node_exporter)", "udp 9100"]
 
 

@@ -313,16 +313,6 @@ def limits(rendered: Render, _: Path) -> None:
     ] == []
 
 
-def locale_sources(rendered: Render, directory: Path) -> None:
-    """What locale-gen does with each line of its file; C.UTF-8 comes with the C library and is not made."""
-    program = product("localedef")
-    assert [line for line in rendered().splitlines() if line and not line.startswith("#")] == []
-    (line,) = [line for line in rendered(host_locale="de_DE.UTF-8").splitlines() if line and not line.startswith("#")]
-    assert line in Path("/usr/share/i18n/SUPPORTED").read_text().splitlines()
-    name, charset = line.split()
-    run(program, "--no-archive", "-i", name.partition(".")[0], "-f", charset, directory / name)
-
-
 def locale(rendered: Render, directory: Path) -> None:
     """The shell reads it as logins do, and the C library knows what it names."""
     file = directory / "locale"
@@ -439,7 +429,6 @@ JUDGES: dict[str, Judge] = {
     "host/slipway-limits.conf.j2": limits,
     "host/slipway-modules.conf.j2": modules,
     "host/slipway-restarts.conf.j2": restarts,
-    "host/locale.gen.j2": locale_sources,
     "host/locale.j2": locale,
     "host/slipway.conf.j2": journal,
     "host/slipway.crt.j2": authorities,
