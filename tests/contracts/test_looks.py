@@ -44,10 +44,10 @@ def answers(script: str, **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def programs(directory: Path, **scripts: str) -> dict[str, str]:
+def programs(directory: Path, scripts: dict[str, str]) -> dict[str, str]:
     """An environment in which programs of these names come before the machine's."""
     for name, script in scripts.items():
-        path = directory / name.replace("_", "-")
+        path = directory / name
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
     return {"PATH": f"{directory}:{os.environ['PATH']}"}
@@ -58,7 +58,7 @@ def said_of_packages(directory: Path, **scripts: str) -> list[str]:
     look = yaml.safe_load((ROLES / "host/tasks/packages.yml").read_text())[0]["slipway_look"]["script"]
     known = render.variables("host", __host_authorities=f"{directory}/slipway.crt")
     script = render.evaluate(look, **known).replace("/etc/ssl/certs/", f"{directory}/certs/")
-    return answers(script, **programs(directory, **scripts))
+    return answers(script, **programs(directory, scripts))
 
 
 def missing(lines: list[str]) -> set[str]:
@@ -70,11 +70,11 @@ def test_a_package_is_missing_unless_it_is_installed_or_apt_would_remove_another
     status = """case $* in *Provides*) cat "$0.provides" ;; *) echo 'installed git'; echo 'config-files kmod' ;; esac"""
     provides = tmp_path / "dpkg-query.provides"
     provides.write_text("installed default-mta\nconfig-files time-daemon\nconfig-files sudo\ninstalled \n")
-    found = missing(said_of_packages(tmp_path, dpkg_query=status))
+    found = missing(said_of_packages(tmp_path, **{"dpkg-query": status}))
     assert {"kmod", "systemd-timesyncd", "sudo", "locales"} < found
     assert "git" not in found
     provides.write_text("installed ntp (= 1:4.2), time-daemon\ninstalled sudo\n")
-    assert found - missing(said_of_packages(tmp_path, dpkg_query=status)) == {"systemd-timesyncd", "sudo"}
+    assert found - missing(said_of_packages(tmp_path, **{"dpkg-query": status})) == {"systemd-timesyncd", "sudo"}
 
 
 def test_what_programs_read_of_our_authorities_is_made_again_where_it_is_not_that_of_the_file(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def said_of_the_system(directory: Path, locale: str, **scripts: str) -> list[str
     script = render.evaluate("{{ __host_behind }}", **known)
     for path in ("/etc/locale.gen", "/etc/systemd/journald.conf.d/", "/etc/sysctl.d/"):
         script = script.replace(path, f"{directory}/{Path(path).name}{'/' if path.endswith('/') else ''}")
-    return answers(script, **programs(directory, **scripts))
+    return answers(script, **programs(directory, scripts))
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,53 @@ def test_a_unit_that_was_started_before_its_settings_were_written_is_started_aga
     assert behind(f"@{written - 60}", f"@{written}") == ["slipway.conf"]
     assert behind(f"@{written}", f"@{written - 60}") == ["60-slipway.conf"]
     assert behind("", "") == []
+
+
+# Of each role that writes units: the look, the variable with its answer, and the condition of what reloads systemd.
+RELOADS = {
+    "app": ("accounts.yml", "Look at the files", "__app_found", "accounts.yml", "Look at the files", "changed_when"),
+    "access": ("preflight.yml", "Look at", "__access_found", "write.yml", "Load it at boot", "when"),
+    "nginx": ("main.yml", "its version", "__nginx_found", "sandbox.yml", "Write it, or take it away", "when"),
+    "postgresql": (
+        *("install.yml", "Find the cluster", "__postgresql_clusters"),
+        *("sandbox.yml", "Write it, or take it away", "when"),
+    ),
+}
+# As on a host on which all else is in place.
+IN_PLACE = {"access": ["l {{ __access_boot_link }} {{ __access_unit }}"]}
+UNITS = {
+    "app": "logbook@green.socket",
+    "access": "nftables.service",
+    "nginx": "nginx.service",
+    "postgresql": "postgresql@17-main.service",
+}
+SYSTEMCTL = """case $* in *=NeedDaemonReload*) for word in "$@"; do case $word in
+  UNIT) echo NeedDaemonReload=NEEDED ;; *.service | *.socket) echo NeedDaemonReload=no; echo ;;
+esac; done ;; esac"""
+
+
+@pytest.mark.parametrize("needed", ["yes", "no"])
+@pytest.mark.parametrize("role", RELOADS)
+def test_systemd_reads_what_a_killed_run_has_written_of_units(tmp_path: Path, role: str, needed: str) -> None:
+    look_file, look, found, file, task, key = RELOADS[role]
+
+    def of(name: str, part: str) -> dict[str, Any]:
+        known = yaml.safe_load((ROLES / role / "tasks" / name).read_text())
+        return next(item for item in known if part in item["name"])
+
+    known = render.variables(role, nginx_sandbox=False, postgresql_sandbox=False)
+    machine = programs(
+        tmp_path,
+        {
+            "systemctl": SYSTEMCTL.replace("UNIT", UNITS[role]).replace("NEEDED", needed),
+            "pg_lsclusters": "echo 17 main 5432 online postgres /data /log",
+            "nginx": "echo nginx version: nginx/1.26.3",
+        },
+    )
+    script = render.evaluate(of(look_file, look)["slipway_look"]["script"], **known)
+    lines = answers(script, **machine) + [render.evaluate(line, **known) for line in IN_PLACE.get(role, [])]
+    told = known | {found: {"stdout_lines": lines, "stdout": ""}}
+    assert render.evaluate(f"{{{{ {of(file, task)[key]} }}}}", **told) is (needed == "yes")
 
 
 @pytest.mark.parametrize("file", ["absent", "same", "other content", "other mode"])
