@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from filter_plugins import apps
 from roles.access.filter_plugins import access
 from tests.templates import render
 
+Program = Callable[..., subprocess.CompletedProcess[str]]
 INPUTS: dict[str, Any] = yaml.safe_load((render.ROLES / "access/defaults/main.yml").read_text())
 
 
@@ -244,3 +248,90 @@ def test_a_firewall_that_would_close_ssh_is_refused() -> None:
     assert "the firewall would close SSH: set access_ssh_ports" in wrong(without_port)
     assert wrong(without_port, access_ssh_ports=[22]) == ""
     assert wrong(without_port, access_firewall=False) == ""
+
+
+# The program that brings a change into force
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """slipway-access in a directory, with programs that do nothing in place of those that would change this machine."""
+    text = (render.ROLES / "access/files/slipway-access").read_text()
+    for old, new in (
+        ("/var/lib/slipway", tmp_path / "state"),
+        ("/etc/slipway", tmp_path / "etc"),
+        ("/etc/ssh/sshd_config.d", tmp_path / "sshd"),
+        ("PATH=/usr/local/sbin:", f"PATH={tmp_path}/bin:"),
+    ):
+        assert str(old) in text
+        text = text.replace(str(old), str(new))
+    text = text.replace("command -v sshd >/dev/null || return 0", "return 0")
+    (tmp_path / "slipway-access").write_text(text)
+    (tmp_path / "bin").mkdir()
+    for name in ("nft", "systemctl", "systemd-run"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    for path, content in (("etc/firewall.nft", "old rules"), ("sshd/00-slipway.conf", "old settings")):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(content)
+    wanted = tmp_path / "state/access/wanted"
+    wanted.mkdir(parents=True)
+    (wanted / "firewall.nft").write_text("new rules")
+    (wanted / "00-slipway.conf").write_text("new settings")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", tmp_path / "slipway-access", *words], capture_output=True, text=True, check=False)
+
+    return run
+
+
+def in_force(directory: Path) -> list[str]:
+    return [(directory / name).read_text() for name in ("etc/firewall.nft", "sshd/00-slipway.conf")]
+
+
+def test_a_change_goes_back_and_one_that_is_confirmed_stays(tmp_path: Path, program: Program) -> None:
+    assert program("try", "60").returncode == 0
+    assert in_force(tmp_path) == ["new rules", "new settings"]
+    assert program("back").returncode == 0
+    assert in_force(tmp_path) == ["old rules", "old settings"]
+    program("try", "60")
+    assert program("confirm", "without-ssh").returncode == 0
+    program("boot")
+    assert in_force(tmp_path) == ["new rules", "new settings"]
+    assert sorted(path.name for path in (tmp_path / "state/access").iterdir()) == ["lock", "wanted"]
+
+
+def test_a_way_back_that_is_killed_while_it_cleans_up_is_not_gone_again(tmp_path: Path, program: Program) -> None:
+    """The second time would take off the host what is not in `before` any more: the firewall, and sshd's settings."""
+    (tmp_path / "bin/rm").write_text(
+        '#!/bin/sh\ncase $2 in */access/*) /bin/rm "$2/firewall.nft"; kill $PPID ;; *) exec /bin/rm "$@" ;; esac\n'
+    )
+    program("try", "60")
+    (tmp_path / "bin/rm").chmod(0o755)
+    assert program("back").returncode != 0
+    (tmp_path / "bin/rm").unlink()
+    program("boot")
+    assert in_force(tmp_path) == ["old rules", "old settings"]
+
+
+def test_what_is_gone_back_to_is_on_the_disk_before_anything_is_replaced(tmp_path: Path, program: Program) -> None:
+    log = tmp_path / "log"
+    for name in ("sync", "mv"):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{log}\nexec /bin/{name} "$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    program("try", "60")
+    said = [line.replace(str(tmp_path), "") for line in log.read_text().splitlines()]
+    kept = "/state/access/before.new"
+    files = [f"{kept}/{name}" for name in ("firewall.nft", "00-slipway.conf", "since")]
+    synced, *rest = said
+    assert set(synced.split()[1:]) == {kept, *files}
+    assert rest == [
+        f"mv {kept} /state/access/before",
+        "sync /state/access",
+        *("sync /etc/firewall.nft.new", "mv /etc/firewall.nft.new /etc/firewall.nft", "sync /etc"),
+        *(
+            "sync /sshd/00-slipway.conf.new",
+            "mv /sshd/00-slipway.conf.new /sshd/00-slipway.conf",
+            "sync /sshd",
+        ),
+    ]
