@@ -167,6 +167,15 @@ def test_nothing_else_is_open_unless_it_is_asked_for() -> None:
     ]
 
 
+def test_protocols_without_ports_and_whole_interfaces_can_be_let_in() -> None:
+    opened = [{"protocol": "esp"}, {"protocol": "vrrp", "from": ["10.0.0.0/8"]}]
+    trusted = ["wg0", "br-*"]
+    assert access.faults(INPUTS | {"access_open_ports": opened, "access_trusted_interfaces": trusted}) == []
+    found = chain("input", rules(access_open_ports=opened, access_trusted_interfaces=trusted))
+    assert found[-2:] == ["meta l4proto 50 accept", "ip saddr { 10.0.0.0/8 } meta l4proto 112 accept"]
+    assert found[found.index('iifname "lo" accept') + 1 :][:2] == ['iifname "wg0" accept', 'iifname "br-*" accept']
+
+
 def test_other_tables_are_not_touched() -> None:
     assert "flush" not in rules()
     assert re.findall(r"^(?:delete )?table .*", rules(), re.MULTILINE) == [
@@ -211,6 +220,11 @@ def test_root_that_may_not_log_in_still_may_not(said: list[str], value: str) -> 
         ({"access_ssh_ports": [0]}, "access_ssh_ports has 0, but a port is a number from 1 to 65535."),
         ({"access_web_ports": [70000]}, "access_web_ports has 70000, but a port is"),
         ({"access_open_ports": [{"port": 0}]}, "access_open_ports has 0, but a port is"),
+        ({"access_open_ports": [{"protocol": "udp"}]}, "access_open_ports has an entry of udp without a port. Add one"),
+        ({"access_open_ports": [{"protocol": "esp", "port": 50}]}, "access_open_ports has port 50 of esp, which has no"),
+        ({"access_trusted_interfaces": ["*"]}, "access_trusted_interfaces has '*', which is no name of an interface"),
+        ({"access_trusted_interfaces": ['a" accept']}, "access_trusted_interfaces has 'a\" accept', which is no name"),
+        ({"access_trusted_interfaces": ["longer-than-15-c"]}, "access_trusted_interfaces has 'longer-than-15-c'"),
         ({"access_open_ports": [{"port": 1, "from": ["home"]}]}, "access_open_ports has 'home', which is no network"),
         (
             {"access_build_networks": ["pypi.org"]},

@@ -213,6 +213,10 @@ def firewall(rendered: Render, _: Path) -> None:
             access_ssh_unlimited=["192.0.2.1", "2001:db8::/64"],
             access_open_ports=[{"port": 9100, "from": ["10.0.0.0/8", "fd00::/8"]}, {"port": 51820, "protocol": "udp"}],
         ),
+        rendered(
+            access_trusted_interfaces=["wg0", "br-*"],
+            access_open_ports=[{"protocol": "vrrp", "from": ["10.0.0.0/8", "fd00::/8"]}, {"protocol": "esp"}],
+        ),
     ):
         said = run(*alone, "sh", "-c", f"{program} -f /dev/stdin && {program} list table inet slipway", stdin=text)
         assert "policy drop" in said

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PORTS = range(1, 65536)
+# By number: a host need not have the list of their names (/etc/protocols).
+WITHOUT_PORTS = {"ah": 51, "esp": 50, "gre": 47, "vrrp": 112}
+INTERFACE = re.compile(r"(?=.{1,15}$)[A-Za-z0-9_.:@-]+\*?")
 HTTPS = 443
 
 # Of the names that ssh-audit has nothing to say about, the best first. Those after them are for older clients.
@@ -36,8 +40,20 @@ def faults(inputs: Mapping[str, Any]) -> list[str]:
             f"{name} has {port}, but a port is a number from 1 to 65535." for port in inputs[name] if port not in PORTS
         ]
     for opened in inputs["access_open_ports"]:
-        if opened["port"] not in PORTS:
-            found.append(f"access_open_ports has {opened['port']}, but a port is a number from 1 to 65535.")
+        protocol, port = _protocol(opened), opened.get("port")
+        if protocol in WITHOUT_PORTS:
+            if port is not None:
+                found.append(f"access_open_ports has port {port} of {protocol}, which has no ports. Leave it out.")
+        elif port is None:
+            found.append(f"access_open_ports has an entry of {protocol} without a port. Add one, such as port: 9100.")
+        elif port not in PORTS:
+            found.append(f"access_open_ports has {port}, but a port is a number from 1 to 65535.")
+    found += [
+        f"access_trusted_interfaces has '{name}', which is no name of an interface: write it as wg0, or as br-* for all "
+        "that begin so."
+        for name in inputs["access_trusted_interfaces"]
+        if not INTERFACE.fullmatch(str(name))
+    ]
     listed = {
         "access_ssh_unlimited": inputs["access_ssh_unlimited"],
         "access_build_networks": inputs["access_build_networks"],
@@ -57,6 +73,10 @@ def faults(inputs: Mapping[str, Any]) -> list[str]:
             "20 or more."
         )
     return found
+
+
+def _protocol(opened: Mapping[str, Any]) -> str:
+    return str(opened.get("protocol") or "tcp")
 
 
 def _network(text: Any) -> Network | None:
@@ -82,7 +102,9 @@ def _matches(direction: str, networks: Iterable[str]) -> Iterator[str]:
 
 def sources(opened: Mapping[str, Any]) -> list[str]:
     """The rules for one of `access_open_ports`."""
-    port = f"{opened.get('protocol') or 'tcp'} dport {opened['port']} accept"
+    protocol = _protocol(opened)
+    number = WITHOUT_PORTS.get(protocol)
+    port = f"meta l4proto {number} accept" if number else f"{protocol} dport {opened['port']} accept"
     networks = opened.get("from") or []
     return [f"{source} {port}" for source in _matches("saddr", networks)] if networks else [port]
 
@@ -157,7 +179,7 @@ def closed(lines: Iterable[str], open_tcp: Iterable[int], opened: Iterable[Mappi
     The lines are like `listens tcp 9100 node_exporter`; the last word is missing where nobody says whose port it is.
     """
     stays = {("tcp", port) for port in open_tcp}
-    stays |= {(entry.get("protocol") or "tcp", entry["port"]) for entry in opened}
+    stays |= {(_protocol(entry), int(entry.get("port") or 0)) for entry in opened}
     found = []
     for line in lines:
         word, *rest = line.split()[:4] or [""]
