@@ -10,6 +10,7 @@ from typing import Any
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PORTS = range(1, 65536)
+LISTS = ("access_ssh_unlimited", "access_build_networks")  # of networks
 # By number: a host need not have the list of their names (/etc/protocols).
 WITHOUT_PORTS = {"ah": 51, "esp": 50, "gre": 47, "vrrp": 112}
 INTERFACE = re.compile(r"(?=.{1,15}$)[A-Za-z0-9_.:@-]+\*?")
@@ -34,45 +35,46 @@ SERVICES = ("postgres", "www-data")  # of the apps' own services, which have not
 
 def faults(inputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the values of the role's inputs, a sentence each; `inputs` are by their names."""
-    found = []
-    for name in ("access_ssh_ports", "access_web_ports"):
-        found += [
-            f"{name} has {port}, but a port is a number from 1 to 65535." for port in inputs[name] if port not in PORTS
-        ]
+    return [*_ports(inputs), *_networks(inputs), *_others(inputs)]
+
+
+def _ports(inputs: Mapping[str, Any]) -> Iterator[str]:
+    numbers = [(name, port) for name in ("access_ssh_ports", "access_web_ports") for port in inputs[name]]
     for opened in inputs["access_open_ports"]:
         protocol, port = _protocol(opened), opened.get("port")
         if protocol in WITHOUT_PORTS:
             if port is not None:
-                found.append(f"access_open_ports has port {port} of {protocol}, which has no ports. Leave it out.")
+                yield f"access_open_ports has port {port} of {protocol}, which has no ports. Leave it out."
         elif port is None:
-            found.append(f"access_open_ports has an entry of {protocol} without a port. Add one, such as port: 9100.")
-        elif port not in PORTS:
-            found.append(f"access_open_ports has {port}, but a port is a number from 1 to 65535.")
-    found += [
-        f"access_trusted_interfaces has '{name}', which is no name of an interface: write it as wg0, or as br-* for all "
-        "that begin so."
-        for name in inputs["access_trusted_interfaces"]
-        if not INTERFACE.fullmatch(str(name))
-    ]
-    listed = {
-        "access_ssh_unlimited": inputs["access_ssh_unlimited"],
-        "access_build_networks": inputs["access_build_networks"],
-        "access_open_ports": [
-            network for opened in inputs["access_open_ports"] for network in opened.get("from") or []
-        ],
-    }
-    for name, networks in listed.items():
-        found += [
-            f"{name} has '{network}', which is no network: write it as 10.20.0.0/16 or 2001:db8::/32."
-            for network in networks
-            if _network(network) is None
-        ]
+            yield f"access_open_ports has an entry of {protocol} without a port. Add one, such as port: 9100."
+        else:
+            numbers.append(("access_open_ports", port))
+    for name, port in numbers:
+        if port not in PORTS:
+            yield f"{name} has {port}, but a port is a number from 1 to 65535."
+
+
+def _networks(inputs: Mapping[str, Any]) -> Iterator[str]:
+    listed = [(name, network) for name in LISTS for network in inputs[name]]
+    for opened in inputs["access_open_ports"]:
+        listed += [("access_open_ports", network) for network in opened.get("from") or []]
+    for name, network in listed:
+        if _network(network) is None:
+            yield f"{name} has '{network}', which is no network: write it as 10.20.0.0/16 or 2001:db8::/32."
+
+
+def _others(inputs: Mapping[str, Any]) -> Iterator[str]:
+    for name in inputs["access_trusted_interfaces"]:
+        if not INTERFACE.fullmatch(str(name)):
+            yield (
+                f"access_trusted_interfaces has '{name}', which is no name of an interface: write it as wg0, or as "
+                "br-* for all that begin so."
+            )
     if inputs["access_confirm_seconds"] < 20:
-        found.append(
+        yield (
             f"access_confirm_seconds is {inputs['access_confirm_seconds']}, but a new login needs its time: set it to "
             "20 or more."
         )
-    return found
 
 
 def _protocol(opened: Mapping[str, Any]) -> str:
