@@ -16,6 +16,16 @@ WITHOUT_PORTS = {"ah": 51, "esp": 50, "gre": 47, "vrrp": 112}
 INTERFACE = re.compile(r"(?=.{1,15}$)[A-Za-z0-9_.:@-]+\*?")
 HTTPS = 443
 
+# Programs of VPNs that are no part of the kernel.
+VPN = re.compile(r"(?i)vpn|tailscale|tinc|nebula|zerotier|wireguard|boringtun|^wg")
+
+SSHD = "/etc/ssh/sshd_config"
+SSHD_NAMES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}  # the old names of settings
+SSHD_CLOSED = (
+    *("passwordauthentication", "kbdinteractiveauthentication", "permitemptypasswords", "hostbasedauthentication"),
+    *("permitrootlogin", "disableforwarding"),
+)
+
 # Of the names that ssh-audit has nothing to say about, the best first. Those after them are for older clients.
 KEX = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
 OLDER_KEX = ("curve25519-sha256", "curve25519-sha256@libssh.org", "diffie-hellman-group16-sha512")
@@ -193,6 +203,79 @@ def closed(lines: Iterable[str], open_tcp: Iterable[int], opened: Iterable[Mappi
     return [text for _, text in sorted(set(found))]
 
 
+def vpn_ports(lines: Iterable[str], opened: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The UDP ports by which the VPN of a line `vpn wg0` may come in, as `udp 51820`, if none of them is open.
+
+    A tunnel of the kernel has no program; of the others, those count whose names tell.
+    """
+    said = [line.split() for line in lines]
+    if not any(words[:1] == ["vpn"] for words in said):
+        return []
+    listening = [words[2:] for words in said if words[:2] == ["listens", "udp"]]
+    ports = {int(port) for port, *program in listening if not program or VPN.search(program[0])}
+    is_open = {entry.get("port") for entry in opened if _protocol(entry) == "udp"}
+    return [] if ports & is_open else [f"udp {port}" for port in sorted(ports)]
+
+
+Setting = tuple[str, str, str]  # its file, its name in lower case, its value
+
+
+def _settings(lines: Iterable[str], place: str) -> Iterator[Setting]:
+    """What files of sshd set: of lines like `set /etc/ssh/sshd_config Port 22`, or `match ...` in a block of Match."""
+    for line in lines:
+        found = re.match(rf"{place} (\S+)\s+(\w+)[\s=]+(.*)", line)
+        if found:
+            name = found[2].lower()
+            yield found[1], SSHD_NAMES.get(name, name), re.sub(r"\s+#.*$", "", found[3]).strip().strip('"')
+
+
+def _ours(text: str) -> dict[str, str]:
+    """What our file sets, but for the one that `sshd -T` shows otherwise than it is written."""
+    settings = {name: value for _, name, value in _settings((f"set - {line}" for line in text.splitlines()), "set")}
+    return {name: value for name, value in settings.items() if name != "persourcepenalties"}
+
+
+def _differs(name: str, value: str, ours: Mapping[str, str]) -> bool:
+    return name in ours and ours[name].lower() != value.lower().replace("without-password", "prohibit-password")
+
+
+def sshd_faults(lines: Sequence[str], text: str, path: str) -> list[str]:
+    """What keeps the settings of `text`, the file `path`, from counting: of two, the one that is read first does."""
+    return list(_sshd_faults(list(_settings(lines, "set")), _ours(text), path))
+
+
+def _sshd_faults(settings: Sequence[Setting], ours: Mapping[str, str], path: str) -> Iterator[str]:
+    directory, _, own = path.rpartition("/")
+    ways_out = f"make 'Include {directory}/*.conf' its first line, or set access_sshd: false."
+    main = [setting for setting in settings if setting[0] == SSHD]
+    includes = [f"{directory}/*" in f"/etc/ssh/{value} {value}" for _, name, value in main if name == "include"]
+    if not any(includes):
+        yield f"{SSHD} does not include {directory}/*.conf, so Slipway's settings would not count: {ways_out}"
+        return
+    for file, name, value in main:
+        if name == "include" and f"{directory}/*" in f"/etc/ssh/{value} {value}":
+            break
+        if _differs(name, value, ours):
+            yield f"{file} sets {name} to '{value}' before it includes {directory}/*.conf: {ways_out}"
+    for file, name, value in settings:
+        if file.startswith(f"{directory}/") and file < path and _differs(name, value, ours):
+            yield (
+                f"{file} sets {name} to '{value}' and is read before {own}, so it counts: take that line out, or set "
+                "access_sshd: false."
+            )
+
+
+def sshd_exceptions(lines: Iterable[str], text: str) -> list[str]:
+    """What blocks of Match allow some logins, as `passwordauthentication yes (/etc/ssh/sshd_config)`."""
+    ours = _ours(text)
+    allowed = [
+        f"{name} {value} ({file})"
+        for file, name, value in _settings(lines, "match")
+        if name in SSHD_CLOSED and _differs(name, value, ours)
+    ]
+    return list(dict.fromkeys(allowed))
+
+
 class FilterModule:
     """Makes them known to Ansible."""
 
@@ -200,6 +283,9 @@ class FilterModule:
         return {
             "access_closed": closed,
             "access_faults": faults,
+            "access_vpn_ports": vpn_ports,
+            "access_sshd_faults": sshd_faults,
+            "access_sshd_exceptions": sshd_exceptions,
             "access_sources": sources,
             "access_unlimited": unlimited,
             "access_reached": reached,
