@@ -4,7 +4,7 @@
       slipway_obstacles:
         ports: [80, 443]         # that Nginx is to have
         databases: true          # whether PostgreSQL is to be on the host
-        timezone: Etc/UTC
+        timezone: Etc/UTC        # that the host is to have; empty is its own
         adopt: false             # take over what Nginx and PostgreSQL hold of others
         patience: 900            # seconds to wait for whoever installs packages
 

@@ -114,7 +114,7 @@ def _python() -> Iterator[Path]:
 
 
 def _yaml() -> Iterator[Path]:
-    for pattern in ("roles/*/tasks/*.yml", "playbooks/*/*.yml", "*.yml"):
+    for pattern in ("roles/*/tasks/*.yml", "roles/*/handlers/*.yml", "playbooks/*/*.yml", "*.yml"):
         yield from sorted(PROJECT.glob(pattern))
 
 

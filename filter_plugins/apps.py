@@ -18,6 +18,7 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
 
 from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
 from roles.app.module_utils import env_values  # noqa: E402  # the path comes first
+from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
 from slipway.schema import url  # noqa: E402  # the path comes first
 
@@ -52,12 +53,14 @@ def settings(apps: Declared, defaults: Mapping[str, Any] | None = None) -> dict[
 def faults(apps: Declared, defaults: Mapping[str, Any] | None = None, hosts: int = 1) -> list[str]:
     """What is wrong with the settings of the apps, a sentence for each of which something is; they go to `hosts`."""
     found = []
+    paths: list[tuple[str, str]] = []
     for name, declared in apps.items():
         try:
             whole = settings({name: declared}, defaults)[name]
         except AnsibleFilterError as error:
             found.append(error.message)
         else:
+            paths += [(name, path) for path in whole["writable_paths"]]
             found += [
                 f"apps.{name}.health_headers: Nginx empties {header}, so that no client can forge it. Remove it."
                 for header in whole["health_headers"]
@@ -69,7 +72,13 @@ def faults(apps: Declared, defaults: Mapping[str, Any] | None = None, hosts: int
                     "Set one for all of them, from ansible-vault."
                     for variable in env_values.generated(whole["env"])
                 ]
-    return found
+    return found + [
+        f"apps.{name}.writable_paths has {path}, which is inside of {other} of apps.{owner}. Give each app directories "
+        "of its own."
+        for name, path in paths
+        for owner, other in paths
+        if name != owner and engine.is_inside(path, other)
+    ]
 
 
 @cache

@@ -21,6 +21,8 @@ FLAGS = (
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
     *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp"),  # noqa: S108  # in the container
     *("--env", "container=docker"),
+    # As on a machine: Docker lets everybody bind ports below 1024, which hides a unit that lacks the right to.
+    *("--sysctl", "net.ipv4.ip_unprivileged_port_start=1024"),
 )
 
 

@@ -90,7 +90,7 @@ if ! find /var/lib/apt/periodic/update-success-stamp /var/lib/apt/lists -maxdept
   wait
 fi
 
-if test -d /usr/share/zoneinfo/Etc && ! test -e "/usr/share/zoneinfo/$timezone"; then say timezone missing; fi
+if test -n "$timezone" && test -d /usr/share/zoneinfo/Etc && ! test -e "/usr/share/zoneinfo/$timezone"; then say timezone missing; fi
 test "$(cat /sys/fs/selinux/enforce 2>/dev/null)" = 1 && say selinux enforcing
 sed -n -E 's/^(.*(nginx|postgres).*) \(enforce\)$/apparmor \1/p' /sys/kernel/security/apparmor/profiles 2>/dev/null
 true

@@ -7,7 +7,7 @@ import tomllib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from slipway.base import files, sandbox
@@ -82,6 +82,11 @@ RULES = (
         "writable_paths",
         lambda value: all(map(_is_directory_for_data, value)),
         "each must be the absolute path of a directory for data, such as '/mnt/uploads', and none of the system's.",
+    ),
+    Rule(
+        "writable_paths",
+        lambda value: not any(is_inside(path, other) for path in value for other in value),
+        "none may be inside of another one.",
     ),
 )
 
@@ -235,6 +240,11 @@ class Settings:
 def _is_directory_for_data(path: str) -> bool:
     parts = path.split("/")
     return _DIRECTORY.fullmatch(path) is not None and ".." not in parts and f"/{parts[1]}" not in _SYSTEM
+
+
+def is_inside(path: str, other: str) -> bool:
+    """Whether a path is below another one: who owns that could put a link there before the path is made."""
+    return PurePosixPath(other) in PurePosixPath(path).parents
 
 
 def check_app_name(name: str) -> str:

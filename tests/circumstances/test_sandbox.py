@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.template import trust_as_template
 
 from docs import settings as page
+from filter_plugins import apps
 from roles.app.filter_plugins import app_settings
 from slipway.base import process, sandbox
 from slipway.base import settings as config
@@ -229,12 +231,63 @@ def test_systemd_has_little_to_say_of_the_sandbox(network: str, most: float, tmp
         (["/mnt/../etc"], "none of the system's"),
         (["/mnt/a b"], "each must be the absolute path"),
         (["/mnt/%i"], "each must be the absolute path"),
+        (["/mnt/a", "/mnt/a/b"], "none may be inside of another one."),
+        (["/mnt/a/./b/c", "/mnt/a/b"], "none may be inside of another one."),
         (["/home/ann/files"], "the sandbox hides home directories. Move it to another place, or add writable_home"),
     ],
 )
 def test_a_path_that_cannot_be_opened_is_refused(paths: list[str], sentence: str) -> None:
     (found,) = refusals(writable_paths=paths)
     assert sentence in found
+
+
+def test_a_path_inside_of_that_of_another_app_is_refused() -> None:
+    """The other app could put a link there before the path is made."""
+    declared = {"domains": ["a.example.com"], "env": {"SECRET_KEY": "x"}}
+
+    def said(**paths: list[str]) -> list[str]:
+        return apps.faults({name: {**declared, "writable_paths": found} for name, found in paths.items()})
+
+    assert said(one=["/mnt/a/b", "/mnt/c"], two=["/mnt/a"]) == [
+        "apps.one.writable_paths has /mnt/a/b, which is inside of /mnt/a of apps.two. Give each app directories of its "
+        "own."
+    ]
+    assert said(one=["/mnt/a"], two=["/mnt/ab", "/mnt/a-b"]) == []
+    assert said(one=["/mnt/a", "/mnt/a/b"], two=[]) == [], "the rule of the setting says so"
+    assert said(one=["/mnt/shared"], two=["/mnt/shared"]) == []
+
+
+def check(role_file: str = "writable_paths_check.yml") -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = yaml.safe_load((render.ROLES / "app/tasks" / role_file).read_text())
+    return tasks
+
+
+def test_a_directory_is_made_only_where_root_alone_can_change_what_is_above_it(tmp_path: Path) -> None:
+    """The look, run here: the directory of a test is in one that everybody may write to, or somebody's own."""
+    look, judge = check()
+    here, link = tmp_path / "here", tmp_path / "link"
+    here.mkdir()
+    link.symlink_to("/")
+    places = ["/slipway-is-not-here/x", f"{tmp_path}/absent/x", f"{link}/slipway-is-not-here", str(here)]
+    known = render.variables("app", {"writable_paths": places}, inventory_hostname="web-1")
+    known["__app_settings"] = {"writable_paths": places}
+    script = str(render.evaluate(look["slipway_look"]["script"], **known)).replace("getent passwd", "false")
+    found = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {line.split()[1] for line in found} == {places[1], places[2]}
+    assert not any(line.split()[3] == "/" for line in found)
+
+    def refused(lines: list[str]) -> str:
+        told = known | {name: trust_as_template(text) for name, text in judge["vars"].items()}
+        told |= {"__app_writable": {"stdout_lines": lines}}
+        holds = render.evaluate(f"{{{{ {judge['ansible.builtin.assert']['that']} }}}}", **told)
+        text = str(render.evaluate(judge["ansible.builtin.assert"]["fail_msg"], **told))
+        assert holds is (text == "")
+        return text
+
+    assert refused([]) == ""
+    said = refused(["above /mnt/a/b is /mnt/a (of ann:ann, mode 755)", "/mnt/c (directory of root:root, mode 755)"])
+    assert "the user logbook of web-1 cannot write to /mnt/c (directory of root:root, mode 755). Each must be" in said
+    assert "could lead it elsewhere by a link: /mnt/a/b is /mnt/a (of ann:ann, mode 755). Create it there" in said
 
 
 def test_a_path_below_home_is_taken_with_the_word() -> None:

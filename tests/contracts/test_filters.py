@@ -90,11 +90,33 @@ def test_an_ordinary_snippet_is_taken(snippet: str) -> None:
     assert refusals(nginx_snippet=snippet) == []
 
 
+def test_no_app_is_called_like_a_unit_of_slipway() -> None:
+    """The deployment of an app runs as slipway-<app>: of every other unit, what stands behind slipway- is reserved."""
+    files = [
+        path
+        for pattern in ("slipway/**/*.py", "roles/*/*/*", "action_plugins/*.py")
+        for path in PROJECT.glob(pattern)
+        if path.is_file() and path.suffix != ".pyc"
+    ]
+    text = "\n".join(path.read_text() for path in files)
+    before_an_app = set(re.findall(r"\bslipway-([a-z]+)-(?=[{$])", text))
+    alone = set(re.findall(r"\bslipway-([a-z-]+[a-z])(?=@|\.service|\.timer|\.socket)", text))
+    alone |= set(re.findall(r"(?:unit|timer)=slipway-([a-z-]+[a-z])\n", text))
+    assert before_an_app == {"standby", "hold", "hook"}
+    assert {"access", "access-back", "recover", "certificate"} <= alone
+    for name in [f"{word}-logbook" for word in before_an_app] + sorted(alone):
+        (said,) = refusals(name=name)
+        assert said == f"apps: '{name}' cannot be an app's name: the system uses it. Give the app another name."
+    assert refusals(name="standby") == refusals(name="accessible") == refusals(name="on-hold") == []
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"name": "log_book"}, "apps: 'log_book' cannot be an app's name: use 1 to 23 of a-z"),
         ({"name": "nginx"}, "apps: 'nginx' cannot be an app's name: the system uses it."),
+        ({"name": "template1"}, "apps: 'template1' cannot be an app's name: the system uses it."),
+        ({"name": "a-held"}, "apps: 'a-held' cannot be an app's name: the system uses it."),
         ({"domains": []}, "apps.logbook.domains is empty."),
         ({"env": {}}, "apps.logbook.env has no SECRET_KEY"),
         ({"env": {"SECRET_KEY": ""}}, "apps.logbook.env has no SECRET_KEY"),

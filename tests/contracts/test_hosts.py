@@ -7,8 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from hosts import container_runtime
+from hosts import container_runtime, host
+
+
+def test_ports_below_1024_need_a_right_on_test_hosts_as_on_machines() -> None:
+    """Docker's own setting is 0, with which everybody may bind them."""
+    setting = "net.ipv4.ip_unprivileged_port_start"
+    assert host.FLAGS[host.FLAGS.index("--sysctl") + 1] == f"{setting}=1024"
+    molecule = yaml.safe_load((Path(__file__).parents[2] / "molecule/default/molecule.yml").read_text())
+    assert [platform["sysctls"] for platform in molecule["platforms"]] == [{setting: 1024}] * 2
 
 
 @pytest.mark.parametrize("program", ["sleep", "another"])

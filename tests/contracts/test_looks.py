@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -36,6 +37,179 @@ def test_both_files_of_postgresql_are_looked_at_with_the_mode_that_they_are_writ
         assert file["dest"].replace("{{ __postgresql_configuration }}", "/etc/postgresql/*/*") in look
 
 
+def answers(script: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    return done.stdout.splitlines()
+
+
+def programs(directory: Path, scripts: dict[str, str]) -> dict[str, str]:
+    """An environment in which programs of these names come before the machine's."""
+    for name, script in scripts.items():
+        path = directory / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def said_of_packages(directory: Path, **scripts: str) -> list[str]:
+    """What a host says to role `host` before it installs packages; its certificates are those of `directory`."""
+    look = yaml.safe_load((ROLES / "host/tasks/packages.yml").read_text())[0]["slipway_look"]["script"]
+    known = render.variables("host", __host_authorities=f"{directory}/slipway.crt")
+    script = render.evaluate(look, **known).replace("/etc/ssl/certs/", f"{directory}/certs/")
+    return answers(script, **programs(directory, scripts))
+
+
+def missing(lines: list[str]) -> set[str]:
+    known = render.variables("host", __host_packages_found={"stdout_lines": lines})
+    return set(render.evaluate("{{ __host_missing }}", **known))
+
+
+def test_a_package_is_missing_unless_it_is_installed_or_apt_would_remove_another_for_it(tmp_path: Path) -> None:
+    status = """case $* in *Provides*) cat "$0.provides" ;; *) echo 'installed git'; echo 'config-files kmod' ;; esac"""
+    provides = tmp_path / "dpkg-query.provides"
+    provides.write_text("installed default-mta\nconfig-files time-daemon\nconfig-files sudo\ninstalled \n")
+    found = missing(said_of_packages(tmp_path, **{"dpkg-query": status}))
+    assert {"kmod", "systemd-timesyncd", "sudo", "locales"} < found
+    assert "git" not in found
+    provides.write_text("installed ntp (= 1:4.2), time-daemon\ninstalled sudo\n")
+    assert found - missing(said_of_packages(tmp_path, **{"dpkg-query": status})) == {"systemd-timesyncd", "sudo"}
+
+
+def test_what_programs_read_of_our_authorities_is_made_again_where_it_is_not_that_of_the_file(tmp_path: Path) -> None:
+    """The file was written or removed by a run that was killed before it told the system so."""
+    ours, certs = tmp_path / "slipway.crt", tmp_path / "certs"
+    certs.mkdir()
+    bundle, link = certs / "ca-certificates.crt", certs / "slipway.pem"
+
+    def behind() -> bool:
+        return "behind authorities" in said_of_packages(tmp_path)
+
+    bundle.write_text("BEGIN\nDebian's\nEND\n")
+    assert not behind()
+    ours.write_text("BEGIN\none\nEND\nBEGIN\ntwo\nEND\n")
+    assert behind()
+    bundle.write_text("BEGIN\nDebian's\nEND\nBEGIN\none\nEND\nBEGIN\ntwo\nEND\n")
+    link.symlink_to(ours)
+    assert not behind()
+    bundle.unlink()
+    bundle.touch()
+    assert behind()
+    ours.unlink()
+    assert behind()
+    link.unlink()
+    assert not behind()
+
+
+def said_of_the_system(directory: Path, locale: str, **scripts: str) -> list[str]:
+    """What a host says to role `host` of its locale, and of what it has in force."""
+    known = render.variables("host", host_locale=locale)
+    script = render.evaluate("{{ __host_behind }}", **known)
+    for path in ("/etc/locale.gen", "/etc/systemd/journald.conf.d/", "/etc/sysctl.d/"):
+        script = script.replace(path, f"{directory}/{Path(path).name}{'/' if path.endswith('/') else ''}")
+    return answers(script, **programs(directory, scripts))
+
+
+@pytest.mark.parametrize(
+    ("file", "locale", "listed"),
+    [
+        ("", "de_DE.UTF-8", False),
+        ("# de_DE.UTF-8 UTF-8\nen_US.UTF-8 UTF-8\n", "de_DE.UTF-8", False),
+        ("en_US.UTF-8 UTF-8\nde_DE.UTF-8 UTF-8  \n", "de_DE.UTF-8", True),
+        ("de_DE ISO-8859-1\n", "de_DE.UTF-8", False),
+        ("en_US.UTF-8 UTF-8\n", "C.UTF-8", False),
+    ],
+)
+def test_the_line_of_a_locale_is_added_only_where_it_is_missing(
+    tmp_path: Path, file: str, locale: str, listed: bool
+) -> None:
+    (tmp_path / "locale.gen").write_text(file)
+    assert ("locale listed" in said_of_the_system(tmp_path, locale, systemctl="")) is listed
+    task = next(
+        task["ansible.builtin.lineinfile"]
+        for task in yaml.safe_load((ROLES / "host/tasks/system.yml").read_text())
+        if "ansible.builtin.lineinfile" in task
+    )
+    known = render.variables("host", host_locale=locale)
+    line, regexp = (render.evaluate(task[name], **known) for name in ("line", "regexp"))
+    assert line == {"C.UTF-8": ""}.get(locale, f"{locale} UTF-8")
+    assert [found for found in file.splitlines() if line and re.match(regexp, found)] == [
+        found for found in file.splitlines() if line and line in found
+    ]
+
+
+def test_a_locale_that_the_host_does_not_have_is_generated(tmp_path: Path) -> None:
+    assert "behind locale" not in said_of_the_system(tmp_path, "C.UTF-8", systemctl="")
+    assert "behind locale" in said_of_the_system(tmp_path, "xx_XX.UTF-8", systemctl="")
+
+
+def test_a_unit_that_was_started_before_its_settings_were_written_is_started_again(tmp_path: Path) -> None:
+    for directory in ("journald.conf.d", "sysctl.d"):
+        (tmp_path / directory).mkdir()
+    settings = tmp_path / "journald.conf.d/slipway.conf"
+    settings.touch()
+    (tmp_path / "sysctl.d/60-slipway.conf").touch()
+    written = int(settings.stat().st_mtime)
+
+    def behind(journal: str, kernel: str) -> list[str]:
+        script = f'case $2 in systemd-journald.service) echo "{journal}" ;; *) echo "{kernel}" ;; esac'
+        lines = said_of_the_system(tmp_path, "C.UTF-8", systemctl=script)
+        return [Path(line).name for line in lines if line.startswith("behind ")]
+
+    assert behind(f"@{written}", f"@{written + 60}") == []
+    assert behind(f"@{written - 60}", f"@{written}") == ["slipway.conf"]
+    assert behind(f"@{written}", f"@{written - 60}") == ["60-slipway.conf"]
+    assert behind("", "") == []
+
+
+# Of each role that writes units: the look, the variable with its answer, and the condition of what reloads systemd.
+RELOADS = {
+    "app": ("accounts.yml", "Look at the files", "__app_found", "accounts.yml", "Look at the files", "changed_when"),
+    "access": ("preflight.yml", "Look at", "__access_found", "write.yml", "Load it at boot", "when"),
+    "nginx": ("main.yml", "its version", "__nginx_found", "sandbox.yml", "Write it, or take it away", "when"),
+    "postgresql": (
+        *("install.yml", "Find the cluster", "__postgresql_clusters"),
+        *("sandbox.yml", "Write it, or take it away", "when"),
+    ),
+}
+# As on a host on which all else is in place.
+IN_PLACE = {"access": ["l {{ __access_boot_link }} {{ __access_unit }}"]}
+UNITS = {
+    "app": "logbook@green.socket",
+    "access": "nftables.service",
+    "nginx": "nginx.service",
+    "postgresql": "postgresql@17-main.service",
+}
+SYSTEMCTL = """case $* in *=NeedDaemonReload*) for word in "$@"; do case $word in
+  UNIT) echo NeedDaemonReload=NEEDED ;; *.service | *.socket) echo NeedDaemonReload=no; echo ;;
+esac; done ;; esac"""
+
+
+@pytest.mark.parametrize("needed", ["yes", "no"])
+@pytest.mark.parametrize("role", RELOADS)
+def test_systemd_reads_what_a_killed_run_has_written_of_units(tmp_path: Path, role: str, needed: str) -> None:
+    look_file, look, found, file, task, key = RELOADS[role]
+
+    def of(name: str, part: str) -> dict[str, Any]:
+        known = yaml.safe_load((ROLES / role / "tasks" / name).read_text())
+        return next(item for item in known if part in item["name"])
+
+    known = render.variables(role, nginx_sandbox=False, postgresql_sandbox=False)
+    machine = programs(
+        tmp_path,
+        {
+            "systemctl": SYSTEMCTL.replace("UNIT", UNITS[role]).replace("NEEDED", needed),
+            "pg_lsclusters": "echo 17 main 5432 online postgres /data /log",
+            "nginx": "echo nginx version: nginx/1.26.3",
+        },
+    )
+    script = render.evaluate(of(look_file, look)["slipway_look"]["script"], **known)
+    lines = answers(script, **machine) + [render.evaluate(line, **known) for line in IN_PLACE.get(role, [])]
+    told = known | {found: {"stdout_lines": lines, "stdout": ""}}
+    assert render.evaluate(f"{{{{ {of(file, task)[key]} }}}}", **told) is (needed == "yes")
+
+
 @pytest.mark.parametrize("file", ["absent", "same", "other content", "other mode"])
 def test_certificate_authorities_are_written_only_where_the_host_has_others(tmp_path: Path, file: str) -> None:
     """What the host says of the file comes from the command of the role itself, run here."""
@@ -45,13 +219,11 @@ def test_certificate_authorities_are_written_only_where_the_host_has_others(tmp_
         path.chmod(0o600 if file == "other mode" else 0o644)
     known = yaml.safe_load((ROLES / "host/vars/main.yml").read_text())
     digest = re.sub(r"lookup\(.*?\)", "text", known["__host_authorities_digest"])
-    packages = yaml.safe_load((ROLES / "host/tasks/packages.yml").read_text())[0]["slipway_look"]["script"]
-    look = packages[packages.index("find {{ __host_authorities }}") :].replace("{{ __host_authorities }}", str(path))
-    lines = subprocess.run(["sh", "-c", look], capture_output=True, text=True, check=False).stdout.splitlines()
+    lines = said_of_packages(tmp_path)
     write = yaml.safe_load((ROLES / "host/tasks/authorities.yml").read_text())[0]["when"][1]
     variables: dict[str, Any] = {
         "__host_authorities": str(path),
-        "__host_packages_found": {"stdout_lines": ["installed git", "fresh lists", *lines]},
+        "__host_packages_found": {"stdout_lines": lines},
     }
     variables["__host_authorities_digest"] = render.evaluate(digest, text="authority\n", **variables)
     variables["__host_authorities_found"] = render.evaluate(known["__host_authorities_found"], **variables)
@@ -60,7 +232,7 @@ def test_certificate_authorities_are_written_only_where_the_host_has_others(tmp_
     assert bool(variables["__host_authorities_found"]) is (file != "absent")
 
 
-@pytest.mark.parametrize(("role", "files"), [("app", 14), ("host", 9)])
+@pytest.mark.parametrize(("role", "files"), [("app", 14), ("host", 8)])
 def test_a_file_is_looked_at_with_the_group_and_the_mode_that_it_is_written_with(role: str, files: int) -> None:
     look = yaml.safe_load((ROLES / role / "vars/main.yml").read_text())[f"__{role}_look"]
     written = 0

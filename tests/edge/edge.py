@@ -92,17 +92,18 @@ class App:
 
 @dataclass
 class Edge:
-    """Nginx at work in a directory: its ports, its app, and its logs."""
+    """Nginx at work in a directory: its ports, its app, and its logs. `source` is where clients come from."""
 
     directory: Path
     http: int
     https: int
     app: App
+    source: str = "127.0.0.1"
 
     def connect(self, alpn: str = "http/1.1", name: str = NAME, timeout: float = 10) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=self.directory / "fullchain.pem")
         context.set_alpn_protocols([alpn])
-        plain = socket.create_connection(("127.0.0.1", self.https), timeout)
+        plain = socket.create_connection(("127.0.0.1", self.https), timeout, source_address=(self.source, 0))
         return context.wrap_socket(plain, server_hostname=name)
 
     def send(self, request: bytes, timeout: float = 10) -> bytes:
@@ -189,8 +190,13 @@ def _chunks(body: bytes) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def running(directory: Path, settings: dict[str, Any] | None = None, **changes: Any) -> Iterator[Edge]:
-    """Nginx with one site in `directory`; `settings` are laid over the app's declaration, `changes` over the role's."""
+def running(
+    directory: Path, settings: dict[str, Any] | None = None, host: str = "127.0.0.0/8", **changes: Any
+) -> Iterator[Edge]:
+    """Nginx with one site in `directory`; `settings` are laid over the app's declaration, `changes` over the role's.
+
+    `host` are the addresses that are the host itself: with fewer of them, the others are machines beside it.
+    """
     program = judges.product("nginx")
     version = judges.run(program, "-v")
     openssl = judges.run(judges.product("openssl"), "version")
@@ -207,7 +213,7 @@ def running(directory: Path, settings: dict[str, Any] | None = None, **changes: 
     }
     found = {"stdout": f"{version}\n{openssl}", "stdout_lines": ["no IPv6"]}
     text = render.render("nginx", "nginx.conf.j2", nginx_sites=[site], __nginx_found=found, **changes)
-    file = _moved(text, directory, *ports)
+    file = _moved(text.replace("127.0.0.0/8", host), directory, *ports)
     command = [str(program), "-c", str(file), "-e", str(directory / "log/error.log"), "-g", "daemon off;"]
     with app.running(), subprocess.Popen(command) as nginx:
         try:

@@ -161,6 +161,23 @@ def test_an_address_of_the_error_pages_is_none_of_a_client(edge: Edge) -> None:
         assert (answer.status, answer.json()["title"]) == (404, "Not Found")
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/.slipway/x", 200),
+        ("/.slipway/problem/", 200),
+        ("/.slipway/problem.json", 200),
+        ("/.slipway/x/%2e%2e/y", 400),
+        ("//.slipway/x", 400),
+        ("//.slipway/problem", 404),
+        ("/x/../.slipway/page", 404),
+    ],
+)
+def test_only_the_error_pages_themselves_pass_what_other_addresses_do_not(edge: Edge, target: str, status: int) -> None:
+    assert edge.get(target).status == status
+    assert len(edge.app.requests) == (1 if status == 200 else 0)
+
+
 # Logs
 
 SECRET = "s3cr3t-of-a-query"

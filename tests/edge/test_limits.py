@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from . import attacks
 from . import edge as edges
 from .edge import NAME, Edge, Reply
 
+VIA = "location /via/ {\n    proxy_pass http://logbook;\n}"  # of a snippet
 PROXY: dict[str, Any] = {"nginx_trusted_proxies": ["127.0.0.1/32", "198.51.100.0/24"]}
 
 
@@ -36,7 +38,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     settings = {
         "allow_from": ["192.0.2.0/24", "2001:db8::/32"],
         "basic_auth": [f"alice:{hashed}"],
-        "nginx_snippet": "location = /old {\n    return 308 /new;  # it has moved\n}",
+        "nginx_snippet": "location = /old {\n    return 308 /new;  # it has moved\n}\n" + VIA,
     }
     (directory / "passwords").write_text(f"{settings['basic_auth'][0]}\n")
     with edges.running(directory, settings, **PROXY) as found:
@@ -75,7 +77,7 @@ def test_nobody_else_is_believed(edge: Edge) -> None:
 def test_only_listed_addresses_reach_the_app(closed: Edge) -> None:
     closed.app.requests.clear()
     for address in ("203.0.113.5", "192.0.3.1", "2001:db9::1", "127.0.0.1, 203.0.113.5"):
-        for target in ("/", "/health/ready", "/x/y"):
+        for target in ("/", "/health/ready", "/x/y", "/via/x"):
             answer = ask(closed, address, target, authorization())
             assert (answer.status, answer.json()["title"]) == (403, "Forbidden")
     assert closed.app.requests == []
@@ -86,7 +88,7 @@ def test_only_listed_addresses_reach_the_app(closed: Edge) -> None:
 def test_a_password_is_asked_for_and_not_passed_on(closed: Edge) -> None:
     closed.app.requests.clear()
     for wrong in ("X-None: 1", authorization("wrong"), "Authorization: Bearer x"):
-        for target in ("/", "/health/ready"):
+        for target in ("/", "/health/ready", "/via/x"):
             answer = ask(closed, "192.0.2.7", target, wrong)
             assert (answer.status, answer.one("www-authenticate")) == (401, 'Basic realm="Restricted"')
             assert answer.json()["title"] == "Unauthorized"
@@ -105,6 +107,23 @@ def test_a_snippet_is_part_of_the_site(closed: Edge) -> None:
     answer = ask(closed, "192.0.2.7", "/old", authorization())
     assert (answer.status, answer.one("location")) == (308, "/new")
     assert answer.one("x-frame-options") == "DENY"
+    assert ask(closed, "192.0.2.7", "/via/x", authorization()).status == 200
+
+
+@pytest.mark.parametrize("said", ["127.0.0.1", "127.0.0.1, 198.51.100.9", "::1", "::1, 127.0.0.2, 198.51.100.9"])
+def test_a_proxy_does_not_speak_for_the_host_itself(tmp_path: Path, said: str) -> None:
+    """Its client has named the host, which passes whatever is closed for others: limits, passwords, maintenance."""
+    proxies = {"nginx_trusted_proxies": ["127.0.0.2/32", "198.51.100.0/24"]}
+    settings = {"allow_from": ["192.0.2.0/24"], "maintenance_allow": []}
+    with edges.running(tmp_path, settings, host="127.0.0.1/32", **proxies) as edge:
+        proxy = dataclasses.replace(edge, source="127.0.0.2")
+        for target in ("/", "/health/ready", "/.slipway/x", "/metrics"):
+            answer = ask(proxy, said, target)
+            assert (answer.status, answer.json()["title"]) == (400, "Bad Request")
+        assert edge.app.requests == []
+        assert ask(proxy, "192.0.2.7").status == 200
+        assert ask(proxy, "203.0.113.5").status == 403
+        assert ask(edge, said).status == 200, "the host itself is no proxy, and is not asked for whom it speaks"
 
 
 # Limits
@@ -117,6 +136,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         "concurrent_requests": 6,
         "concurrent_uploads": 2,
         "unlimited_from": ["192.0.2.0/24"],
+        "nginx_snippet": VIA,
     }
     with edges.running(tmp_path_factory.mktemp("limited"), settings, **PROXY) as found:
         yield found
@@ -131,6 +151,11 @@ def test_too_many_requests_of_one_address_are_told_to_wait(limited: Edge) -> Non
     assert answer.one("content-type").startswith("text/html")
     assert {ask(limited, "203.0.113.7").status for _ in range(3)} == {200}
     assert [entry["upstream_status"] for entry in limited.log() if entry["status"] == 429][:3] == ["", "", ""]
+
+
+def test_a_location_of_a_snippet_has_the_same_limit(limited: Edge) -> None:
+    assert [ask(limited, "203.0.113.9", "/via/x").status for _ in range(40)].count(429) >= 20
+    assert ask(limited, "203.0.113.9").status == 429
 
 
 def test_addresses_that_are_exempt_have_no_limit(limited: Edge) -> None:
@@ -199,8 +224,26 @@ def test_an_app_under_maintenance_is_closed_by_a_rename(tmp_path: Path) -> None:
         for address, target in (("192.0.2.7", "/x"), ("", "/x"), ("203.0.113.5", "/health/ready")):
             assert ask(edge, address, target).status == 200
         assert ask(edge, "203.0.113.5", "/health/%2e%2e/x").status == 400
+        for target in ("/.slipway/x", "/metrics"):
+            assert ask(edge, "203.0.113.5", target).status == 503
         (switch / "logbook.on").rename(switch / "logbook.off")
         assert ask(edge, "203.0.113.5").status == 200
+
+
+def test_only_what_is_the_apps_waits(tmp_path: Path) -> None:
+    """The socket of those that wait leads to the app: an address that never does must not wait for it."""
+    with edges.running(tmp_path, {"nginx_snippet": f"location = /old {{ return 308 /new; }}\n{VIA}"}, **PROXY) as edge:
+        (edge.directory / "maintenance/logbook.hold").touch()
+        held = edges.App(tmp_path / "logbook.sock")
+        with held.running():
+            for target in ("/metrics", "/metrics/x", "/.slipway/problem"):
+                assert ask(edge, "203.0.113.5", target).status == 404
+            assert ask(edge, "203.0.113.5", "/old").status == 308
+            assert held.requests == []
+            assert ask(edge, "203.0.113.5", "/via/x").status == 200
+            assert (len(held.requests), len(edge.app.requests)) == (0, 1), "a snippet leads where it says"
+            assert ask(edge, "203.0.113.5", "/.slipway/x").status == 200
+            assert (len(held.requests), len(edge.app.requests)) == (1, 1)
 
 
 def test_a_request_that_waits_goes_whole_to_another_socket_and_only_for_those_who_may(tmp_path: Path) -> None:

@@ -213,6 +213,10 @@ def firewall(rendered: Render, _: Path) -> None:
             access_ssh_unlimited=["192.0.2.1", "2001:db8::/64"],
             access_open_ports=[{"port": 9100, "from": ["10.0.0.0/8", "fd00::/8"]}, {"port": 51820, "protocol": "udp"}],
         ),
+        rendered(
+            access_trusted_interfaces=["wg0", "br-*"],
+            access_open_ports=[{"protocol": "vrrp", "from": ["10.0.0.0/8", "fd00::/8"]}, {"protocol": "esp"}],
+        ),
     ):
         said = run(*alone, "sh", "-c", f"{program} -f /dev/stdin && {program} list table inet slipway", stdin=text)
         assert "policy drop" in said
@@ -311,16 +315,6 @@ def limits(rendered: Render, _: Path) -> None:
     assert [
         line for line in lines if not (len(line) == 4 and line[1] in ("soft", "hard", "-") and line[2] == "core")
     ] == []
-
-
-def locale_sources(rendered: Render, directory: Path) -> None:
-    """What locale-gen does with each line of its file; C.UTF-8 comes with the C library and is not made."""
-    program = product("localedef")
-    assert [line for line in rendered().splitlines() if line and not line.startswith("#")] == []
-    (line,) = [line for line in rendered(host_locale="de_DE.UTF-8").splitlines() if line and not line.startswith("#")]
-    assert line in Path("/usr/share/i18n/SUPPORTED").read_text().splitlines()
-    name, charset = line.split()
-    run(program, "--no-archive", "-i", name.partition(".")[0], "-f", charset, directory / name)
 
 
 def locale(rendered: Render, directory: Path) -> None:
@@ -439,7 +433,6 @@ JUDGES: dict[str, Judge] = {
     "host/slipway-limits.conf.j2": limits,
     "host/slipway-modules.conf.j2": modules,
     "host/slipway-restarts.conf.j2": restarts,
-    "host/locale.gen.j2": locale_sources,
     "host/locale.j2": locale,
     "host/slipway.conf.j2": journal,
     "host/slipway.crt.j2": authorities,

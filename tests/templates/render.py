@@ -34,6 +34,7 @@ WEBROOT = "/var/lib/slipway/acme"
 
 # What a host says to role `access`.
 HOST = [
+    *("kernel has nftables", "set /etc/ssh/sshd_config Include /etc/ssh/sshd_config.d/*.conf"),
     *("login ops", "key /home/ops/.ssh/authorized_keys", "port 22", "rsa 3072", "kex curve25519-sha256"),
     *(
         "kex sntrup761x25519-sha512@openssh.com",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import ipaddress
+import itertools
 import re
 from typing import Any
 
@@ -106,6 +108,42 @@ def test_the_key_exchange_is_what_openssl_has(openssl: str, first: str) -> None:
 )
 def test_how_long_and_for_what_https_only_goes(changes: dict[str, Any], sent: str) -> None:
     assert f'"on:"    "{sent}";' in render(**changes)
+
+
+def _as_nginx_writes_it(groups: tuple[int, ...], shortest: int) -> str:
+    """An IPv6 address with its longest run of zeros left out, where that has so many groups; of equal ones the first.
+
+    How short a run Nginx leaves out has not been the same in all versions.
+    """
+    words = [f"{group:x}" for group in groups]
+    runs = [(0, 0)] + [
+        (length, -start)
+        for start in range(8)
+        for length in range(shortest, 9 - start)
+        if not any(groups[start : start + length])
+    ]
+    length, start = max(runs)
+    return f"{':'.join(words[:-start])}::{':'.join(words[length - start :])}" if length else ":".join(words)
+
+
+@pytest.mark.parametrize("shortest", [1, 2])
+def test_a_network_of_ipv6_has_few_keys_and_none_of_another(shortest: int) -> None:
+    """All addresses of groups that are zero or not, but for those that begin with zeros: no client has one of them."""
+    clients = re.search(r"map \$remote_addr \$slipway_client {(.*?)\n    }", render(), re.DOTALL)
+    assert clients
+    rules = [re.compile(rule.replace("(?<", "(?P<")) for rule in re.findall(r'"~(\S+)"', clients[1])]
+    assert len(rules) == 7
+    keys: dict[str, set[str]] = {}
+    for bits in itertools.product((0, 1), repeat=7):
+        groups = (0x2001, *(0xDB8 * bit for bit in bits))
+        text = _as_nginx_writes_it(groups, shortest)
+        address = ipaddress.IPv6Address(text)
+        assert address == ipaddress.IPv6Address(":".join(f"{group:x}" for group in groups))
+        found = next((match["client_network"] for rule in rules if (match := rule.search(text))), text)
+        keys.setdefault(str(ipaddress.ip_network((address, 64), strict=False)), set()).add(found)
+    assert len(keys) == 8
+    assert max(len(found) for found in keys.values()) <= 3
+    assert len(set.union(*keys.values())) == sum(len(found) for found in keys.values())
 
 
 def test_requests_are_held_for_as_long_as_nginx_waits_for_them() -> None:

@@ -32,7 +32,6 @@ BROKEN = {
     "app/gunicorn.conf.py.j2": ("workers = 4", "workers = 'many'"),
     "host/20auto-upgrades.j2": (";", ""),
     "host/52slipway-upgrades.j2": (";", ""),
-    "host/locale.gen.j2": ("UTF-8 UTF-8", "UTF-8 ISO-8859-77"),
     "host/locale.j2": ("C.UTF-8", "xx_XX.UTF-8"),
     "host/slipway.crt.j2": ("-----END", "-----"),
 }

@@ -26,6 +26,15 @@ def test_units_of_root_are_little_exposed(template: str, tmp_path: Path) -> None
     assert float(said.split("Overall exposure level")[1].split()[2]) <= 4, said
 
 
+def test_the_renewal_of_certificates_may_do_what_its_programs_need() -> None:
+    """`nginx -t` binds port 80, and `hostname --all-ip-addresses` asks the kernel by netlink."""
+    lines = render.render("certificate", "slipway-certificate@.service.j2").splitlines()
+    (capabilities,) = [line.split("=")[1].split() for line in lines if line.startswith("CapabilityBoundingSet=")]
+    (families,) = [line.split("=")[1].split() for line in lines if line.startswith("RestrictAddressFamilies=")]
+    assert "CAP_NET_BIND_SERVICE" in capabilities
+    assert "AF_NETLINK" in families
+
+
 def test_a_phase_runs_in_the_sandbox_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The unit of a phase is made by a command, and of the same settings as that of the boot."""
     asked: list[list[str]] = []

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 PORTS = range(1, 65536)
+LISTS = ("access_ssh_unlimited", "access_build_networks")  # of networks
+# By number: a host need not have the list of their names (/etc/protocols).
+WITHOUT_PORTS = {"ah": 51, "esp": 50, "gre": 47, "vrrp": 112}
+INTERFACE = re.compile(r"(?=.{1,15}$)[A-Za-z0-9_.:@-]+\*?")
 HTTPS = 443
+
+# Programs of VPNs that are no part of the kernel.
+VPN = re.compile(r"(?i)vpn|tailscale|tinc|nebula|zerotier|wireguard|boringtun|^wg")
+
+SSHD = "/etc/ssh/sshd_config"
+SSHD_NAMES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}  # the old names of settings
+SSHD_CLOSED = (
+    *("passwordauthentication", "kbdinteractiveauthentication", "permitemptypasswords", "hostbasedauthentication"),
+    *("permitrootlogin", "disableforwarding"),
+)
 
 # Of the names that ssh-audit has nothing to say about, the best first. Those after them are for older clients.
 KEX = ("mlkem768x25519-sha256", "sntrup761x25519-sha512", "sntrup761x25519-sha512@openssh.com")
@@ -30,33 +45,50 @@ SERVICES = ("postgres", "www-data")  # of the apps' own services, which have not
 
 def faults(inputs: Mapping[str, Any]) -> list[str]:
     """What is wrong with the values of the role's inputs, a sentence each; `inputs` are by their names."""
-    found = []
-    for name in ("access_ssh_ports", "access_web_ports"):
-        found += [
-            f"{name} has {port}, but a port is a number from 1 to 65535." for port in inputs[name] if port not in PORTS
-        ]
+    return [*_ports(inputs), *_networks(inputs), *_others(inputs)]
+
+
+def _ports(inputs: Mapping[str, Any]) -> Iterator[str]:
+    numbers = [(name, port) for name in ("access_ssh_ports", "access_web_ports") for port in inputs[name]]
     for opened in inputs["access_open_ports"]:
-        if opened["port"] not in PORTS:
-            found.append(f"access_open_ports has {opened['port']}, but a port is a number from 1 to 65535.")
-    listed = {
-        "access_ssh_unlimited": inputs["access_ssh_unlimited"],
-        "access_build_networks": inputs["access_build_networks"],
-        "access_open_ports": [
-            network for opened in inputs["access_open_ports"] for network in opened.get("from") or []
-        ],
-    }
-    for name, networks in listed.items():
-        found += [
-            f"{name} has '{network}', which is no network: write it as 10.20.0.0/16 or 2001:db8::/32."
-            for network in networks
-            if _network(network) is None
-        ]
+        protocol, port = _protocol(opened), opened.get("port")
+        if protocol in WITHOUT_PORTS:
+            if port is not None:
+                yield f"access_open_ports has port {port} of {protocol}, which has no ports. Leave it out."
+        elif port is None:
+            yield f"access_open_ports has an entry of {protocol} without a port. Add one, such as port: 9100."
+        else:
+            numbers.append(("access_open_ports", port))
+    for name, port in numbers:
+        if port not in PORTS:
+            yield f"{name} has {port}, but a port is a number from 1 to 65535."
+
+
+def _networks(inputs: Mapping[str, Any]) -> Iterator[str]:
+    listed = [(name, network) for name in LISTS for network in inputs[name]]
+    for opened in inputs["access_open_ports"]:
+        listed += [("access_open_ports", network) for network in opened.get("from") or []]
+    for name, network in listed:
+        if _network(network) is None:
+            yield f"{name} has '{network}', which is no network: write it as 10.20.0.0/16 or 2001:db8::/32."
+
+
+def _others(inputs: Mapping[str, Any]) -> Iterator[str]:
+    for name in inputs["access_trusted_interfaces"]:
+        if not INTERFACE.fullmatch(str(name)):
+            yield (
+                f"access_trusted_interfaces has '{name}', which is no name of an interface: write it as wg0, or as "
+                "br-* for all that begin so."
+            )
     if inputs["access_confirm_seconds"] < 20:
-        found.append(
+        yield (
             f"access_confirm_seconds is {inputs['access_confirm_seconds']}, but a new login needs its time: set it to "
             "20 or more."
         )
-    return found
+
+
+def _protocol(opened: Mapping[str, Any]) -> str:
+    return str(opened.get("protocol") or "tcp")
 
 
 def _network(text: Any) -> Network | None:
@@ -82,7 +114,9 @@ def _matches(direction: str, networks: Iterable[str]) -> Iterator[str]:
 
 def sources(opened: Mapping[str, Any]) -> list[str]:
     """The rules for one of `access_open_ports`."""
-    port = f"{opened.get('protocol') or 'tcp'} dport {opened['port']} accept"
+    protocol = _protocol(opened)
+    number = WITHOUT_PORTS.get(protocol)
+    port = f"meta l4proto {number} accept" if number else f"{protocol} dport {opened['port']} accept"
     networks = opened.get("from") or []
     return [f"{source} {port}" for source in _matches("saddr", networks)] if networks else [port]
 
@@ -157,7 +191,7 @@ def closed(lines: Iterable[str], open_tcp: Iterable[int], opened: Iterable[Mappi
     The lines are like `listens tcp 9100 node_exporter`; the last word is missing where nobody says whose port it is.
     """
     stays = {("tcp", port) for port in open_tcp}
-    stays |= {(entry.get("protocol") or "tcp", entry["port"]) for entry in opened}
+    stays |= {(_protocol(entry), int(entry.get("port") or 0)) for entry in opened}
     found = []
     for line in lines:
         word, *rest = line.split()[:4] or [""]
@@ -169,6 +203,79 @@ def closed(lines: Iterable[str], open_tcp: Iterable[int], opened: Iterable[Mappi
     return [text for _, text in sorted(set(found))]
 
 
+def vpn_ports(lines: Iterable[str], opened: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The UDP ports by which the VPN of a line `vpn wg0` may come in, as `udp 51820`, if none of them is open.
+
+    A tunnel of the kernel has no program; of the others, those count whose names tell.
+    """
+    said = [line.split() for line in lines]
+    if not any(words[:1] == ["vpn"] for words in said):
+        return []
+    listening = [words[2:] for words in said if words[:2] == ["listens", "udp"]]
+    ports = {int(port) for port, *program in listening if not program or VPN.search(program[0])}
+    is_open = {entry.get("port") for entry in opened if _protocol(entry) == "udp"}
+    return [] if ports & is_open else [f"udp {port}" for port in sorted(ports)]
+
+
+Setting = tuple[str, str, str]  # its file, its name in lower case, its value
+
+
+def _settings(lines: Iterable[str], place: str) -> Iterator[Setting]:
+    """What files of sshd set: of lines like `set /etc/ssh/sshd_config Port 22`, or `match ...` in a block of Match."""
+    for line in lines:
+        found = re.match(rf"{place} (\S+)\s+(\w+)[\s=]+(.*)", line)
+        if found:
+            name = found[2].lower()
+            yield found[1], SSHD_NAMES.get(name, name), re.sub(r"\s+#.*$", "", found[3]).strip().strip('"')
+
+
+def _ours(text: str) -> dict[str, str]:
+    """What our file sets, but for the one that `sshd -T` shows otherwise than it is written."""
+    settings = {name: value for _, name, value in _settings((f"set - {line}" for line in text.splitlines()), "set")}
+    return {name: value for name, value in settings.items() if name != "persourcepenalties"}
+
+
+def _differs(name: str, value: str, ours: Mapping[str, str]) -> bool:
+    return name in ours and ours[name].lower() != value.lower().replace("without-password", "prohibit-password")
+
+
+def sshd_faults(lines: Sequence[str], text: str, path: str) -> list[str]:
+    """What keeps the settings of `text`, the file `path`, from counting: of two, the one that is read first does."""
+    return list(_sshd_faults(list(_settings(lines, "set")), _ours(text), path))
+
+
+def _sshd_faults(settings: Sequence[Setting], ours: Mapping[str, str], path: str) -> Iterator[str]:
+    directory, _, own = path.rpartition("/")
+    ways_out = f"make 'Include {directory}/*.conf' its first line, or set access_sshd: false."
+    main = [setting for setting in settings if setting[0] == SSHD]
+    includes = [f"{directory}/*" in f"/etc/ssh/{value} {value}" for _, name, value in main if name == "include"]
+    if not any(includes):
+        yield f"{SSHD} does not include {directory}/*.conf, so Slipway's settings would not count: {ways_out}"
+        return
+    for file, name, value in main:
+        if name == "include" and f"{directory}/*" in f"/etc/ssh/{value} {value}":
+            break
+        if _differs(name, value, ours):
+            yield f"{file} sets {name} to '{value}' before it includes {directory}/*.conf: {ways_out}"
+    for file, name, value in settings:
+        if file.startswith(f"{directory}/") and file < path and _differs(name, value, ours):
+            yield (
+                f"{file} sets {name} to '{value}' and is read before {own}, so it counts: take that line out, or set "
+                "access_sshd: false."
+            )
+
+
+def sshd_exceptions(lines: Iterable[str], text: str) -> list[str]:
+    """What blocks of Match allow some logins, as `passwordauthentication yes (/etc/ssh/sshd_config)`."""
+    ours = _ours(text)
+    allowed = [
+        f"{name} {value} ({file})"
+        for file, name, value in _settings(lines, "match")
+        if name in SSHD_CLOSED and _differs(name, value, ours)
+    ]
+    return list(dict.fromkeys(allowed))
+
+
 class FilterModule:
     """Makes them known to Ansible."""
 
@@ -176,6 +283,9 @@ class FilterModule:
         return {
             "access_closed": closed,
             "access_faults": faults,
+            "access_vpn_ports": vpn_ports,
+            "access_sshd_faults": sshd_faults,
+            "access_sshd_exceptions": sshd_exceptions,
             "access_sources": sources,
             "access_unlimited": unlimited,
             "access_reached": reached,

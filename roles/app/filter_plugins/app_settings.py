@@ -35,11 +35,18 @@ VARIABLES = ("env", "build_env")
 Options = Mapping[str, Mapping[str, Any]]
 Values = Mapping[str, Any]
 
-# Names that no app may have, on whatever host: of roles and units that a fresh host gets only with PostgreSQL, and of
-# what Slipway itself is called. The role asks each host for its own accounts and units.
+# Names that no app may have, on whatever host: of roles, databases and units that a fresh host gets only with
+# PostgreSQL, and of what Slipway itself is called: a unit slipway-access is not the deployment of an app "access". The
+# role asks each host for its own accounts and units.
 RESERVED_NAMES = frozenset(
-    ("postgres", "postgresql", "public", "none", "root", "nginx", "slipway", "slipway-recover", "systemd", "ssl")
+    (
+        *("postgres", "postgresql", "public", "none", "root", "nginx", "slipway", "systemd", "ssl"),
+        *("template0", "template1", "slipway-recover", "slipway-certificate"),
+        *("access", "access-back", "recover", "certificate"),
+    )
 )
+# Of what Slipway has for an app: units before whose names it puts a word, and where Nginx leads requests that wait.
+RESERVED_FORMS = re.compile(r"(standby|hold|hook)-.+|.+-held")
 
 # Headers that health_headers must not have: Nginx would set them anew, or they belong to the connection.
 NOT_OWN_HEADERS = frozenset(("host", "connection", "upgrade", "x-request-id", "content-length", "transfer-encoding"))
@@ -173,7 +180,7 @@ def _name(app: App) -> Iterator[str]:
         engine.check_app_name(app.name)
     except RefusedError as error:
         yield f"apps: {error}"
-    if app.name in RESERVED_NAMES:
+    if app.name in RESERVED_NAMES or RESERVED_FORMS.fullmatch(app.name):
         yield f"apps: '{app.name}' cannot be an app's name: the system uses it. Give the app another name."
 
 

@@ -151,9 +151,10 @@ def _settled(module: AnsibleModule, directory: Path) -> bool:
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             return False
     properties = [f"--property={name}" for name in ("ActiveState", "UnitFileState", "NeedDaemonReload")]
-    timer = f"slipway-certificate@{directory.name}.timer"
-    shown = module.run_command(["systemctl", "show", timer, "--value", *properties])[1].split()
-    return sorted(shown) == ["active", "enabled", "no"] and module.get_bin_path("certbot") is not None
+    timer, service = (f"slipway-certificate@{directory.name}.{kind}" for kind in ("timer", "service"))
+    shown = set(module.run_command(["systemctl", "show", timer, service, *properties])[1].split())
+    runs = {"ActiveState=active", "UnitFileState=enabled"} <= shown  # the timer; the service is neither
+    return runs and "NeedDaemonReload=yes" not in shown and module.get_bin_path("certbot") is not None
 
 
 def requested(module: AnsibleModule) -> dict[str, Any]:
