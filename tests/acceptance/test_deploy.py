@@ -50,9 +50,9 @@ def test_check_mode_passes_on_a_new_host_and_changes_nothing(controller: Control
         ({"settings": {"nginx_hsts_seconds": "never"}}, "'nginx_hsts_seconds' is of type str"),
         ({"settings": {"postgresql_max_connections": 20}}, "Lower workers or pool_size"),
         ({"settings": {"host_journal_max_mb": "much"}}, "'host_journal_max_mb' is of type str"),
-        ({"others": {"backup": {"domains": ["b.example"]}}}, "'backup' is the name of an account, a unit or a directory"),
+        ({"others": {"backup": {"domains": ["b.example"]}}}, "'backup' is the name of an account, a unit or a dir"),
         ({"others": {"postgresql": {"domains": ["b.example"]}}}, "'postgresql' cannot be an app's name"),
-        ({"others": {"ssh": {"domains": ["b.example"]}}}, "or a directory that slipway-acceptance has already (/etc/ssh"),
+        ({"others": {"ssh": {"domains": ["b.example"]}}}, "a directory that slipway-acceptance has already (/etc/ssh"),
     ],
 )
 def test_wrong_settings_are_refused_before_a_new_host_is_changed(
