@@ -168,7 +168,8 @@ def test_no_room_is_said_first_and_running_out_of_it_leaves_nothing_behind(
         site.next_run()
     assert sentence in flat(said_first), said_first
     assert "changed=0" in said_first
-    assert re.search(r"No space left on device|os error 28", flat(ran_out)), ran_out
+    # By whoever is first: the engine, which looks at the disk while it is built, or the build itself.
+    assert re.search(r"The build has used the disk up|No space left on device|os error 28", flat(ran_out)), ran_out
     assert load.failures == []
 
 
