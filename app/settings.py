@@ -6,6 +6,7 @@ import os
 import secrets
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
@@ -26,13 +27,18 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
+def _credentials() -> str | None:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    return directory if directory and Path(directory).is_dir() else None
+
+
 class Settings(BaseSettings):
     """The settings of the app. In production there are no defaults for secrets and for the database."""
 
-    # Secrets may come as files of systemd. A variable of that name counts more.
+    # Secrets may come as files of systemd. A variable of that name counts more. The directory may be named and not there.
     model_config = SettingsConfigDict(
         env_file=".env",
-        secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"),
+        secrets_dir=_credentials(),
         extra="ignore",
         hide_input_in_errors=True,
     )

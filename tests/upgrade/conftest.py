@@ -82,7 +82,8 @@ class Upgrade:
             "journal": site.journal(),
             "releases": set(site.sh("cd /srv/logbook/releases && ls -d */.complete").split()),
             "schema": site.revision(),
-            "certificate": site.sh("sha256sum < /etc/ssl/slipway/logbook/fullchain.pem"),
+            # What clients trust: a certificate that is valid for more than a year is made anew.
+            "authority": site.sh("sha256sum < /etc/ssl/slipway/ca/ca.crt"),
             # All that was in it: a later version may add variables.
             "environment": site.sh("grep -v '^STATE_DIRECTORY=' /etc/logbook/env | sha256sum"),
         }
