@@ -35,7 +35,7 @@ def _credentials() -> str | None:
 class Settings(BaseSettings):
     """The settings of the app. In production there are no defaults for secrets and for the database."""
 
-    # Secrets may come as files of systemd. A variable of that name counts more. The directory may be named and not there.
+    # Secrets may come as files of systemd; a variable of that name counts more. The directory may be missing.
     model_config = SettingsConfigDict(
         env_file=".env",
         secrets_dir=_credentials(),
