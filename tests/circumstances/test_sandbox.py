@@ -117,7 +117,9 @@ def test_a_directory_of_somebody_else_is_not_taken_over(owner: str, tmp_path: Pa
     if owner != "absent":
         (tmp_path / "nosuchapp").mkdir()
     look, _, check, *_ = yaml.safe_load((render.ROLES / "app/tasks/preflight_host.yml").read_text())[1:]
-    script = render.evaluate(look["slipway_look"]["script"], app_name="nosuchapp").replace("/var/lib", str(tmp_path))
+    script = render.evaluate(look["slipway_look"]["script"], app_name="nosuchapp", app_root="/srv/nosuchapp").replace(
+        "/var/lib", str(tmp_path)
+    )
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     found = render.evaluate(check["vars"]["__owners"], __app_namesakes={"stdout_lines": done.stdout.splitlines()})
     assert found == ([tmp_path.owner()] if owner != "absent" else [])
