@@ -65,8 +65,8 @@ LINTERS := "ruff check --output-format concise ." "ruff format --check --output-
 lint: .venv/.installed ## style, types, playbooks: all of it, also after a finding
 	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
-# The directories whose tests want a host, and that of the bundled app, which has a target of its own.
-NOT_UNIT := app acceptance attacks faults standby fleet upgrade circumstances/host
+# The directories whose tests want a host, and those of the bundled app and of Nginx, which have targets of their own.
+NOT_UNIT := app acceptance attacks edge faults standby fleet upgrade circumstances/host
 
 unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products
@@ -89,13 +89,13 @@ standby: .venv/.installed ## the faults around a release on standby
 circumstances: .venv/.installed ## machines, repositories and databases as users have them
 	$(BIN)/pytest --durations=10 tests/circumstances/host
 
-# The edge needs no host, so `unit` runs it as well.
 security: .venv/.installed ## attacks by clients, builds and apps, and the scanners of others
 	@$(PYTHON) -m hosts products
 	$(BIN)/pytest --durations=10 tests/edge tests/attacks
 
-shared: .venv/.installed ## standby, circumstances and attacks, on one host that they share
-	$(BIN)/pytest --durations=10 tests/standby tests/circumstances/host tests/attacks
+shared: .venv/.installed ## standby, circumstances and security, on one host that they share
+	@$(PYTHON) -m hosts products
+	$(BIN)/pytest --durations=25 tests/standby tests/circumstances/host tests/edge tests/attacks
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet
