@@ -62,7 +62,7 @@ class Outcome:
 class Load:
     """One client for each call and protocol, each with its own kept connection; use it in a `with`.
 
-    Every request has `headers`, such as a token.
+    With `keep` False each request has a connection of its own. Every request has `headers`, such as a token.
     """
 
     LIMIT = 60_000  # requests of each client, whatever happens
@@ -75,11 +75,15 @@ class Load:
         pause: float = 0.02,
         *,
         verify: bool = True,
+        keep: bool = True,
         headers: dict[str, str] | None = None,
     ) -> None:
         self._controller = controller
-        self._headers = headers or {}
-        self._trust = {} if verify else {"verify": False}
+        self._options: dict[str, Any] = {"timeout": 20, "headers": headers or {}}
+        if not verify:
+            self._options["verify"] = False
+        if not keep:
+            self._options["limits"] = httpx.Limits(max_keepalive_connections=0)
         self._pause = pause
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -104,21 +108,23 @@ class Load:
         stream: list[str] = []
         if call.names is not None:
             self.outcome.streams[f"{call.method} {call.path} HTTP/{2 if http2 else 1.1}"] = stream
-        with self._controller.client(timeout=20, http2=http2, headers=self._headers, **self._trust) as client:
+        with self._controller.client(http2=http2, **self._options) as client:
             for number in itertools.takewhile(lambda _: not self._stop.wait(self._pause), range(self.LIMIT)):
-                answer = self._send(client, call, number)
+                answer = self._send(client, call, number, "HTTP/2" if http2 else "HTTP/1.1")
                 if answer is None or call.names is None:
                     continue
                 if (release := call.names(answer)) not in stream[-1:]:
                     stream.append(release)
 
-    def _send(self, client: httpx.Client, call: Call, number: int) -> httpx.Response | None:
+    def _send(self, client: httpx.Client, call: Call, number: int, version: str) -> httpx.Response | None:
         started = time.monotonic()
         answer, problem = None, ""
         try:
             answer = client.request(call.method, call.path, json=call.body(number) if call.body else None)
             if answer.status_code != call.expected:
                 problem = f"{answer.status_code} {answer.text[:200]}"
+            elif answer.http_version != version:  # or what is claimed of HTTP/2 would be true of HTTP/1.1
+                problem = f"answered by {answer.http_version}, not {version}"
         except httpx.HTTPError as error:
             problem = f"{type(error).__name__} {error}"
         with self._lock:

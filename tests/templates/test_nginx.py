@@ -58,6 +58,7 @@ def test_unknown_names_get_no_certificate_unless_a_site_is_an_address() -> None:
     assert "ssl_reject_handshake on;" in render()
     by_address = render(sites=[{**SITE, "domains": ["127.0.0.1"]}])
     assert "ssl_reject_handshake" not in by_address
+    assert by_address.count("http2 on;") == 2  # a client of an address settles HTTP/2 with the server of no name
     assert by_address.count("return 444;") == 2
 
 

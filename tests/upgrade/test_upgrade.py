@@ -97,7 +97,7 @@ def kill_in_the_middle(site: Site, moment: str, *arguments: str) -> None:
 def test_an_upgrade_in_the_middle_of_a_deploy_that_was_killed_ends_that_deploy(image: Upgrade, moment: str) -> None:
     image.restore()
     site, new = image.now, image.version()
-    with image.load() as load:
+    with image.load_of_single_requests() as load:
         kill_in_the_middle(image.before, moment, *new.chosen)
         held = image.holdings()
         opened = json.loads(site.sh(f"cat {RECORD}"))
