@@ -93,9 +93,9 @@ security: .venv/.installed ## attacks by clients, builds and apps, and the scann
 	@$(PYTHON) -m hosts products
 	$(BIN)/pytest --durations=10 tests/edge tests/attacks
 
-shared: .venv/.installed ## standby, circumstances and security, on one host that they share
+shared: .venv/.installed ## standby, circumstances and security on one host, without the tests that take minutes
 	@$(PYTHON) -m hosts products
-	$(BIN)/pytest --durations=25 tests/standby tests/circumstances/host tests/edge tests/attacks
+	$(BIN)/pytest --durations=25 -m "not long" tests/standby tests/circumstances/host tests/edge tests/attacks
 
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet

@@ -267,14 +267,16 @@ def _wait_for_unit(app: str, path: Path, superseded: Sequence[str]) -> bool:
     """Wait until the app's transient unit is free; whether it was not. LockedError when another run is at work there.
 
     The phase of a killed run goes on in the unit: a run that takes over waits for its end. A run without a lease has
-    closed its deployment, and only tells its observers: any run waits for that.
+    closed its deployment, and only tells its observers: any run waits for that. Each of the two has a time of its own.
     """
-    started = time.monotonic()
+    since, is_closed = time.monotonic(), False
     waited = False
     while systemd.is_detached(app):
         lease = lock.read(path)
+        if is_closed != (lease is None):
+            since, is_closed = time.monotonic(), lease is None
         patience = lock.OBSERVERS_WAIT if lease is None else lock.TAKEOVER_WAIT if lease.owner in superseded else 0
-        if time.monotonic() - started >= patience:
+        if time.monotonic() - since >= patience:
             raise lock.busy(app, path, lease)
         waited = True
         time.sleep(0.1)

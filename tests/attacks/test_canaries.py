@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 
+import pytest
+
 from tests.controller import SECRET
 from tests.faults.conftest import Steady
 from tests.faults.site import JOURNAL, Site
@@ -23,6 +25,7 @@ COPIES = {"/srv/logbook/slots/blue/env", "/srv/logbook/slots/green/env"}
 KEY = "/etc/ssl/slipway/logbook/current/privkey.pem"
 
 
+@pytest.mark.long
 def test_no_secret_is_shown_whatever_kind_it_is(site: Site, steady: Steady) -> None:
     canaries = {name: f"canary{secrets.token_hex(12)}" for name in PLACES}
     declared = {

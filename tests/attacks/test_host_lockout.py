@@ -172,6 +172,7 @@ def test_a_setting_that_another_file_sets_before_ours_is_named(guarded: Site) ->
 # With the playbook
 
 
+@pytest.mark.long
 def test_site_yml_says_that_it_would_have_locked_itself_out_and_the_host_went_back(guarded: Site) -> None:
     """A controller whose SSH is too old for the key exchanges that are offered: only its old connection goes on."""
     older = f"-o UserKnownHostsFile={guarded.state / 'known_hosts'} -o KexAlgorithms=curve25519-sha256"
@@ -190,6 +191,7 @@ def test_site_yml_says_that_it_would_have_locked_itself_out_and_the_host_went_ba
     assert login(guarded, "true", "-oKexAlgorithms=curve25519-sha256").returncode != 0
 
 
+@pytest.mark.long
 def test_a_controller_that_is_killed_before_it_confirms_leaves_what_was_there(guarded: Site) -> None:
     before = in_force(guarded)
     guarded.declare(settings={"access_ssh_forwarding": True, "access_confirm_seconds": 20})
@@ -202,6 +204,7 @@ def test_a_controller_that_is_killed_before_it_confirms_leaves_what_was_there(gu
     wait_for(lambda: in_force(guarded) == before, 60, 0.5)
 
 
+@pytest.mark.long
 def test_a_login_without_a_key_is_refused_before_anything_is_changed(guarded: Site) -> None:
     """Somebody who logs in with a password: here, whose key sshd would no longer find."""
     keys = "/home/ops/.ssh/authorized_keys"

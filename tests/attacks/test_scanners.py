@@ -38,6 +38,7 @@ def test_sslyze_complains_of_nothing_but_the_private_authority(site: Site) -> No
     assert [item for item in findings if item[0] != "certificate_path_validation"] == [], verdict
 
 
+@pytest.mark.long
 def test_testssl_gives_its_best_grade(site: Site) -> None:
     said = scanners.scan_from_beside(
         site.host, "testssl", "--quiet", "--color", "0", "--add-ca", f"/scanned/{site.authority.name}",

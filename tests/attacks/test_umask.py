@@ -19,7 +19,7 @@ GONE = (
 WRONG = "'(' -perm /022 -o ! -perm -444 -o -type d ! -perm -555 ')'"  # others can write, or cannot read
 
 
-@pytest.fixture(params=["027", "077"])
+@pytest.fixture(params=["027", pytest.param("077", marks=pytest.mark.long)])
 def mask(site: Site, request: pytest.FixtureRequest) -> Iterator[str]:
     found: str = request.param
     site.sh(f"cp /home/{USER}/.bashrc /root; sed -i '1i umask {found}' /home/{USER}/.bashrc")

@@ -351,6 +351,27 @@ def test_a_run_that_only_tells_its_observers_is_waited_for(unit: Unit, monkeypat
     assert len(unit.ran) == 1
 
 
+def test_a_superseded_run_may_tell_its_observers_after_a_long_phase(
+    installed: config.Settings, unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time for its observers begins when its lease ends, and not when somebody began to wait for it."""
+    monkeypatch.setattr(lock, "CLIENT_SECONDS", 0)
+    monkeypatch.setattr(lock, "OBSERVERS_WAIT", 0.25)
+    with lock.hold(installed.lock, "logbook") as held:
+        held.renew("bob", "d1", "start", "v1", 60)
+    unit.active = [True] * 8 + [False]
+
+    def is_detached(_: str) -> bool:
+        if len(unit.active) == 3:
+            with lock.hold(installed.lock, "logbook") as held:
+                held.end_lease()
+        return unit.active.pop(0)
+
+    monkeypatch.setattr(systemd, "is_detached", is_detached)
+    assert cli.main(["rollback", "logbook", "--supersede", "bob"]) == 0
+    assert len(unit.ran) == 1
+
+
 @pytest.mark.parametrize("begins_anew", [True, False])
 def test_a_unit_that_stays_taken_without_a_lease_or_is_taken_anew_is_locked(
     installed: config.Settings, unit: Unit, monkeypatch: pytest.MonkeyPatch, begins_anew: bool

@@ -39,12 +39,12 @@ MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
 UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 
-# `lint` fills the processor that `unit` leaves idle at its end. Three of the others share two processors, each with
-# hosts of its own: they wait a lot, and two of them leave 40 % idle. Long ones go first, short ones fill what is left.
+# `lint` fills the processor that `unit` leaves idle at its end. Two of the others use both, each with hosts of its own;
+# the longest ones go first, and the short ones fill what is left at the end. Three at once take as long, and wait more.
 STAGES: tuple[Stage, ...] = (
     Stage((PREPARE,)),
     Stage((UNIT, LINT)),
-    Stage((SHARED, FAULTS, ACCEPTANCE, FLEET, MOLECULE, UPGRADE, APP), at_once=3),
+    Stage((SHARED, FAULTS, ACCEPTANCE, FLEET, MOLECULE, UPGRADE, APP)),
 )
 
 

@@ -54,6 +54,7 @@ def test_a_secret_of_the_host_is_made_kept_and_rotated_without_a_failed_request(
     assert live(generating)["SECRET_KEY"] == rotated["SECRET_KEY"]
 
 
+@pytest.mark.long
 def test_a_rotation_that_is_killed_before_the_switch_is_repeated_with_the_same_value(generating: Site) -> None:
     made = live(generating)["SECRET_KEY"]
     run = generating.run(*ROTATE)
@@ -84,6 +85,7 @@ def test_what_cannot_be_rotated_is_said_and_nothing_changes(site: Site, given: t
     assert site.journal() == journal
 
 
+@pytest.mark.long
 def test_a_credential_is_a_file_for_the_unit_alone(site: Site, steady: Steady) -> None:
     main = "$(systemctl show --property=MainPID --value logbook@$(basename $(readlink /srv/logbook/live)))"
     with site.declared(credentials=["SECRET_KEY"]):
