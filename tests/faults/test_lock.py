@@ -107,7 +107,10 @@ def clock(site: Site, moved: str) -> Iterator[None]:
     """
     interpreter, program = "/usr/local/bin/python-elsewhen", "/usr/local/bin/slipway"
     library = site.sh("ls /usr/lib/*/faketime/libfaketime.so.1")
-    environment = f"LD_PRELOAD={library} FAKETIME={moved} FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_ONLY_CMDS=python3"
+    # libfaketime asks its environment anew every ten seconds, and the engine has forgotten what it was called with.
+    for_long = "FAKETIME_CACHE_DURATION=3600"
+    only = "FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_ONLY_CMDS=python3"
+    environment = f"LD_PRELOAD={library} FAKETIME={moved} {for_long} {only}"
     site.write(interpreter, f'#!/bin/sh\nexec env {environment} /usr/bin/python3 "$@"\n')
     site.sh(f"chmod 755 {interpreter} && sed -i '1s|^#!/usr/bin/python3|#!{interpreter}|' {program}")
     try:
