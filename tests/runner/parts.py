@@ -40,7 +40,7 @@ FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
 UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 
 # `lint` fills the processor that `unit` leaves idle at its end. Two of the others use both, each with hosts of its own;
-# the longest ones go first, and the short ones fill what is left at the end. Three at once take as long, and wait more.
+# the longest ones go first, and the short ones fill what is left at the end.
 STAGES: tuple[Stage, ...] = (
     Stage((PREPARE,)),
     Stage((UNIT, LINT)),
