@@ -34,6 +34,9 @@ _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")
 _DIRECTORY = re.compile(r"(/[A-Za-z0-9._@+-]+)+")
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
 
+# A directory of a repository, as it stands in a unit's file.
+_PLACE = re.compile(r"[A-Za-z0-9._@+-]+(/[A-Za-z0-9._@+-]+)*")
+
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 # Secrets are sent there, so only the host itself is reached without encryption.
@@ -74,6 +77,13 @@ RULES = (
         f"every word must be one of {', '.join(sandbox.NEEDS)}.",
     ),
     Rule(
+        "directory",
+        lambda value: (
+            not value or (_PLACE.fullmatch(value) is not None and not {".", "..", ".venv"} & set(value.split("/")))
+        ),
+        "must be the path of a directory in the repository, such as 'backend', without '..' and without '/' around it.",
+    ),
+    Rule(
         "build_packages",
         lambda value: all(map(_PACKAGE.fullmatch, value)),
         "each must be the name of a package, such as 'uwsgi', without a version.",
@@ -106,6 +116,7 @@ class Settings:
     migrate_user: str
     env_file: Path
     migrate_env_file: Path
+    directory: str  # of the repository that the app is in; "" is the top one
     module: str
     workers: int
     root: Path
@@ -235,6 +246,10 @@ class Settings:
 
     def release(self, name: str) -> Path:
         return self.releases / name
+
+    def workdir(self, release: Path) -> Path:
+        """Where the app runs, and all that runs for it; its virtualenv is at the top of the release."""
+        return release / self.directory
 
 
 def _is_directory_for_data(path: str) -> bool:

@@ -141,10 +141,11 @@ def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
     release = (settings.slot(slot) / "release").resolve()
     environment = {"HOME": str(settings.data), **slots.given(settings, slot)}
     environment["PATH"] = f"{release / '.venv/bin'}:{process.PATH}"
-    program = str(release / command[0]) if "/" in command[0] else command[0]
+    directory = settings.workdir(release)
+    program = str(directory / command[0]) if "/" in command[0] else command[0]
     if shutil.which(program, path=environment["PATH"]) is None:
         raise RefusedError(f"Neither {release.name} nor this host has a program '{command[0]}'.")
-    ended = terminal.run(lambda: process.become(command, settings.user, environment, release))
+    ended = terminal.run(lambda: process.become(command, settings.user, environment, directory))
     terminal.end_as(ended)
 
 

@@ -21,7 +21,7 @@ from slipway.base import confined, files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import fill, fit, git, inside, source, store, takeover
+from slipway.release import fill, fit, git, inside, locks, store, takeover
 from slipway.slot import envfile, slots
 
 STANDARD_INPUT = Path("-")
@@ -192,6 +192,7 @@ def _fill(
         repository=str(settings.repository),
         sha=sha,
         tag=tag,
+        directory=settings.directory,
         module=settings.module,
         user=settings.build_user,
         uv=str(settings.uv),
@@ -254,12 +255,16 @@ def _same_packages(settings: Settings, sha: str) -> Path | None:
     A build may leave anything in what it makes. What was never live may be of somebody whose code is not wanted.
     """
     mirror, complete = repository(settings), store.complete(settings)
-    wanted = mirror.digest(sha, source.LOCK)
+
+    def digest(sha: str) -> str:  # and not of what a build has made of it
+        paths = {item.path for item in mirror.tree(sha)}
+        return mirror.digest(sha, locks.find(settings.directory, paths.__contains__))
+
     for entry in reversed(journal.deployed(journal.read(settings.journal))):
         place = settings.release(entry.release)
         if entry.release not in complete or not (place / ".venv").is_dir() or place.lstat().st_uid != os.geteuid():
             continue
-        if mirror.digest(complete[entry.release].sha, source.LOCK) == wanted:  # and not what the build has made of it
+        if digest(complete[entry.release].sha) == digest(sha):
             return place
     return None
 
@@ -295,7 +300,7 @@ def _describe(
         sha=sha,
         subject=repository(settings).subject(sha),
         python=python,
-        lock_sha256=fit.digest(release),
+        lock_sha256=fit.digest(release, settings.directory),
         built_at=journal.now(),
         heads=found.heads,
         revisions=found.revisions,

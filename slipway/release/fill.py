@@ -25,6 +25,7 @@ class Work:
     repository: str
     sha: str
     tag: str | None
+    directory: str
     module: str
     user: str
     uv: str
@@ -38,8 +39,9 @@ class Work:
 def main(answer: int) -> None:
     """Fill the current directory as the request on standard input says; the answer is written to a file descriptor."""
     try:
-        python = fill(Work(**json.load(sys.stdin)), Path.cwd())
-        said: dict[str, Any] = {"python": python, "seen": asdict(history.look(Path.cwd(), python))}
+        work = Work(**json.load(sys.stdin))
+        python = fill(work, Path.cwd())
+        said: dict[str, Any] = {"python": python, "seen": asdict(history.look(Path.cwd(), python, work.directory))}
     except files.UnfitError as error:
         said = {"failed": f"{error.filename} cannot be read ({error.strerror}).", "detail": ""}
     except FailedError as error:
@@ -51,8 +53,8 @@ def main(answer: int) -> None:
 def fill(work: Work, release: Path) -> str:
     """Put source and packages of a release into its directory; the version of its Python, "" if that does not run."""
     repository = git.Repository(Path(work.repository), work.user, Path(work.cache))
-    source.unpack(repository, work.sha, release, work.user, work.module)
-    told = dynamic.variables(release, source.project(release), work.tag, work.sha)
+    source.unpack(repository, work.sha, release, work.user, work.module, work.directory)
+    told = dynamic.variables(release, source.project(release, work.directory), work.tag, work.sha)
     _install(work, release, told)
     if absent := source.not_installed(release):
         raise FailedError(absent)
@@ -72,17 +74,19 @@ def _install(work: Work, release: Path, told: Mapping[str, str]) -> None:
         "UV_PYTHON": work.python,
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_CONFIG": "1",
+        "UV_PROJECT_ENVIRONMENT": str(release / ".venv"),
         **told,
         **work.build_env,
     }
     uv = [work.uv, "--no-progress", "--quiet"]
     sync = [*uv, "sync", "--frozen", "--no-default-groups", "--no-editable"]
-    commands = [[*sync, *lockfile.options(release, work.build_packages)]]
+    commands: list[list[str | Path]] = [[*sync, *lockfile.options(release, work.build_packages, work.directory)]]
     if not work.donor:
         commands[0].append("--compile-bytecode")
-        commands.insert(0, [*uv, "venv", "--relocatable", ".venv"])
-    for command in commands:
-        result = process.run(command, user=work.user, environment=environment, directory=release)
+        commands.insert(0, [*uv, "venv", "--relocatable", "--no-project", release / ".venv"])
+    for command in commands:  # in the app's directory, of which uv finds the project, and a workspace above it
+        directory = release / work.directory
+        result = process.run(command, user=work.user, environment=environment, directory=directory)
         if result.returncode != 0:
             what = "uv sync" if "sync" in command else "The virtualenv"
             reason = explain.sentence(result.stderr)

@@ -9,6 +9,7 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
+from slipway.release import locks
 
 _PATIENCE = 20.0  # seconds for a look at a release, or for a Python to say its version
 _VERSION = "import sys; print(sys.version.split()[0])"
@@ -25,7 +26,7 @@ def misfit(settings: Settings, release: Manifest, directory: Path | None = None)
         return (
             _modes(settings, directory)
             or _interpreter(settings, directory, release)
-            or ("its uv.lock is not the one that it was built from" if _is_other_lock(directory, release) else "")
+            or _lock(directory, settings.directory, release)
         )
     except (OSError, FailedError) as error:
         return f"it cannot be looked at ({getattr(error, 'strerror', None) or error})"
@@ -41,9 +42,10 @@ def same_minor(one: str, other: str) -> bool:
     return one.split(".")[:2] == other.split(".")[:2]
 
 
-def digest(directory: Path) -> str:
-    """The SHA-256 digest of a release's lock file, in hex."""
-    return hashlib.sha256(files.read_bytes(directory / "uv.lock", inside=directory)).hexdigest()
+def digest(release: Path, directory: str) -> str:
+    """The SHA-256 digest of a release's lock file, in hex; `directory` is the app's in the release."""
+    found = locks.find(directory, lambda path: (release / path).is_file())
+    return hashlib.sha256(files.read_bytes(release / found, inside=release)).hexdigest() if found else ""
 
 
 def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:
@@ -88,5 +90,7 @@ def _modes(settings: Settings, directory: Path) -> str:
     return f"{place} has an owner or a mode with which {settings.user} cannot use it, or could change it"
 
 
-def _is_other_lock(directory: Path, release: Manifest) -> bool:
-    return bool(release.lock_sha256) and digest(directory) != release.lock_sha256
+def _lock(release: Path, directory: str, built: Manifest) -> str:
+    if not built.lock_sha256 or digest(release, directory) == built.lock_sha256:
+        return ""
+    return f"its {locks.UV} is not the one that it was built from"

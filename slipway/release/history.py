@@ -46,12 +46,15 @@ class Seen:
     revisions: list[Revision] | None = None
 
 
-def look(release: Path, python: str) -> Seen:
-    """What the files of a release say. They are read in the unit of its build, as they could break a parser."""
-    return Seen(_setup(release), read(release, python))
+def look(release: Path, python: str, directory: str = "") -> Seen:
+    """What the files of a release say. They are read in the unit of its build, as they could break a parser.
+
+    `directory` is the app's, in the release.
+    """
+    return Seen(_setup(release, release / directory), read(release, python, directory))
 
 
-def read(release: Path, python: str) -> list[Revision] | None:
+def read(release: Path, python: str, directory: str = "") -> list[Revision] | None:
     """The revisions of a release with one head, oldest first, as alembic lists them; None if only it can tell.
 
     `python` is the version of the release's Python, which has to understand the files as this one does.
@@ -59,9 +62,11 @@ def read(release: Path, python: str) -> list[Revision] | None:
     minor = "{}.{}".format(*sys.version_info)
     if not python.startswith(f"{minor}."):
         return None
-    places = (release, release / f".venv/lib/python{minor}/site-packages")
+    app = release / directory
+    places = (app, release / f".venv/lib/python{minor}/site-packages")
     try:
-        found = [_read_script(files.read_bytes(path, inside=release), places) for path in _files(_directory(release))]
+        paths = _files(_directory(release, app))
+        found = [_read_script(files.read_bytes(path, inside=release), places) for path in paths]
         scripts = {script.revision: script for script in found}
         if len(scripts) != len(found):
             return None  # two files of one revision
@@ -70,29 +75,29 @@ def read(release: Path, python: str) -> list[Revision] | None:
         return None
 
 
-def _setup(release: Path) -> str:
+def _setup(release: Path, app: Path) -> str:
     try:
-        places = (release / "alembic.ini", _directory(release).parent / "env.py")
+        places = (app / "alembic.ini", _directory(release, app).parent / "env.py")
         contents = [files.read_bytes(path, inside=release) for path in places]
     except (_UnusualError, OSError, ValueError, configparser.Error):
         return ""
     return hashlib.sha256(b"".join(len(content).to_bytes(8) + content for content in contents)).hexdigest()
 
 
-def _directory(release: Path) -> Path:
+def _directory(release: Path, app: Path) -> Path:
     """Where alembic.ini says that the migrations are."""
-    project = release / "pyproject.toml"
+    project = app / "pyproject.toml"
     if project.exists() and "tool.alembic" in files.read_text(project, inside=release):
         raise _UnusualError  # alembic reads both
-    config = configparser.ConfigParser({"here": release.as_posix()})
-    written = files.read_bytes(release / "alembic.ini", inside=release)
+    config = configparser.ConfigParser({"here": app.as_posix()})
+    written = files.read_bytes(app / "alembic.ini", inside=release)
     config.read_string(written.decode("ascii"))  # of other encodings alembic asks the locale
     if any(config.has_option("alembic", name) for name in _OPTIONS_OF_LAYOUT):
         raise _UnusualError
     location = config.get("alembic", "script_location", fallback="")
     if not location or (":" in location and not location.startswith("/")):  # none, or a place in a package
         raise _UnusualError
-    found = (release / location / "versions").resolve()
+    found = (app / location / "versions").resolve()
     if not found.is_relative_to(release.resolve()):
         raise _UnusualError
     return found

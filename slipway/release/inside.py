@@ -16,6 +16,7 @@ def ask(
     module: str,
     release: Path,
     *,
+    directory: Path,
     unit: confined.Unit,
     environment: Mapping[str, str],
     timeout: float | None,
@@ -23,14 +24,16 @@ def ask(
 ) -> dict[str, Any]:
     """The answer of the program in `module`, a file beside this one, which the release's Python runs in the unit.
 
+    It runs in `directory`, which is the release or in it.
+
     It answers with one JSON object on a file descriptor of its own, as what the project prints is the project's.
     `timeout` is in seconds. FailedError, which begins with `purpose` and has the last lines that were printed as its
     detail, when the program fails, takes too long, or its answer is not such an object or too long.
     """
     source = (pkgutil.get_data(__package__, f"{module}.py") or b"").decode()
-    # As with `python -m`, the release's directory comes first on the path of its imports.
+    # As with `python -m`, that directory comes first on the path of its imports.
     command = [str(release / ".venv/bin/python"), "-c", source, str(confined.ANSWER)]
-    result = confined.run(unit, command, environment=environment, directory=release, timeout=timeout)
+    result = confined.run(unit, command, environment=environment, directory=directory, timeout=timeout)
     return decoded(result, purpose)
 
 

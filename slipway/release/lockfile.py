@@ -10,6 +10,7 @@ and ssh without a hash of its own. As it is built, it has to be named as well.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from slipway.base import files
 from slipway.base.errors import FailedError
+from slipway.release import locks
 
 NAME = "uv.lock"
 BUILD_REQUIREMENTS = "build-constraint-dependencies"  # where pyproject.toml pins what builds need
@@ -31,23 +33,39 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Package = Mapping[str, Any]
 
 
-def options(release: Path, build_packages: Collection[str]) -> list[str]:
-    """The options of `uv sync` for a release, whose lock file is checked first.
+def options(release: Path, build_packages: Collection[str], directory: str = "") -> list[str]:
+    """The options of `uv sync` for the app in a directory of a release, whose lock file is checked first.
 
     FailedError, in a sentence, when it cannot be read or has something that is not to be installed.
     """
     try:
-        lock = tomllib.loads(files.read_text(release / NAME, inside=release))
-        return _options(lock, build_packages)
+        found, project = (
+            find(directory, lambda path: (release / path).is_file()) for find in (locks.find, locks.project)
+        )
+        lock = tomllib.loads(files.read_text(release / (found or NAME), inside=release))
+        packages = [_from_top(package, posixpath.dirname(found)) for package in lock.get("package", [])]
+        return _options(lock, packages, posixpath.dirname(project) or ".", build_packages)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         known = isinstance(error, tomllib.TOMLDecodeError | OSError)
         why = (getattr(error, "strerror", None) or str(error)) if known else "it is not what uv writes"
         raise FailedError(f"{NAME} cannot be read ({why}). Type `uv lock`, and commit it.") from None
 
 
-def _options(lock: Mapping[str, Any], build_packages: Collection[str]) -> list[str]:
-    packages: list[Package] = lock.get("package", [])
-    for package in _installed(packages):
+def _from_top(package: Package, place: str) -> Package:
+    """A package of the lock file in the directory `place`, with its paths as they are from the top of the release."""
+
+    def moved(values: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+        local = {key: str(values[key]) for key in keys if key in values and "://" not in str(values[key])}
+        return {**values, **{key: posixpath.normpath(posixpath.join(place, path)) for key, path in local.items()}}
+
+    own = {"source": moved(package.get("source", {}), (*_LOCAL, "path", "registry"))}
+    return {**package, **own}
+
+
+def _options(
+    lock: Mapping[str, Any], packages: list[Package], project: str, build_packages: Collection[str]
+) -> list[str]:
+    for package in _installed(packages, project):
         if problem := _problem(package):
             raise FailedError(f"{NAME} is refused: {problem}")
     allowed = {_normal(name) for name in build_packages}
@@ -68,12 +86,13 @@ def _is_local(package: Package) -> bool:
     return any(kind in package.get("source", {}) for kind in _LOCAL)
 
 
-def _installed(packages: list[Package]) -> list[Package]:
-    """The packages that the project needs to run, on whatever system; all of them where there is no such project.
+def _installed(packages: list[Package], project: str) -> list[Package]:
+    """The packages that the project in the directory `project` needs to run, on whatever system.
 
-    What only its developers need is not installed, and so it is of no interest where that comes from.
+    Without such a project in the lock file it is all of them. What only its developers need is not installed, and so it
+    is of no interest where that comes from.
     """
-    roots = [package for package in packages if "." in package.get("source", {}).values()]
+    roots = [package for package in packages if _is_local(package) and project in package["source"].values()]
     if not roots:
         return packages
     by_name: dict[str, list[Package]] = {}

@@ -42,7 +42,7 @@ def find(settings: Settings, release: Path, seen: history.Seen, identity: Mappin
     that alembic does not find.
     """
     environment = {**envfile.of_migrations(settings), **identity}
-    if not _has_alembic(release) and not (release / CONFIGURATION).exists():
+    if not _has_alembic(release) and not (settings.workdir(release) / CONFIGURATION).exists():
         return Migrations()
     found = _from_files(settings, seen, environment) or _ask(settings, release, environment)
     names = {item.revision for item in found.revisions or []}
@@ -76,6 +76,7 @@ def _ask(settings: Settings, release: Path, environment: Mapping[str, str]) -> M
     answer = inside.ask(
         "alembic_question",
         release,
+        directory=settings.workdir(release),
         unit=confined.Unit(
             f"slipway-{settings.app}_question",
             f"Reading the migrations of {settings.app}",
@@ -87,7 +88,7 @@ def _ask(settings: Settings, release: Path, environment: Mapping[str, str]) -> M
         purpose="alembic cannot read the release's migrations",
     )
     if reason := answer.get("absent"):
-        _check_absence(release, str(reason))
+        _check_absence(settings.workdir(release), str(reason))
         return Migrations()
     try:
         found = Migrations(list(map(_text, answer["heads"])), listed(answer), _text(answer["version_table"]))

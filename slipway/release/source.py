@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import posixpath
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,9 +17,10 @@ from typing import Any
 
 from slipway.base import files, process
 from slipway.base.errors import FailedError
+from slipway.release import locks
 from slipway.release.git import Entry, Repository
 
-PROJECT, LOCK = "pyproject.toml", "uv.lock"
+PROJECT, LOCK = locks.PROJECT, locks.UV
 ATTRIBUTES = ".gitattributes"
 
 # The packages that serve an app, each with its module. The settings of Gunicorn import both.
@@ -30,11 +32,11 @@ _LONGEST_POINTER = 1024  # bytes, by the specification of Git LFS
 _LOCAL_SOURCE = re.compile(r'source = \{ (?:editable|directory|virtual) = "([^"]+)" \}')
 
 
-def unpack(repository: Repository, sha: str, target: Path, user: str, module: str) -> None:
+def unpack(repository: Repository, sha: str, target: Path, user: str, module: str, directory: str = "") -> None:
     """Write the source of a commit to `target`, as `user`.
 
     FailedError, in one sentence, when it lacks something that a release cannot do without. `module` is the ASGI
-    application that Gunicorn serves.
+    application that Gunicorn serves, from `directory` of the repository.
     """
     archive = target / ".source.tar"
     repository.git("archive", "--format=tar", f"--output={archive}", sha)
@@ -42,25 +44,27 @@ def unpack(repository: Repository, sha: str, target: Path, user: str, module: st
     if result.returncode != 0:
         raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
     archive.unlink()
-    check(target, repository.tree(sha), f"Commit {sha[:12]}", module)
+    check(target, repository.tree(sha), f"Commit {sha[:12]}", module, directory)
 
 
-def check(release: Path, tree: Sequence[Entry], commit: str, module: str) -> None:
+def check(release: Path, tree: Sequence[Entry], commit: str, module: str, directory: str = "") -> None:
     """FailedError when the unpacked source of a commit, which has the files of `tree`, is not complete."""
     for problem in (
-        _left_out(release, tree, commit, module),
-        _absent(release, commit),
-        _submodule(release, tree, commit),
+        _left_out(release, tree, commit, module, directory),
+        _no_directory(release, commit, directory),
+        _absent(release, commit, directory),
+        _submodule(release, tree, commit, directory),
         _pointers(release, tree, commit),
     ):
         if problem:
             raise FailedError(problem)
 
 
-def project(release: Path) -> Mapping[str, Any]:
-    """What pyproject.toml says; empty when it cannot be read, which uv says better."""
+def project(release: Path, directory: str = "") -> Mapping[str, Any]:
+    """What the pyproject.toml of the app in a directory says; empty when it cannot be read, which uv says better."""
     try:
-        return tomllib.loads(files.read_text(release / PROJECT, inside=release))
+        found = locks.project(directory, lambda path: _exists(release / path)) or PROJECT
+        return tomllib.loads(files.read_text(release / found, inside=release))
     except (OSError, ValueError, RecursionError):
         return {}
 
@@ -80,8 +84,15 @@ def not_installed(release: Path) -> str:
 # What has to be there
 
 
-def _absent(release: Path, commit: str) -> str:
-    for name in (PROJECT, LOCK):
+def _no_directory(release: Path, commit: str, directory: str) -> str:
+    if (release / directory).resolve().is_relative_to(release.resolve()) and (release / directory).is_dir():
+        return ""
+    return f"{commit} has no directory {directory}, which is the app's 'directory'. Name one that it has."
+
+
+def _absent(release: Path, commit: str, directory: str) -> str:
+    for find, usual in ((locks.project, PROJECT), (locks.find, LOCK)):
+        name = find(directory, lambda path: _exists(release / path)) or usual
         if (release / name).is_file():
             continue
         if (release / name).is_symlink():
@@ -89,14 +100,15 @@ def _absent(release: Path, commit: str) -> str:
                 f"{commit} has {name} as a link to {(release / name).readlink()}, which is not in a release. "
                 "Commit the file itself."
             )
-        return f"{commit} has no {name}. Run `uv lock` and commit it: Slipway installs what it pins."
+        where = f" in {directory} or a directory above it" if directory else ""
+        return f"{commit} has no {name}{where}. Run `uv lock` and commit it: Slipway installs what it pins."
     return ""
 
 
-def _left_out(release: Path, tree: Sequence[Entry], commit: str, module: str) -> str:
+def _left_out(release: Path, tree: Sequence[Entry], commit: str, module: str, directory: str) -> str:
     """Which file that the app needs is in the commit, and not in its archive."""
     left_out = [item.path for item in tree if item.kind == "blob" and not _exists(release / item.path)]
-    for path in _needed(release, left_out, module):
+    for path in _needed(release, left_out, module, directory):
         rule = _rule(release, tree, path)
         where = f"{rule[0]} leaves it out of what is deployed ('{rule[1]}')" if rule else (
             f"an export-ignore in {ATTRIBUTES} leaves it out of what is deployed"
@@ -109,14 +121,15 @@ def _exists(path: Path) -> bool:
     return path.exists() or path.is_symlink()
 
 
-def _needed(release: Path, left_out: Sequence[str], module: str) -> Iterator[str]:
+def _needed(release: Path, left_out: Sequence[str], module: str, directory: str) -> Iterator[str]:
     """Those of the paths that a release cannot be built, migrated or started without."""
     file = module.partition(":")[0].replace(".", "/")
     served = [f"{root}{file}{end}" for root in ("", "src/") for end in (".py", "/__init__.py")]
-    named = {PROJECT, LOCK, "alembic.ini", *served}
+    named = {str(PurePosixPath(directory, name)) for name in ("alembic.ini", *served)}
+    named |= {str(place / name) for place in locks.upwards(directory) for name in (PROJECT, LOCK)}
     if left_out and LOCK not in left_out:
-        named |= {f"{place}/{PROJECT}" for place in _local_projects(release)}
-        named |= _read_by_the_build(project(release))
+        named |= {f"{place}/{PROJECT}" for place in _local_projects(release, directory)}
+        named |= _read_by_the_build(project(release, directory))
     for path in left_out:
         if path in named or (fnmatch.fnmatchcase(path, "*versions/*.py") and "tests" not in path.split("/")):
             yield path
@@ -131,13 +144,14 @@ def _read_by_the_build(declared: Mapping[str, Any]) -> set[str]:
     return {item for item in files if isinstance(item, str)}
 
 
-def _local_projects(release: Path) -> set[str]:
+def _local_projects(release: Path, directory: str) -> set[str]:
     """Directories of the repository with projects that are installed, too, such as members of a workspace."""
+    lock = locks.find(directory, lambda path: (release / path).is_file())
     try:
-        found = _LOCAL_SOURCE.findall(files.read_text(release / LOCK, inside=release))
+        found = _LOCAL_SOURCE.findall(files.read_text(release / lock, inside=release))
     except (OSError, ValueError):
         return set()
-    return {PurePosixPath(path).as_posix() for path in found} - {"."}
+    return {posixpath.normpath(posixpath.join(posixpath.dirname(lock), path)) for path in found} - {"."}
 
 
 # Rules of .gitattributes
@@ -172,12 +186,12 @@ def matches(pattern: str, path: str) -> bool:
 # Submodules and Git LFS
 
 
-def _submodule(release: Path, tree: Sequence[Entry], commit: str) -> str:
+def _submodule(release: Path, tree: Sequence[Entry], commit: str, directory: str) -> str:
     """Which submodule the app uses. Others, such as the theme of its documentation, are no harm."""
     submodules = [item.path for item in tree if item.kind == "commit"]
     if not submodules:
         return ""
-    local = _local_projects(release)
+    local = _local_projects(release, directory)
     imported = set(_imports(release))
     for path in submodules:
         if any(PurePosixPath(place).is_relative_to(path) for place in local) or _is_imported(release, path, imported):

@@ -182,7 +182,7 @@ def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, st
             unit,
             [directory / ".venv/bin/python", "-m", "alembic", *arguments],
             environment={**environment, **slots.identity(release.tag, release.sha)},
-            directory=directory,
+            directory=settings.workdir(directory),
             timeout=settings.migrate_timeout,
         )
     except FailedError as error:  # a timeout; the caller checks what was done until then

@@ -40,18 +40,18 @@ def commit(repository: GitRepository) -> GitRepository:
     return repository
 
 
-def unpack(repository: GitRepository, module: str = "app.main:app") -> Path:
+def unpack(repository: GitRepository, module: str = "app.main:app", directory: str = "") -> Path:
     """The release of the repository's files as they are now."""
     sha = repository.commit({})
     release = repository.path.parent / "release"
     release.mkdir()
-    source.unpack(git.Repository(repository.path / ".git"), sha, release, getpass.getuser(), module)
+    source.unpack(git.Repository(repository.path / ".git"), sha, release, getpass.getuser(), module, directory)
     return release
 
 
-def refusal(repository: GitRepository, module: str = "app.main:app") -> str:
+def refusal(repository: GitRepository, module: str = "app.main:app", directory: str = "") -> str:
     with pytest.raises(FailedError) as caught:
-        unpack(repository, module)
+        unpack(repository, module, directory)
     assert caught.value.detail == ""
     return str(caught.value).partition(" ")[2].partition(" ")[2]  # without the commit
 
@@ -233,3 +233,31 @@ def test_patterns_are_those_of_git(repository: GitRepository, pattern: str) -> N
     archive = subprocess.run(["git", "-C", repository.path, "archive", "HEAD"], capture_output=True, check=True).stdout
     listed = subprocess.run(["tar", "--list"], input=archive, capture_output=True, check=True).stdout.decode().split()
     assert [path for path in FILES if source.matches(pattern, path)] == [path for path in FILES if path not in listed]
+
+
+# An app in a directory of its repository
+
+
+def test_an_app_in_a_directory_may_have_its_lock_above(commit: GitRepository) -> None:
+    (commit.path / "backend").mkdir()
+    (commit.path / "backend/main.py").touch()
+    assert (unpack(commit, "main:app", "backend") / "backend/main.py").exists()
+
+
+def test_a_directory_that_the_commit_has_not_is_named(commit: GitRepository) -> None:
+    assert refusal(commit, directory="backend").startswith("has no directory backend")
+
+
+def test_a_lock_that_is_nowhere_above_the_app_is_named(commit: GitRepository) -> None:
+    (commit.path / "uv.lock").unlink()
+    (commit.path / "backend").mkdir()
+    (commit.path / "backend/main.py").touch()
+    assert "has no uv.lock in backend or a directory above it" in refusal(commit, directory="backend")
+
+
+def test_what_is_left_out_of_a_directory_is_named(commit: GitRepository) -> None:
+    (commit.path / "backend").mkdir()
+    (commit.path / "backend/main.py").touch()
+    (commit.path / "backend/alembic.ini").touch()
+    (commit.path / ".gitattributes").write_text("alembic.ini export-ignore")
+    assert "has backend/alembic.ini, but .gitattributes" in refusal(commit, "main:app", "backend")

@@ -47,7 +47,7 @@ def _python() -> str:
 
 
 def built(settings: config.Settings, python: str = "") -> Manifest:
-    digest = fit.digest(settings.release(NAME))
+    digest = fit.digest(settings.release(NAME), "")
     return Manifest(NAME, "v1", "1" * 40, "", python or fit.python_version(settings), digest, "")
 
 

@@ -196,3 +196,53 @@ def test_what_uv_says_of_a_build_requirement_without_a_hash_is_a_sentence() -> N
         "but no trusted hash was provided for: `setuptools`"
     )
     assert "docopt is built here, and setuptools, which that needs, is not pinned with a hash" in explain.sentence(said)
+
+
+MEMBERS = """version = 1
+revision = 3
+
+[[package]]
+name = "api"
+version = "1.0"
+source = { editable = "services/api" }
+dependencies = [{ name = "shared" }]
+
+[[package]]
+name = "shared"
+version = "1.0"
+source = { directory = "libs/shared" }
+
+[[package]]
+name = "worker"
+version = "1.0"
+source = { editable = "services/worker" }
+dependencies = [{ name = "one" }]
+
+"""
+
+
+@pytest.mark.parametrize(("member", "refused"), [("api", False), ("worker", True)])
+def test_of_a_workspace_only_what_the_app_needs_is_looked_at(tmp_path: Path, member: str, refused: bool) -> None:
+    for name in ("api", "worker"):
+        (tmp_path / "services" / name).mkdir(parents=True)
+        (tmp_path / "services" / name / "pyproject.toml").touch()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "uv.lock").write_text(MEMBERS + package(wheels=""))
+    if not refused:
+        assert lockfile.options(tmp_path, [], f"services/{member}") == ["--no-build-package=one"]
+        return
+    with pytest.raises(FailedError, match=NO_HASH):
+        lockfile.options(tmp_path, [], f"services/{member}")
+
+
+@pytest.mark.parametrize(("place", "refused"), [("../libs/shared", False), ("../../shared", True)])
+def test_a_lock_in_a_directory_names_paths_from_there(tmp_path: Path, place: str, refused: bool) -> None:
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend/pyproject.toml").touch()
+    text = lock(package("shared", f'directory = "{place}"', wheels=""), needs="shared")
+    (tmp_path / "backend/uv.lock").write_text(text)
+    if not refused:
+        assert lockfile.options(tmp_path, [], "backend") == []
+        return
+    with pytest.raises(FailedError, match=OUTSIDE):
+        lockfile.options(tmp_path, [], "backend")

@@ -43,6 +43,10 @@ def test_integers_are_accepted_for_times() -> None:
         ({"logbook_url": "https://bob:pw@logbook.example.com"}, "must begin with https://"),
         ({"logbook_url": "https://logbook.example.com/?a=b"}, "end before '?'"),
         ({"accept": 1}, "must be one of tags, signed-tags, commits"),
+        *(
+            ({"directory": value}, "must be the path of a directory in the repository")
+            for value in ("/backend", "../backend", "a/../b", "backend/", "a b", ".", ".venv", "%i")
+        ),
         ({"on_incompatible": "wait"}, "must be one of stop, continue"),
     ],
 )
@@ -88,3 +92,9 @@ def test_an_unknown_app_lists_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("=")
     with pytest.raises(RefusedError, match="is not TOML"):
         config.load("broken", tmp_path)
+
+
+@pytest.mark.parametrize("directory", ["", "backend", "services/api-1"])
+def test_an_app_runs_in_its_directory_of_the_release(directory: str) -> None:
+    settings = config.parse({**VALUES, "directory": directory}, "test")
+    assert settings.workdir(Path("/srv/r")) == Path("/srv/r", directory)

@@ -47,3 +47,9 @@ def test_a_phase_runs_in_the_sandbox_of_the_engine(monkeypatch: pytest.MonkeyPat
     systemd.run_detached("logbook", "slipway", ["stage"])
     assert {f"--property={line}" for line in sandbox.ENGINE} <= set(asked[0])
     assert set(sandbox.ENGINE) <= set(render.render("app", "slipway-recover@.service.j2").splitlines())
+
+
+@pytest.mark.parametrize(("directory", "end"), [("", ""), ("services/api", "/services/api")])
+def test_an_app_runs_in_its_directory(directory: str, end: str) -> None:
+    lines = render.render("app", "app@.service.j2", {"directory": directory}).splitlines()
+    assert f"WorkingDirectory=/srv/logbook/slots/%i/release{end}" in lines
