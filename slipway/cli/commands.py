@@ -16,7 +16,7 @@ from slipway.deployment.results import Result
 from slipway.observers import hooks, logbook
 from slipway.records.deployment import Request
 from slipway.release import git, revisions
-from slipway.slot import slots
+from slipway.slot import slots, surroundings
 
 
 @dataclass(frozen=True)
@@ -139,8 +139,8 @@ def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
     if slot is None:
         raise RefusedError(f"No release of {settings.app} is live yet. Run deploy.yml.")
     release = (settings.slot(slot) / "release").resolve()
-    environment = {"HOME": str(settings.data), **slots.given(settings, slot)}
-    environment["PATH"] = f"{release / '.venv/bin'}:{process.PATH}"
+    given = {"HOME": str(settings.data), **slots.given(settings, slot)}
+    environment = surroundings.complete(settings, release, given)
     directory = settings.workdir(release)
     program = str(directory / command[0]) if "/" in command[0] else command[0]
     if shutil.which(program, path=environment["PATH"]) is None:

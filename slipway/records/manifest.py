@@ -40,7 +40,8 @@ class Manifest:
 
     `version_table` is the table in which alembic keeps the revision of the database, quoted for SQL; "" if alembic was
     not asked for it, then it is alembic's usual one. `setup` is a digest of the files that set alembic up: releases in
-    which it is the same have the same `version_table`.
+    which it is the same have the same `version_table`. `module` is what serves the app, as it was found when the
+    release was built; "" in a manifest of an earlier version of the engine.
     """
 
     release: str
@@ -54,6 +55,7 @@ class Manifest:
     revisions: list[Revision] | None = None
     version_table: str = ""
     setup: str = ""
+    module: str = ""
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property
@@ -125,6 +127,7 @@ def load(value: dict[str, Any]) -> Manifest:
     arguments, unknown = formats.split(value, Manifest)
     made = Manifest(**{**arguments, "revisions": revisions}, unknown=unknown)
     texts = [made.release, made.sha, made.subject, made.python, made.lock_sha256, made.built_at, made.version_table]
+    texts.append(made.module)
     if not all(isinstance(text, str) for text in (*texts, *made.heads)) or not isinstance(made.tag, str | None):
         raise TypeError("a text is not one")
     return made

@@ -15,7 +15,7 @@ from slipway.base.settings import Settings
 from slipway.records import manifest
 from slipway.records.manifest import Revision
 from slipway.release import history, inside, store
-from slipway.slot import envfile
+from slipway.slot import envfile, surroundings
 
 CONFIGURATION = "alembic.ini"
 
@@ -41,7 +41,7 @@ def find(settings: Settings, release: Path, seen: history.Seen, identity: Mappin
     could not run them: several heads that nobody has named, an `oldest_compatible` that is not there, a configuration
     that alembic does not find.
     """
-    environment = {**envfile.of_migrations(settings), **identity}
+    environment = surroundings.complete(settings, release, {**envfile.of_migrations(settings), **identity})
     if not _has_alembic(release) and not (settings.workdir(release) / CONFIGURATION).exists():
         return Migrations()
     found = _from_files(settings, seen, environment) or _ask(settings, release, environment)

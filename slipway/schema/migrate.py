@@ -18,7 +18,7 @@ from slipway.records import journal
 from slipway.records.manifest import Manifest, Revision
 from slipway.release import store
 from slipway.schema import database, url
-from slipway.slot import envfile, slots
+from slipway.slot import envfile, slots, surroundings
 
 
 def pending(settings: Settings, release: Manifest) -> tuple[str | None, list[Revision]]:
@@ -181,7 +181,9 @@ def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, st
         result = confined.run(
             unit,
             [directory / ".venv/bin/python", "-m", "alembic", *arguments],
-            environment={**environment, **slots.identity(release.tag, release.sha)},
+            environment=surroundings.complete(
+                settings, directory, {**environment, **slots.identity(release.tag, release.sha)}
+            ),
             directory=settings.workdir(directory),
             timeout=settings.migrate_timeout,
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from slipway.base import files
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
-from slipway.slot import envfile
+from slipway.slot import envfile, surroundings
 
 NAMES = ("blue", "green")
 
@@ -50,9 +50,11 @@ def switch(settings: Settings, slot: str) -> None:
     files.link_atomically(settings.live, f"slots/{slot}")
 
 
-def environment(settings: Settings, manifest: Manifest) -> dict[str, str]:
-    """The environment of a slot: that of the app, plus tag and commit of the release."""
-    return {**envfile.of_app(settings), **identity(manifest.tag, manifest.sha)}
+def environment(settings: Settings, slot: str, manifest: Manifest) -> dict[str, str]:
+    """The environment of a slot: that of the app, tag and commit of the release, and where its programs are."""
+    values = {**envfile.of_app(settings), **identity(manifest.tag, manifest.sha)}
+    release = settings.release(manifest.release)
+    return surroundings.complete(settings, release, values, at=settings.slot(slot) / "release")
 
 
 def identity(tag: str | None, sha: str) -> dict[str, str]:
@@ -63,7 +65,7 @@ def identity(tag: str | None, sha: str) -> dict[str, str]:
 def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:
     """Point an idle slot at a release, and give the slot its own copy of the environment."""
     directory = settings.slot(slot)
-    values = environment(settings, manifest)
+    values = environment(settings, slot, manifest)
     apart = {name: values.pop(name, "") for name in settings.credentials}
     _write_credentials(directory / "credentials", apart)
     files.write_atomically(directory / "env", envfile.render(values), 0o640, grp.getgrnam(settings.user).gr_gid)

@@ -1,5 +1,6 @@
 import pytest
 
+from slipway.base import process
 from slipway.base import settings as config
 from slipway.base.errors import RefusedError
 from slipway.records import manifest
@@ -34,6 +35,9 @@ def test_the_slots_environment_file_has_the_release_and_is_not_world_readable(se
         "SECRET_KEY": "s3cret",
         "RELEASE_TAG": "v1",
         "RELEASE_SHA": RELEASE.sha,
+        "PATH": f"{settings.slot('blue')}/release/.venv/bin:{process.PATH}",
+        "VIRTUAL_ENV": f"{settings.slot('blue')}/release/.venv",
+        "PYTHONPATH": f"{settings.slot('blue')}/release",
     }
     assert snapshot.stat().st_mode & 0o777 == 0o640
 

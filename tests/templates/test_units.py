@@ -18,6 +18,14 @@ def test_what_ends_a_paused_slot_runs_outside_of_the_sandbox_which_hides_the_mai
     assert [line.split("/")[0] for line in lines if line.startswith("ExecStop=")] == ["ExecStop=-+"]
 
 
+def test_what_the_unit_of_an_app_runs_as_root_is_none_of_the_apps_own_programs() -> None:
+    """The environment of the slot, which leads into the release first, goes for these commands, too."""
+    lines = [line for line in render.render("app", "app@.service.j2").splitlines() if line.startswith("Exec")]
+    as_root = [line for line in lines if "+" in line.partition("=")[2][:3]]
+    assert len(as_root) == 2
+    assert all("/bin/sh -c 'PATH=/usr/sbin:/usr/bin:/sbin:/bin; " in line for line in as_root)
+
+
 @pytest.mark.parametrize("template", ["app/slipway-recover@.service.j2", "certificate/slipway-certificate@.service.j2"])
 def test_units_of_root_are_little_exposed(template: str, tmp_path: Path) -> None:
     file = tmp_path / "judged.service"
