@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,16 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
 from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
-from roles.app.module_utils import env_values  # noqa: E402  # the path comes first
+from roles.app.module_utils import entry_checks, env_values, setting_forms  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
 from slipway.schema import url  # noqa: E402  # the path comes first
 
 Declared = Mapping[str, Mapping[str, Any]]
 Settings = Mapping[str, Mapping[str, Any]]
+
+# The app of this repository: inventories of before `repository` was required do not say where it is.
+BUNDLED: dict[str, dict[str, Any]] = {"logbook": {"repository": "."}}
 
 SLOTS = 2  # both run while one takes over from the other
 TOOLS = 3  # a migration, the engine's questions, and a person
@@ -43,42 +46,98 @@ def settings(apps: Declared, defaults: Mapping[str, Any] | None = None) -> dict[
     """The whole settings of each app: what it declares, over the inventory's `app_defaults`, over those of the role."""
     found = {}
     for name, declared in apps.items():
+        common = {**BUNDLED.get(name, {}), **(defaults or {})}
         try:
-            found[name] = app_settings.complete(declared, defaults, specification())
+            found[name] = app_settings.complete(declared, common, specification())
         except AnsibleFilterError as error:
-            raise AnsibleFilterError(f"apps.{name}: {error.message}") from error
+            raise AnsibleFilterError(_with_path(f"apps.{name}", error.message, {**common, **declared})) from error
     return found
 
 
-def faults(apps: Declared, defaults: Mapping[str, Any] | None = None, hosts: int = 1) -> list[str]:
-    """What is wrong with the settings of the apps, a sentence for each of which something is; they go to `hosts`."""
+def _with_path(where: str, sentence: str, declared: Mapping[str, Any]) -> str:
+    """A sentence that begins with a key, or with something else, behind the place that it is about."""
+    keys = {str(key) for key in (*specification(), *declared)}
+    is_key = any(re.match(rf"{re.escape(key)}[ .\[]", sentence) for key in keys)
+    return f"{where}.{sentence}" if is_key else f"{where}: {sentence}"
+
+
+def faults(apps: Any, defaults: Any = None, hosts: int = 1, environment: str = "prod") -> list[str]:
+    """What is wrong with the forms of the apps' settings, a sentence for each app; they go to `hosts`.
+
+    `apps` and `defaults` are whatever the inventory has there.
+    """
+    if shapeless := list(_shapes(apps, defaults, environment)):
+        return shapeless
     found = []
-    paths: list[tuple[str, str]] = []
+    whole: dict[str, dict[str, Any]] = {}
     for name, declared in apps.items():
         try:
-            whole = settings({name: declared}, defaults)[name]
+            whole |= settings({name: declared}, defaults)
         except AnsibleFilterError as error:
             found.append(error.message)
-        else:
-            paths += [(name, path) for path in whole["writable_paths"]]
+    for name, app in whole.items():
+        found += [
+            f"apps.{name}.health_headers: Nginx empties {header}, so that no client can forge it. Remove it."
+            for header in app["health_headers"]
+            if header.lower() in emptied_headers()
+        ]
+        if hosts > 1:
             found += [
-                f"apps.{name}.health_headers: Nginx empties {header}, so that no client can forge it. Remove it."
-                for header in whole["health_headers"]
-                if header.lower() in emptied_headers()
+                f"apps.{name}.env.{variable} is generated, and each of the {hosts} hosts would make another value. "
+                "Set one for all of them, from ansible-vault."
+                for variable in env_values.generated(app["env"])
             ]
-            if hosts > 1:
-                found += [
-                    f"apps.{name}.env.{variable} is generated, and each of the {hosts} hosts would make another value. "
-                    "Set one for all of them, from ansible-vault."
-                    for variable in env_values.generated(whole["env"])
-                ]
-    return found + [
-        f"apps.{name}.writable_paths has {path}, which is inside of {other} of apps.{owner}. Give each app directories "
-        "of its own."
-        for name, path in paths
-        for owner, other in paths
-        if name != owner and engine.is_inside(path, other)
+    return [*found, *entry_checks.domains_twice(whole), *_shared_paths(whole)]
+
+
+def _shapes(apps: Any, defaults: Any, environment: str) -> Iterator[str]:
+    """What is wrong before there is a single setting: `apps`, its entries and `app_defaults` are mappings."""
+    main = f"inventories/{environment}/group_vars/{environment}/main.yml"
+    if not isinstance(apps, Mapping) or not apps:
+        yield (
+            f"'apps' must be a mapping of app names to their settings, for example `apps: {{shop: {{repository: "
+            f"git@git.example.com:me/shop.git, domains: [shop.example.com]}}}}`; set it in {main}."
+        )
+        return
+    for name, entry in apps.items():
+        if not isinstance(name, str):
+            yield f"apps has an app whose name YAML takes for {setting_forms.shown(name)}. Write the name in quotes."
+        elif not isinstance(entry, Mapping):
+            yield (
+                f"apps.{name} is {setting_forms.shown(entry, secret=isinstance(entry, str))}, but must be a mapping of "
+                f"settings, with repository and domains, each on a line of its own below `{name}:`."
+            )
+    if defaults is not None and not isinstance(defaults, Mapping):
+        yield f"app_defaults is {setting_forms.shown(defaults)}, but must be a mapping of settings for all apps."
+    for sentence in app_settings.form_faults(defaults or {}, specification()) if isinstance(defaults, Mapping) else ():
+        yield f"app_defaults.{sentence}"
+
+
+def checks(apps: Settings, environment: str) -> list[str]:
+    """What is wrong with the whole settings of the apps beyond their forms, a sentence each."""
+    return [
+        sentence
+        for name, app in apps.items()
+        for sentence in app_settings.faults(app, name, environment, {**_provided(app), **app["env"]})
     ]
+
+
+def _provided(app: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that an app has without declaring them, for what it requires; the role works out their values."""
+    names = ["DATABASE_URL", "DATABASE_POOL_SIZE", "STATE_DIRECTORY", app.get("environment_variable", "ENV")]
+    return dict.fromkeys([str(name) for name in names if name], "provided")
+
+
+def _shared_paths(whole: Settings) -> Iterator[str]:
+    """Directories of two apps, of which one is inside of the other."""
+    paths = [(name, path) for name, app in whole.items() for path in app["writable_paths"]]
+    for name, path in paths:
+        for owner, other in paths:
+            if name != owner and engine.is_inside(path, other):
+                yield (
+                    f"apps.{name}.writable_paths has {path}, which is inside of {other} of apps.{owner}. Give each app "
+                    "directories of its own."
+                )
 
 
 @cache
@@ -203,6 +262,7 @@ class FilterModule:
         return {
             "app_settings": settings,
             "app_faults": faults,
+            "app_checks": checks,
             "app_paths": paths,
             "app_databases": databases,
             "app_sites": sites,

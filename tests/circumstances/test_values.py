@@ -37,7 +37,7 @@ def load(tmp_path: Path, text: str) -> Any:
 def refusals(tmp_path: Path, *lines: str) -> list[str]:
     """What is wrong with an app that has such lines in its `env`."""
     declared = load(tmp_path, "\n  ".join(("domains: [a.example]", "env:", SECRET, *lines)).replace("\n  env", "\nenv"))
-    settings = app_settings.complete(declared)
+    settings = app_settings.complete({"repository": "/x", **declared})
     return app_settings.faults(settings, "x", "prod", settings["env"])
 
 
@@ -87,7 +87,9 @@ def test_a_variable_of_null_is_left_out(tmp_path: Path, nothing: str) -> None:
 
 
 def test_a_required_variable_of_null_is_missing(tmp_path: Path) -> None:
-    settings = app_settings.complete({"domains": ["a.example"], "env": load(tmp_path, "SECRET_KEY:")})
+    settings = app_settings.complete(
+        {"repository": "/x", "domains": ["a.example"], "env": load(tmp_path, "SECRET_KEY:")}
+    )
     assert "has no SECRET_KEY" in app_settings.faults(settings, "x", "prod", settings["env"])[0]
 
 
@@ -216,7 +218,7 @@ def test_a_hook_gets_its_arguments_as_they_are_written(tmp_path: Path, argument:
 @pytest.mark.parametrize("argument", ["1.10", "010", "1_000", "0x1F", "22:22"])
 def test_an_argument_of_a_hook_that_yaml_has_changed_is_refused(tmp_path: Path, argument: str) -> None:
     (found,) = undeclared(tmp_path, f"hooks:\n  - command: [/bin/x, now, {argument}]\n")
-    place = f"apps.x: hooks[0].command[2] ({tmp_path}/main.yml, line 2)"
+    place = f"apps.x.hooks[0].command[2] ({tmp_path}/main.yml, line 2)"
     assert found.startswith(f"{place} is a number that YAML does not keep as it is written")
     assert found.endswith("Write the value in quotes.")
 
@@ -228,7 +230,7 @@ def test_an_argument_of_a_hook_that_is_no_text_is_refused(tmp_path: Path, argume
     (found,) = undeclared(
         tmp_path, f"hooks:\n  - url: https://a/c4n4ry\n  - command: [/bin/x, {argument}, ok, {argument}]"
     )
-    assert found.startswith("apps.x: hooks[1].command[1], hooks[1].command[3] must be a text, and YAML takes it for")
+    assert found.startswith("apps.x.hooks[1].command[1], hooks[1].command[3] must be a text, and YAML takes it for")
     assert found.endswith("Write it in quotes.")
     assert "c4n4ry" not in found
 
@@ -251,11 +253,11 @@ def test_an_argument_of_a_hook_that_is_no_text_is_refused(tmp_path: Path, argume
 )
 def test_every_setting_that_is_a_text_or_a_whole_number_is_looked_at(tmp_path: Path, text: str, sentence: str) -> None:
     (found,) = undeclared(tmp_path, text)
-    assert found.startswith("apps.x: " + sentence.format(file=tmp_path / "main.yml"))
+    assert found.startswith("apps.x." + sentence.format(file=tmp_path / "main.yml"))
 
 
 def test_settings_that_are_neither_texts_nor_whole_numbers_are_left_to_their_types(tmp_path: Path) -> None:
-    text = "domains: a.example\nrepository:\nclient_max_body_size: 5\nstandby_minutes: 10\nhooks: []\n"
+    text = "domains: a.example\nclient_max_body_size: 5\nstandby_minutes: 10\nhooks: []\n"
     assert undeclared(tmp_path, text) == []
 
 

@@ -12,7 +12,7 @@ from docs.troubleshooting import PROJECT, SECTIONS, Message
 
 # Errors whose text is made elsewhere: of a function that returns a sentence, or of a tool. Those texts are on the page.
 PASSED_ON = {
-    "' '.join(changed)",
+    "_with_path(f'apps.{name}', error.message, {**common, **declared})",
     "absent",
     "str(answer['failed'])",
     "f'{what} failed: {reason}' if reason else f'{what} failed.'",
@@ -21,6 +21,7 @@ PASSED_ON = {
     "problem",
     "reason",
     "result.error_messages[-1]",
+    "wrong[0]",
     "why_not(host, user, found['stdout'] + '\\n' + found['stderr'])",
     "wrong or f'openssl {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}'",
     "_undecided(clusters, there, usable, port)",

@@ -22,7 +22,7 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
-from roles.app.module_utils import env_values, reach, setting_texts  # noqa: E402  # the path comes first
+from roles.app.module_utils import entry_checks, env_values, reach, setting_forms, setting_texts  # noqa: E402  # the path comes first
 from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
@@ -93,8 +93,8 @@ def complete(declared: Values, defaults: Values | None = None, options: Options 
     given = {**_renamed(defaults or {}), **_renamed(declared)}
     # Variables have values of any kind, for which the validator has no words: module_utils/env_values.py has.
     variables = {name: given.pop(name) for name in VARIABLES if isinstance(given.get(name), dict)}
-    if changed := list(setting_texts.faults(options, given)):
-        raise AnsibleFilterError(" ".join(changed))
+    if wrong := list(setting_forms.faults(options, given)) or list(setting_texts.faults(options, given)):
+        raise AnsibleFilterError(wrong[0])
     # A copy, as the validator fills a default that is a mapping with the defaults of its parts.
     result = ArgumentSpecValidator(deepcopy(options)).validate(given)
     if result.error_messages:
@@ -103,6 +103,11 @@ def complete(declared: Values, defaults: Values | None = None, options: Options 
     for name, values in variables.items():
         result.validated_parameters[name] = {key: value for key, value in values.items() if value is not None}
     return {name: result.validated_parameters[name] for name in options}
+
+
+def form_faults(values: Values, options: Options) -> list[str]:
+    """What is wrong with the forms of some settings, a sentence each, which begins with the key."""
+    return list(setting_forms.faults(options, _renamed(values)))
 
 
 def _renamed(values: Values) -> dict[str, Any]:
@@ -190,7 +195,7 @@ def _domains(app: App) -> Iterator[str]:
 
 
 def _environment(app: App) -> Iterator[str]:
-    for name in app.settings["required_env"]:
+    for name in filter(envfile.NAME.fullmatch, app.settings["required_env"]):  # others are refused elsewhere
         if app.variables.get(name) in (None, ""):
             yield (
                 f"apps.{app.name}.env has no {name}, which the app requires. Set it there, from ansible-vault "
@@ -203,7 +208,7 @@ def _environment(app: App) -> Iterator[str]:
         )
     for setting in VARIABLES:
         yield from env_values.faults(f"apps.{app.name}.{setting}", app.settings[setting])
-    for name in app.settings["credentials"]:
+    for name in filter(envfile.NAME.fullmatch, app.settings["credentials"]):
         if name not in app.settings["env"]:
             yield f"apps.{app.name}.credentials has {name}, which apps.{app.name}.env does not have. Add it there."
     if "DATABASE_URL" in env_values.generated(app.settings["env"]):
@@ -218,6 +223,10 @@ def _signers(app: App) -> Iterator[str]:
             f"apps.{app.name}.accept is signed-tags, but allowed_signers is empty. List who may sign, as in "
             "'alice@example.com ssh-ed25519 AAAA...'."
         )
+
+
+def _entry(app: App) -> Iterator[str]:
+    yield from entry_checks.faults(f"apps.{app.name}", app.settings)
 
 
 def _repository(app: App) -> Iterator[str]:
@@ -355,6 +364,7 @@ CHECKS = (
     _domains,
     _environment,
     _signers,
+    _entry,
     _repository,
     _numbers,
     _timeouts,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from roles.app.module_utils import written
+from roles.app.module_utils import setting_forms, written
 
 
 def faults(options: Mapping[str, Mapping[str, Any]], given: Mapping[Any, Any], where: str = "") -> Iterator[str]:
@@ -18,6 +18,7 @@ def faults(options: Mapping[str, Mapping[str, Any]], given: Mapping[Any, Any], w
     for name, value in given.items():
         option = options.get(name, {})
         path = f"{where}{name}"
+        secret = bool(option.get("no_log"))
         if "options" in option:
             parts = enumerate(value) if isinstance(value, list) else [("", value)]
             for number, part in parts:
@@ -25,12 +26,15 @@ def faults(options: Mapping[str, Mapping[str, Any]], given: Mapping[Any, Any], w
                     index = f"[{number}]" if isinstance(value, list) else ""
                     yield from faults(option["options"], part, f"{path}{index}.")
         elif "str" in (option.get("type"), option.get("elements")) and value is not None:
-            yield from _of_texts(path, name, value)
+            if isinstance(value, list) and option.get("type") != "list":
+                yield f"{path} must be a text, and not {setting_forms.shown(value, secret=secret)}. Write it in quotes."
+            else:
+                yield from _of_texts(path, name, value, secret=secret)
         elif option.get("type") == "int" and isinstance(value, int):
             yield from written.spoilt(path, name, value)
 
 
-def _of_texts(path: str, name: object, value: object) -> Iterator[str]:
+def _of_texts(path: str, name: object, value: object, *, secret: bool) -> Iterator[str]:
     parts = (
         {f"{path}[{number}]": item for number, item in enumerate(value)} if isinstance(value, list) else {path: value}
     )
@@ -38,9 +42,10 @@ def _of_texts(path: str, name: object, value: object) -> Iterator[str]:
         place for place, item in parts.items() if isinstance(item, bool) or not isinstance(item, str | int | float)
     ]
     if others:
+        taken = setting_forms.shown(parts[others[0]], secret=secret)
         yield (
-            f"{', '.join(others)} must be a text, and YAML takes it for something else (yes, no, on and off for true "
-            "or false). Write it in quotes."
+            f"{', '.join(others)} must be a text, and YAML takes it for {taken} (as it takes yes, no, on and off for "
+            "true or false). Write it in quotes."
         )
     else:
         yield from written.spoilt(path, name, value)
