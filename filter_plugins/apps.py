@@ -118,7 +118,10 @@ def checks(apps: Settings, environment: str) -> list[str]:
     return [
         sentence
         for name, app in apps.items()
-        for sentence in app_settings.faults(app, name, environment, {**_provided(app), **app["env"]})
+        for sentence in (
+            *entry_checks.repository(f"apps.{name}", app),
+            *app_settings.faults(app, name, environment, {**_provided(app), **app["env"]}),
+        )
     ]
 
 

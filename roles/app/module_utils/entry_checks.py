@@ -17,22 +17,21 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def faults(where: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the whole `settings` of an app that is declared at `where`."""
-    yield from _repository(where, settings)
     yield from _body_size(where, settings)
     yield from _port(where, settings)
     yield from _twice(where, settings)
     yield from _names(where, settings)
 
 
-def _repository(where: str, settings: Mapping[str, Any]) -> Iterator[str]:
+def repository(where: str, settings: Mapping[str, Any]) -> Iterator[str]:
     """The address may have a password in it, so no sentence shows it."""
-    repository = settings["repository"]
-    if not repository:
+    address = settings["repository"]
+    if not address:
         yield (
             f"{where}.repository is not set. Set it to the URL of the app's git repository, such as "
             "git@git.example.com:me/shop.git, or to a path on this machine."
         )
-    elif re.search(r"\s", repository.strip()) or repository != repository.strip():
+    elif re.search(r"\s", address):
         yield f"{where}.repository has a blank in it. Write the URL or the path without one."
 
 
