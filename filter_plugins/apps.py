@@ -87,7 +87,7 @@ def faults(apps: Any, defaults: Any = None, hosts: int = 1, environment: str = "
                 "Set one for all of them, from ansible-vault."
                 for variable in env_values.generated(app["env"])
             ]
-    return [*found, *entry_checks.domains_twice(whole), *_shared_paths(whole)]
+    return [*found, *_shared_paths(whole)]
 
 
 def _shapes(apps: Any, defaults: Any, environment: str) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _shapes(apps: Any, defaults: Any, environment: str) -> Iterator[str]:
 
 def checks(apps: Settings, environment: str) -> list[str]:
     """What is wrong with the whole settings of the apps beyond their forms, a sentence each."""
-    return [
+    found = [
         sentence
         for name, app in apps.items()
         for sentence in (
@@ -123,6 +123,7 @@ def checks(apps: Settings, environment: str) -> list[str]:
             *app_settings.faults(app, name, environment, {**_provided(app), **app["env"]}),
         )
     ]
+    return [*found, *entry_checks.domains_twice(apps)]
 
 
 def _provided(app: Mapping[str, Any]) -> dict[str, str]:

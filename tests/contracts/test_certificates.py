@@ -281,7 +281,7 @@ def test_the_methods_of_the_providers_are_those_of_the_module() -> None:
 def test_what_an_app_may_declare_as_tls_is_what_the_role_takes() -> None:
     options = _specification("certificate")["certificate_source"]
     assert apps.specification()["tls"]["default"] == options["default"]
-    with pytest.raises(AnsibleFilterError, match=r"must be one of: self_signed, acme.*, got: acmee found in tls"):
+    with pytest.raises(AnsibleFilterError, match=r"tls.provider is 'acmee', but must be one of self_signed, acme"):
         apps.settings({"logbook": {"tls": {"provider": "acmee"}}})
 
 

@@ -75,7 +75,8 @@ def faults(options: Options, given: Mapping[Any, Any], where: str = "", *, secre
         if name not in options:
             yield unknown(path, str(name), options)
         elif value is None:
-            yield f"{path} is null: nothing stands behind its colon. Give it a value, or leave it out."
+            if "default" in options[name]:  # else null is what is not given, in settings that are whole already
+                yield f"{path} is null: nothing stands behind its colon. Give it a value, or leave it out."
         else:
             yield from _of_value(path, options[name], value, secret=secret or bool(options[name].get("no_log")))
 
