@@ -20,6 +20,7 @@ TYPES = {
     "float": "number",
     "list": "list",
     "dict": "mapping",
+    "raw": "text, list or mapping",
 }
 
 INTRODUCTION = """\

@@ -17,7 +17,12 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
 from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
-from roles.app.module_utils import entry_checks, env_values, setting_forms  # noqa: E402  # the path comes first
+from roles.app.module_utils import (  # noqa: E402  # the path comes first
+    database,
+    entry_checks,
+    env_values,
+    setting_forms,
+)
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
 from slipway.schema import url  # noqa: E402  # the path comes first
@@ -48,7 +53,7 @@ def settings(apps: Declared, defaults: Mapping[str, Any] | None = None) -> dict[
     for name, declared in apps.items():
         common = {**BUNDLED.get(name, {}), **(defaults or {})}
         try:
-            found[name] = app_settings.complete(declared, common, specification())
+            found[name] = app_settings.complete(declared, common, specification(), name)
         except AnsibleFilterError as error:
             raise AnsibleFilterError(_with_path(f"apps.{name}", error.message, {**common, **declared})) from error
     return found
@@ -82,6 +87,7 @@ def faults(apps: Any, defaults: Any = None, hosts: int = 1, environment: str = "
             if header.lower() in emptied_headers()
         ]
         if hosts > 1:
+            found += [f"apps.{name}.{sentence}" for sentence in database.only_one_host(app["database"], hosts)]
             found += [
                 f"apps.{name}.env.{variable} is generated, and each of the {hosts} hosts would make another value. "
                 "Set one for all of them, from ansible-vault."
@@ -128,7 +134,12 @@ def checks(apps: Settings, environment: str) -> list[str]:
 
 def _provided(app: Mapping[str, Any]) -> dict[str, str]:
     """The variables that an app has without declaring them, for what it requires; the role works out their values."""
-    names = ["DATABASE_URL", "DATABASE_POOL_SIZE", "STATE_DIRECTORY", app.get("environment_variable", "ENV")]
+    names = [
+        *database.names(app["database"]),
+        "DATABASE_POOL_SIZE",
+        "STATE_DIRECTORY",
+        app.get("environment_variable", "ENV"),
+    ]
     return dict.fromkeys([str(name) for name in names if name], "provided")
 
 
@@ -163,7 +174,7 @@ def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
             "connections": SLOTS * (app["workers"] or min(most, max(least, processors))) * app["pool_size"] + TOOLS,
         }
         for name, app in apps.items()
-        if "DATABASE_URL" not in app["env"]
+        if app["database"]["kind"] == "postgresql"
     ]
 
 
@@ -218,11 +229,25 @@ def access(apps: Settings) -> list[dict[str, Any]]:
             "user": name,
             "build_user": f"{name}_build",
             "migrate_user": f"{name}_migrate",
-            "database": _servers(str(app["env"].get("DATABASE_URL", ""))),
+            "database": _elsewhere(app),
             "build_from": _named(app["build_env"]),
         }
         for name, app in apps.items()
     ]
+
+
+def _elsewhere(app: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where the database of an app is, [{host, port}], if it is reached by a network."""
+    declared, env = app["database"], env_values.texts(app["env"])
+    if declared["kind"] != "external":
+        return []
+    parts = declared["parts"]
+    if not declared["url"]:
+        port = env.get(parts.get("port", ""), "")
+        host = env.get(parts.get("host", ""), "")
+        return [{"host": host, "port": int(port) if port.isdigit() else database.PORT}] if host else []
+    found = [*_servers(env.get(declared["url"], "")), *_servers(env.get(database.MIGRATION_URL, ""))]
+    return [place for number, place in enumerate(found) if place not in found[:number]]
 
 
 def _servers(database_url: str) -> list[dict[str, Any]]:

@@ -118,6 +118,10 @@ class Settings:
     migrate_env_file: Path
     directory: str  # of the repository that the app is in; "" is the top one
     module: str
+    database: Literal["none", "postgresql", "mysql", "sqlite"]
+    database_owner: Literal["migrate", "app"]
+    database_url: str  # the variable that has the URL; "" where the app reads its parts
+    database_parts: dict[str, str]  # of host, port, user, password and name: their variables
     workers: int
     root: Path
     required_env: list[str]

@@ -119,11 +119,15 @@ def _deployment(settings: Settings) -> dict[str, Any] | None:
 
 
 def _database(settings: Settings, name: str | None, release: manifest.Manifest | None) -> dict[str, Any]:
+    if settings.database == "none":
+        return {"revision": None, "pending": [], "error": "the app has none"}
     if release is None:
         found: dict[str, Any] = {"revision": None, "pending": []}
         return {**found, "error": f"not compared with {name}, whose manifest cannot be read"} if name else found
     if release.revisions is None:
         return {"revision": None, "pending": [], "error": "the app has no alembic"}
+    if settings.database != "postgresql":
+        return {"revision": None, "pending": [], "error": f"is {settings.database}, whose revision is not looked at"}
     try:
         revision, waiting = migrate.pending(settings, release)
     except SlipwayError as error:

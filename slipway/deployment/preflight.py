@@ -67,6 +67,8 @@ def check_host(settings: Settings) -> str | None:
     """
     cutover.check_environment(settings)
     build.check_space(settings)
+    if settings.database != "postgresql":
+        return None
     live = slots.live_release(settings)
     release = manifest.read(settings.release(live)) if live else None
     if release is not None and release.revisions is None:
@@ -93,7 +95,7 @@ def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss
 
     RefusedError when a downgrade is needed and `allow_data_loss` is not set, or when it is not possible.
     """
-    if release.revisions is None:
+    if release.revisions is None or settings.database != "postgresql":
         return Schema()
     current, _ = migrate.pending(settings, release)
     reason = migrate.obstacle(settings, release, current)

@@ -180,11 +180,13 @@ def _upgrade(run: Run, release: Manifest) -> str:
 
 
 def _database(run: Run, release: Manifest | None) -> standby.Database | None:
-    """How PostgreSQL is asked about the connections of a release; None for an app without alembic."""
-    if release is None or release.revisions is None:
+    """How PostgreSQL is asked about the connections of a release; None for an app without it or alembic."""
+    if release is None or release.revisions is None or run.settings.database != "postgresql":
         return None
     environment = envfile.of_migrations(run.settings)
-    return standby.Database(lambda: database.server(run.settings, environment), database.port(environment))
+    return standby.Database(
+        lambda: database.server(run.settings, environment), database.port(run.settings, environment)
+    )
 
 
 def _release(run: Run) -> Manifest:

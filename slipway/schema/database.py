@@ -170,9 +170,9 @@ SELECT pg_postmaster_start_time(), a.pid, a.client_port, a.pid IN (SELECT l.pid 
 """
 
 
-def port(environment: Mapping[str, str]) -> str:
+def port(settings: Settings, environment: Mapping[str, str]) -> str:
     """The TCP port of PostgreSQL."""
-    return url.libpq_environment(environment.get("DATABASE_URL", "")).get("PGPORT", standby.DATABASE_PORT)
+    return url.connection(settings, environment).get("PGPORT", standby.DATABASE_PORT)
 
 
 def server(settings: Settings, environment: Mapping[str, str]) -> standby.Server:
@@ -210,9 +210,10 @@ def _run(
     output: IO[bytes] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run one of PostgreSQL's programs as the migration role, perhaps with files as its input and output."""
-    connection = url.libpq_environment(environment.get("DATABASE_URL", ""))
+    connection = url.connection(settings, environment)
     if not connection:
-        raise FailedError("DATABASE_URL is not a PostgreSQL URL; production runs on PostgreSQL only.")
+        name = settings.database_url or " and ".join(settings.database_parts.values())
+        raise FailedError(f"{name} of {settings.app} names no PostgreSQL database. Set it in the inventory.")
     return process.run(
         command,
         user=settings.migrate_user,

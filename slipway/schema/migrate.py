@@ -35,6 +35,10 @@ def nothing_to_run(settings: Settings, release: Manifest) -> str:
     """
     if release.revisions is None:
         return "the app has no alembic"
+    if settings.database == "none":
+        return "the app has no database"
+    if settings.database != "postgresql":
+        return ""  # alembic itself knows
     current, waiting = pending(settings, release)
     if not release.knows(current):
         _check_ahead(settings, release, str(current))
@@ -52,6 +56,8 @@ def upgrade(settings: Settings, release: Manifest) -> str:
     database after that, and the changes in its schema.
     """
     environment = envfile.of_migrations(settings)
+    if settings.database != "postgresql":
+        return _upgrade_blindly(settings, release, environment)
     before, waiting = pending(settings, release)
     schema = database.catalog(settings, environment)
     invalid = sorted(item.name for item in schema if item.is_invalid)
@@ -70,10 +76,21 @@ def upgrade(settings: Settings, release: Manifest) -> str:
     return f"{len(waiting)} migration(s): {before or 'empty'} to {after}{dropped}{open_to_app}"
 
 
+def _upgrade_blindly(settings: Settings, release: Manifest, environment: Mapping[str, str]) -> str:
+    """Let alembic bring a database, of which only it knows the revision, to the head; FailedError when it cannot."""
+    if (problem := _alembic(settings, release, environment, "upgrade", "heads")) is not None:
+        raise FailedError(
+            f"A migration failed. What stays of it in the {settings.database} database is not known. The live release "
+            "was not changed.",
+            problem,
+        )
+    return f"alembic upgrade heads: {', '.join(release.heads) or 'no revision'}"
+
+
 def _protect_versions(settings: Settings, release: Manifest, environment: Mapping[str, str]) -> str:
     """Let the app only read alembic's table of versions, which may be new; why that is not so, or ""."""
     try:
-        role = url.libpq_environment(envfile.of_app(settings).get("DATABASE_URL", "")).get("PGUSER")
+        role = url.connection(settings, envfile.of_app(settings)).get("PGUSER")
         database.protect_versions(settings, environment, release.version_table, role or settings.user)
     except SlipwayError as error:
         return f"; what the app may write in the table of versions is not known: {error} {error.detail}".rstrip()
@@ -175,6 +192,7 @@ def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, st
         f"slipway-{settings.app}_migration",
         f"alembic {arguments[0]} of {settings.app}",
         settings.migrate_user,
+        writable=(settings.data,) if settings.database == "sqlite" else (),
         properties=store.alone(settings),
     )
     try:

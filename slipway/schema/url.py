@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl, unquote
 
 from slipway.base.errors import RefusedError
+from slipway.base.settings import Settings
 
 _DIALECTS = ("postgresql", "postgres")
 _PLACE = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:]*))(?::(?P<port>.*))?")
@@ -48,17 +49,35 @@ _HOW = (
 )
 
 
-def libpq_environment(url: str) -> dict[str, str]:
+_PARTS = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "name": "PGDATABASE"}
+
+
+def connection(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
+    """libpq's environment variables for the database that an environment of the app names, by a URL or in parts.
+
+    What the environment itself says to libpq about TLS holds where the URL says nothing.
+    """
+    if settings.database_url:
+        found = libpq_environment(environment.get(settings.database_url, ""), settings.database_url)
+    else:
+        found = {_PARTS[part]: environment.get(name, "") for part, name in settings.database_parts.items()}
+        found = {name: value for name, value in found.items() if value}
+    said = {name: value for name, value in environment.items() if name.startswith("PGSSL")}
+    return {**said, **found} if found else {}
+
+
+def libpq_environment(url: str, name: str = "DATABASE_URL") -> dict[str, str]:
     """libpq's environment variables for a SQLAlchemy URL such as `postgresql+asyncpg://me@/db?host=/run/postgresql`.
 
-    Passed in the environment and not as arguments, as the process list would show a password. Empty if the URL is not
-    one of PostgreSQL. RefusedError, which never shows a part of the URL, when it cannot be read.
+    `name` is that of its variable. Passed in the environment and not as arguments, as the process list would show a
+    password. Empty if the URL is not one of PostgreSQL. RefusedError, which never shows a part of the URL, when it
+    cannot be read.
     """
     if not url:
         return {}
     scheme, separator, rest = url.partition("://")
     if not separator or not re.fullmatch(r"[\w+]+", scheme):
-        raise RefusedError(f"DATABASE_URL is not a URL. {_HOW}")
+        raise RefusedError(f"{name} is not a URL. {_HOW}")
     if scheme.partition("+")[0] not in _DIALECTS:
         return {}
     user, password, after = _account(rest)
@@ -68,11 +87,11 @@ def libpq_environment(url: str) -> dict[str, str]:
     if match := _PLACE.fullmatch(place):
         found["PGHOST"] = match["ipv6"] or match["host"] or ""
         if match["port"] is not None:
-            found["PGPORT"] = _number(match["port"])
+            found["PGPORT"] = _number(match["port"], name)
     given = parse_qsl(query)
-    found |= _hosts([value for name, value in given if name == "host"], [v for name, v in given if name == "port"])
-    found |= {_VARIABLES[name]: value for name, value in given if name in _VARIABLES}
-    return {name: value for name, value in found.items() if value}
+    found |= _hosts([value for key, value in given if key == "host"], [v for key, v in given if key == "port"], name)
+    found |= {_VARIABLES[key]: value for key, value in given if key in _VARIABLES}
+    return {key: value for key, value in found.items() if value}
 
 
 def _account(text: str) -> tuple[str, str, str]:
@@ -87,14 +106,14 @@ def _account(text: str) -> tuple[str, str, str]:
     return user, "", text[len(user) + len(at) :]
 
 
-def _hosts(hosts: Iterable[str], ports: Iterable[str]) -> dict[str, str]:
+def _hosts(hosts: Iterable[str], ports: Iterable[str], name: str) -> dict[str, str]:
     """libpq's two lists for the hosts of a query: `host=a:5432&host=b:5433`, or `host=a,b&port=5432,5433`."""
     names, own = [], []
     for item in _split(hosts):
-        name, colon, number = ("", "", item) if item.startswith("/") else item.rpartition(":")
-        names.append(name if colon else item)
-        own.append(_number(number) if colon else "")
-    numbers = [_number(number) for number in _split(ports)]
+        host, colon, number = ("", "", item) if item.startswith("/") else item.rpartition(":")
+        names.append(host if colon else item)
+        own.append(_number(number, name) if colon else "")
+    numbers = [_number(number, name) for number in _split(ports)]
     if any(own):
         numbers = [number or "5432" for number in own]
     return ({"PGHOST": ",".join(names)} if names else {}) | ({"PGPORT": ",".join(numbers)} if numbers else {})
@@ -104,7 +123,7 @@ def _split(items: Iterable[str]) -> list[str]:
     return [part for item in items for part in item.split(",")]
 
 
-def _number(text: str) -> str:
+def _number(text: str, name: str) -> str:
     if not re.fullmatch(r"[0-9]+", text.strip()):
-        raise RefusedError(f"DATABASE_URL has a port that is not a number. {_HOW}")
+        raise RefusedError(f"{name} has a port that is not a number. {_HOW}")
     return text.strip()

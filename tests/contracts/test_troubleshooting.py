@@ -47,7 +47,7 @@ def test_the_page_is_that_of_the_code() -> None:
         "<app>@<slot> crashed after <waited> s",
         "<app>@<slot> was not ready within",
         "<app> is being deployed by <owner>",
-        "DATABASE_URL has a port that is not a number",
+        "<name> has a port that is not a number",
         "This host was never provisioned",
         "Slipway has a defect",
         "without names <unknown>",

@@ -439,8 +439,8 @@ def test_what_postgresql_says_is_read_by_process_and_by_port(host: Host, monkeyp
     assert found.started == "09:00"
     assert found.sessions == {"process 100", "process 101", "process 102", "port 40000"}
     assert found.holding == {"process 100", "process 102", "port 40000"}
-    assert database.port({"DATABASE_URL": "postgresql+asyncpg://me@db:6432/app"}) == "6432"
-    assert database.port({}) == "5432"
+    assert database.port(host.settings, {"DATABASE_URL": "postgresql+asyncpg://me@db:6432/app"}) == "6432"
+    assert database.port(host.settings, {}) == "5432"
 
 
 def test_the_processes_of_the_record_are_known_by_their_start(paused: Host) -> None:

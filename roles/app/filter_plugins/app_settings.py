@@ -22,7 +22,14 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
-from roles.app.module_utils import entry_checks, env_values, reach, setting_forms, setting_texts  # noqa: E402  # the path comes first
+from roles.app.module_utils import (  # noqa: E402  # the path comes first
+    database,
+    entry_checks,
+    env_values,
+    reach,
+    setting_forms,
+    setting_texts,
+)
 from slipway.base import sandbox  # noqa: E402  # the path comes first
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
 from slipway.base.errors import RefusedError  # noqa: E402  # the path comes first
@@ -83,11 +90,13 @@ def specification() -> dict[str, dict[str, Any]]:
     return found
 
 
-def complete(declared: Values, defaults: Values | None = None, options: Options | None = None) -> dict[str, Any]:
+def complete(
+    declared: Values, defaults: Values | None = None, options: Options | None = None, app: str = ""
+) -> dict[str, Any]:
     """The whole settings of one app: `declared` over `defaults` over those of `options` (of the role, if not given).
 
     They come in the order of the options and in their types: a single domain given as text is a list of one. Old names
-    of settings are taken for the new ones. AnsibleFilterError says in one sentence what is wrong.
+    of settings are taken for the new ones. AnsibleFilterError says in one sentence what is wrong. `app` is its name.
     """
     options = specification() if options is None else options
     given = {**_renamed(defaults or {}), **_renamed(declared)}
@@ -102,7 +111,19 @@ def complete(declared: Values, defaults: Values | None = None, options: Options 
         raise AnsibleFilterError(result.error_messages[-1])
     for name, values in variables.items():
         result.validated_parameters[name] = {key: value for key, value in values.items() if value is not None}
-    return {name: result.validated_parameters[name] for name in options}
+    found = {name: result.validated_parameters[name] for name in options}
+    if "database" in found:
+        _normalise(found, app)
+    return found
+
+
+def _normalise(found: dict[str, Any], app: str) -> None:
+    """Give the settings that may be a text or a mapping their one whole form."""
+    try:
+        found["database"] = database.whole(found["database"], found["env"], app)
+    except RefusedError as error:
+        raise AnsibleFilterError(f"{error}") from error
+    found["env"] = database.without_own(found["database"], found["env"])
 
 
 def form_faults(values: Values, options: Options) -> list[str]:
@@ -201,18 +222,12 @@ def _environment(app: App) -> Iterator[str]:
                 f"apps.{app.name}.env has no {name}, which the app requires. Set it there, from ansible-vault "
                 f"(inventories/{app.environment}/group_vars/{app.environment}/vault.yml)."
             )
-    if "DATABASE_URL" in app.settings["env"] and not app.settings["env"]["DATABASE_URL"]:
-        yield (
-            f"apps.{app.name}.env.DATABASE_URL is empty. Set it to the URL of a database, or leave it out for one on "
-            "the host."
-        )
+    yield from database.faults(app.name, app.settings["database"], app.settings["env"])
     for setting in VARIABLES:
         yield from env_values.faults(f"apps.{app.name}.{setting}", app.settings[setting])
     for name in filter(envfile.NAME.fullmatch, app.settings["credentials"]):
         if name not in app.settings["env"]:
             yield f"apps.{app.name}.credentials has {name}, which apps.{app.name}.env does not have. Add it there."
-    if "DATABASE_URL" in env_values.generated(app.settings["env"]):
-        yield f"apps.{app.name}.env.DATABASE_URL cannot be generated. Leave it out for a database on the host."
     for name in env_values.generated(app.settings["build_env"]):
         yield f"apps.{app.name}.build_env.{name} cannot be generated: only the app gets such values. Move it to env."
 
@@ -312,9 +327,11 @@ def _network(app: App) -> Iterator[str]:
             f"apps.{app.name}.needs has listen, but network is none: take one of the two out. With listen the network "
             "is outbound."
         )
-    if reach.elsewhere({"DATABASE_URL": app.settings["env"].get("DATABASE_URL") or ""}, []):
+    declared = app.settings["database"]
+    name = declared["url"] or declared["parts"].get("host", database.URL)
+    if reach.elsewhere({name: app.settings["env"].get(name) or ""}, []):
         yield (
-            f"apps.{app.name}.env.DATABASE_URL is a database that is reached by a network, but apps.{app.name}.network "
+            f"apps.{app.name}.env.{name} is a database that is reached by a network, but apps.{app.name}.network "
             "is none. Set it to outbound, or leave it out."
         )
 
@@ -425,6 +442,11 @@ class FilterModule:
             "app_complete": complete,
             "app_check": faults,
             "app_credentials": credentials,
+            "app_database_variables": lambda settings, app, role="": database.variables(
+                settings["database"], app, role
+            ),
+            "app_database_kind": lambda settings: database.engine_kind(settings["database"], settings["env"]),
+            "app_database_names": lambda settings: database.names(settings["database"]),
             "app_env_file": env_file,
             "app_generated_env": env_values.generated,
             "app_toml": toml,

@@ -1,0 +1,189 @@
+"""The setting `database` of an app: one whole form of it, what is wrong with it, and the variables that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from slipway.base.errors import RefusedError
+from slipway.schema import url as urls
+from slipway.slot import envfile
+
+KINDS = ("none", "postgresql", "external", "mariadb", "sqlite")
+OWNERS = ("migrate", "app")
+PARTS = ("host", "port", "user", "password", "name")
+URL = "DATABASE_URL"
+MIGRATION_URL = "MIGRATION_DATABASE_URL"  # of a database elsewhere, for the role that changes its schema
+SOCKET = "/run/postgresql"
+PORT = 5432
+
+# What each kind is reached by where nothing else is said.
+SCHEMES = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
+_FAMILIES = {
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "mysql": "mariadb",
+    "mariadb": "mariadb",
+    "sqlite": "sqlite",
+}
+_WORDS = {"postgres": "postgresql", "mysql": "mariadb", "false": "none", "no": "none"}
+_HERE = ("", "localhost", "127.0.0.1", "::1", SOCKET, f"/var{SOCKET}")
+_KEYS = ("kind", "url", "scheme", "parts", "owner", "connections", "ca", "tcp", *PARTS)
+_LIKE = "Write none, external, sqlite, or a mapping, such as {scheme: postgresql+psycopg}"
+
+
+def whole(value: Any, env: Mapping[str, Any], app: str = "") -> dict[str, Any]:
+    """The whole form of `database`; `env` are the app's variables. RefusedError with a sentence on what it cannot be.
+
+    A whole form stays as it is. A URL in `env` that is that of the app's own database on the host says only how it is
+    reached: with that, the database stays on the host.
+    """
+    given = _mapping(value)
+    parts = {part: given.pop(part) for part in PARTS if part in given} or given.get("parts") or {}
+    if not isinstance(parts, Mapping) or not all(isinstance(name, str) for name in parts.values()):
+        raise RefusedError(
+            "database: host, port, user, password and name are names of variables, such as POSTGRES_HOST."
+        )
+    name = given.get("url", "" if parts else URL)
+    if not isinstance(name, str) or "://" in name:
+        raise RefusedError(
+            f"database.url is the name of the variable that has the URL, such as {URL}. Move the URL itself to "
+            f"env.{URL}, and take it from ansible-vault if it has a password."
+        )
+    for variable in [name, *parts.values()]:
+        if variable and not envfile.NAME.fullmatch(variable):
+            raise RefusedError(f"database: '{variable}' cannot be the name of a variable. {_LIKE}.")
+    scheme = str(given.get("scheme") or "")
+    kind = given.get("kind") or _kind(scheme, name, parts, env, app)
+    if kind not in KINDS:
+        raise RefusedError(f"database is '{kind}', but must be one of {', '.join(KINDS)}. {_LIKE}.")
+    if kind == "postgresql" and not scheme and _is_own(env.get(name), app):
+        scheme = str(env[name]).partition("://")[0]
+    connections = given.get("connections") or 0
+    if not isinstance(connections, int) or isinstance(connections, bool):
+        raise RefusedError(f"database.connections is '{connections}', but must be a number, such as 30.")
+    return {
+        "kind": kind,
+        "url": name,
+        "scheme": scheme or SCHEMES.get(kind, ""),
+        "parts": {part: parts[part] for part in PARTS if part in parts},
+        # The others know no role that may change the schema and cannot log in.
+        "owner": "app" if kind in ("sqlite", "mariadb") else str(given.get("owner") or "migrate"),
+        "connections": connections,
+        "ca": str(given.get("ca") or ""),
+        "tcp": bool(parts) or bool(given.get("tcp", False)),
+    }
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """What is declared as a mapping: a word is a kind or a scheme."""
+    if value in (None, ""):
+        return {}
+    if value is False:
+        return {"kind": "none"}
+    if isinstance(value, str):
+        word = value.strip()
+        word = _WORDS.get(word, word)
+        return {"scheme": word} if _FAMILIES.get(word.partition("+")[0]) and "+" in word else {"kind": word}
+    if not isinstance(value, Mapping):
+        raise RefusedError(f"database is {value!r}. {_LIKE}.")
+    given = {str(key): item for key, item in value.items() if item is not None}
+    if unknown := [key for key in given if key not in _KEYS]:
+        raise RefusedError(f"database has '{unknown[0]}', but it has only {', '.join(_KEYS)}.")
+    if isinstance(given.get("kind"), str):
+        given["kind"] = _WORDS.get(given["kind"], given["kind"])
+    return given
+
+
+def _kind(scheme: str, name: str, parts: Mapping[str, str], env: Mapping[str, Any], app: str) -> str:
+    """Where the database is, as nobody has said so: elsewhere if the app is given its address."""
+    variable = name or parts.get("host", "")
+    if env.get(variable) not in (None, "") and not _is_own(env[variable], app):
+        return "external"
+    family = scheme.partition("+")[0] or "postgresql"
+    if family not in _FAMILIES:
+        raise RefusedError(f"database.scheme is '{scheme}', but must be like {', '.join(SCHEMES.values())}.")
+    return _FAMILIES[family]
+
+
+def _is_own(url: Any, app: str) -> bool:
+    """Whether a URL is that of the app's own database on the host: by its names, and without a password."""
+    try:
+        known = urls.libpq_environment(str(url or ""))
+    except RefusedError:
+        return False
+    names = {known.get("PGDATABASE"), known.get("PGUSER", app)}
+    hosts = known.get("PGHOST", "") in _HERE and known.get("PGPORT", str(PORT)) == str(PORT)
+    return bool(app) and names == {app} and hosts and "PGPASSWORD" not in known and "PGHOSTADDR" not in known
+
+
+def without_own(database: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables of an app, without a URL that has only said by which driver the database of the host is reached."""
+    if database["kind"] != "postgresql" or not env.get(database["url"]):
+        return dict(env)
+    return {name: item for name, item in env.items() if name != database["url"]}
+
+
+def engine_kind(database: Mapping[str, Any], env: Mapping[str, Any]) -> str:
+    """What the engine may ask: none, postgresql, mysql or sqlite."""
+    kind = str(database["kind"])
+    if kind == "external":
+        scheme = str(env.get(database["url"]) or "postgresql").partition("://")[0]
+        kind = _FAMILIES.get(scheme.partition("+")[0], "postgresql")
+    return "mysql" if kind == "mariadb" else kind
+
+
+def variables(database: Mapping[str, Any], app: str, role: str = "") -> dict[str, str]:
+    """The variables by which an app, or its migrations as another `role`, reach a database on the host.
+
+    The URL has a host, which pydantic wants, and the directory of the socket, which is what the drivers take.
+    """
+    scheme, name = database["scheme"], database["url"]
+    if database["kind"] == "postgresql":
+        return {name: f"{scheme}://{role or app}@localhost/{app}?host={SOCKET}"}
+    if database["kind"] == "sqlite":
+        return {name: f"{scheme}:////var/lib/{app}/{app}.sqlite3"}
+    return {}
+
+
+def only_one_host(database: Mapping[str, Any], hosts: int) -> Iterator[str]:
+    """Why an app with such a database cannot be on several hosts."""
+    if database["kind"] == "sqlite":
+        yield (
+            f"database is sqlite, a file on one host, and each of the {hosts} hosts would have data of its own. Set "
+            "database to external, and env.DATABASE_URL to a database that all of them reach."
+        )
+
+
+def names(database: Mapping[str, Any]) -> list[str]:
+    """The variables without which an app does not reach its database."""
+    if database["kind"] == "none":
+        return []
+    return [database["url"]] if database["url"] else list(database["parts"].values())
+
+
+def faults(app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the whole form of app `app`, a sentence each."""
+    where = f"apps.{app}.database"
+    if database["owner"] not in OWNERS:
+        yield f"{where}.owner is '{database['owner']}', but must be one of {', '.join(OWNERS)}."
+    if database["kind"] == "mariadb":
+        yield f"{where} is mariadb, which Slipway does not install yet. Set it to external, and env.DATABASE_URL."
+    if database["connections"] < 0:
+        yield f"{where}.connections is {database['connections']}, but must be 0 or more."
+    for name in names(database):
+        value = env.get(name)
+        if value == "" or (database["kind"] == "external" and value is None):
+            state = "empty" if value == "" else "not set"
+            yield (
+                f"apps.{app}.env.{name} is {state}. Set it to the URL of a database, or leave it out for one on the "
+                "host."
+            )
+        elif isinstance(value, Mapping) and "generate" in value:
+            yield f"apps.{app}.env.{name} cannot be generated. Leave it out for a database on the host."
+    family = _FAMILIES.get(str(database["scheme"]).partition("+")[0])
+    if database["kind"] in SCHEMES and family != database["kind"]:
+        yield (
+            f"{where}.scheme is '{database['scheme']}', which is none of {database['kind']}. Write one like "
+            f"{SCHEMES[database['kind']]}."
+        )
