@@ -83,7 +83,7 @@ def test_a_variable_of_null_is_left_out(tmp_path: Path, nothing: str) -> None:
     settings = app_settings.complete(declared)
     assert settings["env"] == {"ENV": "x"}
     values = render.evaluate("{{ __app_env }}", **render.variables("app", {"env": declared["env"]}))
-    assert values["DATABASE_URL"].startswith("postgresql+asyncpg://logbook@/logbook")
+    assert values["DATABASE_URL"].startswith("postgresql+asyncpg://logbook@localhost/logbook?")
 
 
 def test_a_required_variable_of_null_is_missing(tmp_path: Path) -> None:
