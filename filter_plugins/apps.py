@@ -197,9 +197,23 @@ def sites(apps: Settings) -> list[dict[str, Any]]:
             "name": name,
             **paths(name),
             "password_file": _password_file(name) if app["basic_auth"] else "",
+            "static": _static(app),
         }
         for name, app in apps.items()
     ]
+
+
+def _static(app: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What Nginx serves of a release: [{url, below, name}], the longest URL first, as Nginx takes the first that fits.
+
+    `below` is the directory in the release, "" for its top, and `name` that of a single file, "" for all that is there.
+    """
+    found = []
+    for place in app["static"]:
+        path = "/".join(filter(None, (app["directory"], place["path"])))
+        below, _, name = ("", "", "") if place["url"].endswith("/") else path.rpartition("/")
+        found.append({"url": place["url"], "below": f"/{below or path}" if below or not name else "", "name": name})
+    return sorted(found, key=lambda place: place["url"], reverse=True)
 
 
 def password_files(apps: Settings) -> dict[str, str]:

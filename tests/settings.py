@@ -46,6 +46,7 @@ def written(root: Path = Path("/srv/logbook"), user: str = "nobody", **changes: 
         "uv_cache": str(root / "cache"),
         "workers": 2,
         "generated_env": [],
+        "migrate": ["alembic"],
         "allowed_signers": "",
         "watch_url": "",
         "watch_port": 443,

@@ -18,6 +18,9 @@ RUN_DIRECTORY = Path("/run/slipway")
 UNIT_DIRECTORY = Path("/etc/systemd/system")
 DATA_DIRECTORY = Path("/var/lib")
 
+Migrates = Literal["alembic", "commands", "nothing"]
+ALEMBIC = "alembic"  # in the place of a command of `migrate`
+
 Accept = Literal["tags", "signed-tags", "commits"]
 ACCEPT: tuple[str, ...] = get_args(Accept)
 
@@ -140,6 +143,9 @@ class Settings:
     keep_releases: int
     min_free_mb: int
     min_free_inodes: int
+    migrate: list[str]  # the commands that migrate; ALEMBIC alone is what Slipway does with alembic, none is nothing
+    after_migrate: list[str]
+    data: list[str]  # paths below `directory` that are kept in the data directory
     migrate_timeout: int
     on_incompatible: Literal["stop", "continue"]
     start_deadline: float
@@ -222,7 +228,27 @@ class Settings:
         return SETTINGS_DIRECTORY / f"{self.app}.generated.env"
 
     @property
-    def data(self) -> Path:
+    def migrates(self) -> Migrates:
+        """How the database is migrated."""
+        return "nothing" if not self.migrate else "alembic" if self.migrate == [ALEMBIC] else "commands"
+
+    @property
+    def knows_revision(self) -> bool:
+        """Whether the engine can tell at which revision the database is, and change its schema back."""
+        return self.migrates == "alembic" and self.database == "postgresql"
+
+    @property
+    def migration_user(self) -> str:
+        """Who migrates: only PostgreSQL has a role of its own for it, and files of SQLite are the app's."""
+        return self.migrate_user if self.database == "postgresql" else self.user
+
+    @property
+    def kept(self) -> Path:
+        """Where the paths of `data` are; below a directory of the app's user, so root follows nothing in it."""
+        return self.data_directory / "data"
+
+    @property
+    def data_directory(self) -> Path:
         """What the app writes itself; no release and no slot is part of it, and no deploy touches it."""
         return DATA_DIRECTORY / self.app
 

@@ -77,7 +77,9 @@ def rollback(options: argparse.Namespace, report: Reporter) -> Output:
 
 
 def phase(options: argparse.Namespace, report: Reporter) -> Output:
-    return _output(_engine(options, report).phase(options.command, options.owner, tuple(options.supersede)))
+    later = getattr(options, "later", False)  # of `migrate` only
+    engine = _engine(options, report)
+    return _output(engine.phase(options.command, options.owner, tuple(options.supersede), later=later))
 
 
 def finish(options: argparse.Namespace, report: Reporter) -> Output:
@@ -139,7 +141,7 @@ def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
     if slot is None:
         raise RefusedError(f"No release of {settings.app} is live yet. Run deploy.yml.")
     release = (settings.slot(slot) / "release").resolve()
-    given = {"HOME": str(settings.data), **slots.given(settings, slot)}
+    given = {"HOME": str(settings.data_directory), **slots.given(settings, slot)}
     environment = surroundings.complete(settings, release, given)
     directory = settings.workdir(release)
     program = str(directory / command[0]) if "/" in command[0] else command[0]

@@ -101,7 +101,13 @@ def parser() -> argparse.ArgumentParser:
             )
     for name in phases.ON_SEVERAL_HOSTS:
         text = " ".join(row.does for row in phases.of_command(name))
-        app_command(name, "finish" if name == "finish" else "phase", text)
+        added = app_command(name, "finish" if name == "finish" else "phase", text)
+        if name == "migrate":
+            added.add_argument(
+                "--later",
+                action="store_true",
+                help="another host of this run has migrated: commands are left out where both have one database",
+            )
     app_command("cut-over", "cut_over", "run all remaining phases of the open deployment, when the run has one host")
     app_command("revert", "revert", "undo the open deployment; the old release stays live")
     added = app_command("rollback", "rollback", "roll back to the release before the live one, or to a given one")

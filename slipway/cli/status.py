@@ -121,6 +121,8 @@ def _deployment(settings: Settings) -> dict[str, Any] | None:
 def _database(settings: Settings, name: str | None, release: manifest.Manifest | None) -> dict[str, Any]:
     if settings.database == "none":
         return {"revision": None, "pending": [], "error": "the app has none"}
+    if settings.migrates != "alembic":
+        return {"revision": None, "pending": [], "error": f"its revision is not known, as {migrate.stays(settings)}"}
     if release is None:
         found: dict[str, Any] = {"revision": None, "pending": []}
         return {**found, "error": f"not compared with {name}, whose manifest cannot be read"} if name else found

@@ -17,6 +17,7 @@ from slipway.records import deployment as record
 from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
 from slipway.release import build, fit, store
+from slipway.schema import migrate
 from slipway.slot import cutover, secrets, slots, standby, systemd
 
 _STANDBY_WAIT = 3600.0  # seconds that the command `end-standby` waits for a running phase, such as a migration
@@ -158,6 +159,10 @@ class Engine:
         return f"{target.version} is live already, after the last rollback. To go further back, pass the version."
 
     def _schema_note(self, made: manifest.Manifest, schema: preflight.Schema) -> str:
+        if self.settings.database == "none":
+            return made.release
+        if reason := migrate.stays(self.settings):
+            return f"{made.release}; the schema stays as it is, as {reason}"
         if made.revisions is None or made.knows(schema.revision):
             return made.release
         how = "has to be downgraded from" if schema.must_go_back else "stays at"
@@ -165,10 +170,14 @@ class Engine:
 
     # Phases of the open deployment. Each is a command of its own when a run is for several hosts.
 
-    def phase(self, name: str, owner: str | None, superseded: tuple[str, ...] = ()) -> Progress:
-        """Run one phase of the open deployment. `owner` None: the deployment of any owner."""
+    def phase(self, name: str, owner: str | None, superseded: tuple[str, ...] = (), *, later: bool = False) -> Progress:
+        """Run one phase of the open deployment. `owner` None: the deployment of any owner.
+
+        `later`: in the same run another host has done it before, which matters where both have one database.
+        """
         with self._open(owner, superseded) as run:
             run.check_state(owner, *phases.row(name).follows)
+            run.is_later = later
             found = steps.take(run, name)
             return progress(run.current, found.message, changed=not found.skipped and name != "watch")
 

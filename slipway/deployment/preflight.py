@@ -71,7 +71,7 @@ def check_host(settings: Settings) -> str | None:
         return None
     live = slots.live_release(settings)
     release = manifest.read(settings.release(live)) if live else None
-    if release is not None and release.revisions is None:
+    if settings.migrates == "alembic" and release is not None and release.revisions is None:
         return None  # an app without alembic
     table = release.version_table if release is not None else ""
     return database.current_revision(settings, envfile.of_migrations(settings), table)
@@ -95,7 +95,14 @@ def check_schema(settings: Settings, release: manifest.Manifest, allow_data_loss
 
     RefusedError when a downgrade is needed and `allow_data_loss` is not set, or when it is not possible.
     """
-    if release.revisions is None or settings.database != "postgresql":
+    if reason := migrate.stays(settings):
+        if allow_data_loss:
+            raise RefusedError(
+                f"A rollback never changes the schema here, as {reason}. Leave out -e allow_data_loss=true, and change "
+                f"the schema by hand if {release.version} cannot run on it."
+            )
+        return Schema()
+    if release.revisions is None:
         return Schema()
     current, _ = migrate.pending(settings, release)
     reason = migrate.obstacle(settings, release, current)

@@ -77,6 +77,7 @@ class Run:
         self.ready_at: float | None = None  # when the release has passed its gate in this command (monotonic clock)
         self.not_woken = ""  # why `recovery` has stopped the slot that was on standby
         self.recovered = ""  # what `recovery` did, as a sentence
+        self.is_later = False  # whether another host of this run has gone through the phase before
         self.forced = False  # whether the operator insists on this release
         self._observers = observers
         self._closed: list[tuple[Deployment, journal.Entry]] = []  # to be passed to observers once the lock is free

@@ -12,7 +12,7 @@ from slipway.deployment.run import Found, Run
 from slipway.records import manifest, phases
 from slipway.records.manifest import Manifest
 from slipway.release import build, fit, store
-from slipway.schema import database
+from slipway.schema import commands, database
 from slipway.schema import migrate as migrations
 from slipway.slot import cutover, envfile, slots, standby
 from slipway.slot import watch as watching
@@ -34,6 +34,7 @@ def stage(run: Run) -> Found:
     reason = fit.misfit(run.settings, present) if present is not None else ""
     made = build.build(run.settings, wanted.release, wanted.tag, wanted.sha, again=bool(reason))
     _check_migrations(run, made)
+    commands.check(run.settings, made)
     if present is None or reason:
         run.put(remark=rebuilt(made, reason))
         return Found(run.current.remark or wanted.release)
@@ -48,7 +49,7 @@ def rebuilt(release: Manifest, reason: str) -> str:
 def _check_migrations(run: Run, release: Manifest) -> None:
     """FailedError when the live release has migrations and the new one has none: somebody has lost them."""
     before = run.release_before()
-    if run.forced or release.revisions or before is None or not before.revisions:
+    if run.settings.migrates != "alembic" or run.forced or release.revisions or before is None or not before.revisions:
         return
     where = "alembic finds no configuration" if release.revisions is None else "alembic finds no script"
     raise FailedError(
@@ -67,9 +68,14 @@ def migrate(run: Run) -> Found:
             return Found("the schema stays", skipped=True)
         return Found(migrations.downgrade(run.settings, release))
     detail = {"heads": release.heads}
-    if reason := migrations.nothing_to_run(run.settings, release):
-        return Found(reason, skipped=True, detail=detail)
-    return Found(_upgrade(run, release), detail=detail)
+    is_done = run.is_later and commands.is_done_elsewhere(run.settings)
+    reason = migrations.nothing_to_run(run.settings, release)
+    if not reason and is_done and not run.settings.knows_revision:
+        reason = "the first host of this run has migrated the database"
+    done = reason or _upgrade(run, release)
+    if run.settings.after_migrate and not is_done:
+        return Found(f"{done}; {commands.after_migrations(run.settings, release)}", detail=detail)
+    return Found(done, skipped=bool(reason), detail=detail)
 
 
 def start(run: Run) -> Found:
@@ -173,7 +179,8 @@ def _upgrade(run: Run, release: Manifest) -> str:
     problem = cutover.why_not_ready(run.settings, slot, live.sha) if was_ready else ""
     if problem and stops:
         raise FailedError(
-            f"The schema is at {head} now, and {live.version}, which is live, is not ready on it: {problem}. "
+            f"The schema is {f'at {head}' if head else 'another one'} now, and {live.version}, which is live, is not "
+            f"ready on it: {problem}. "
             f"Run deploy.yml again to deploy {run.current.version}, or set on_incompatible: continue."
         )
     return f"{done}; {live.version} is not ready on it ({problem}), the deploy goes on" if problem else done
@@ -181,7 +188,8 @@ def _upgrade(run: Run, release: Manifest) -> str:
 
 def _database(run: Run, release: Manifest | None) -> standby.Database | None:
     """How PostgreSQL is asked about the connections of a release; None for an app without it or alembic."""
-    if release is None or release.revisions is None or run.settings.database != "postgresql":
+    uses_none = release is None or (release.revisions is None and run.settings.migrates == "alembic")
+    if uses_none or run.settings.database != "postgresql":
         return None
     environment = envfile.of_migrations(run.settings)
     return standby.Database(

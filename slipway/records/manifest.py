@@ -56,6 +56,9 @@ class Manifest:
     version_table: str = ""
     setup: str = ""
     module: str = ""
+    migrates: str = ""  # how its database was to be migrated when it was built; "" of an earlier version: by alembic
+    alembic_at: str = ""  # the directory of the release in which alembic runs; "" is the app's
+    data: list[str] = field(default_factory=list)  # the paths in it that are links to what is kept
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property

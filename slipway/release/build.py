@@ -21,7 +21,7 @@ from slipway.base import confined, files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import fill, fit, git, inside, locks, store, takeover
+from slipway.release import fill, fit, git, inside, kept, locks, store, takeover
 from slipway.slot import envfile, slots
 
 STANDARD_INPUT = Path("-")
@@ -181,6 +181,7 @@ def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
     partial.parent.chmod(0o755)  # now others may look at it
     if taken := [mine for mine in (manifest.NAME, manifest.COMPLETE) if os.path.lexists(partial / mine)]:
         raise FailedError(f"The release has {taken[0]}, a name that Slipway itself uses. Give it another one.")
+    kept.link(settings, partial)
     return _describe(settings, name, tag, sha, partial, python, seen)
 
 
@@ -306,4 +307,7 @@ def _describe(
         revisions=found.revisions,
         version_table=found.version_table,
         setup=looked.setup,
+        migrates=settings.migrates,
+        alembic_at=found.at,
+        data=list(settings.data),
     )

@@ -9,7 +9,7 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
-from slipway.release import locks
+from slipway.release import kept, locks
 
 _PATIENCE = 20.0  # seconds for a look at a release, or for a Python to say its version
 _VERSION = "import sys; print(sys.version.split()[0])"
@@ -26,10 +26,18 @@ def misfit(settings: Settings, release: Manifest, directory: Path | None = None)
         return (
             _modes(settings, directory)
             or _interpreter(settings, directory, release)
+            or _settings(settings, directory, release)
             or _lock(directory, settings.directory, release)
         )
     except (OSError, FailedError) as error:
         return f"it cannot be looked at ({getattr(error, 'strerror', None) or error})"
+
+
+def _settings(settings: Settings, directory: Path, release: Manifest) -> str:
+    """What of a release depends on settings that were changed since it was built."""
+    if settings.migrates == "alembic" and release.migrates not in ("alembic", ""):
+        return "alembic was not asked for its migrations when it was built, as `migrate` was another one"
+    return kept.misfit(settings, directory, release.data)
 
 
 def python_version(settings: Settings) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records import manifest
 from slipway.records.manifest import Revision
-from slipway.release import history, inside, store
+from slipway.release import configured, history, inside, store
 from slipway.slot import envfile, surroundings
 
-CONFIGURATION = "alembic.ini"
+CONFIGURATION = configured.FILE
 
 # One name, or two with a dot between them, as SQL has them: plain, or in quotes with any quote in it doubled.
 _MOST_HEADS = 100
@@ -32,6 +32,7 @@ class Migrations:
     heads: list[str] = field(default_factory=list)
     revisions: list[Revision] | None = None
     version_table: str = ""
+    at: str = ""  # the directory of the release in which alembic runs; "" is the app's
 
 
 def find(settings: Settings, release: Path, seen: history.Seen, identity: Mapping[str, str]) -> Migrations:
@@ -41,10 +42,15 @@ def find(settings: Settings, release: Path, seen: history.Seen, identity: Mappin
     could not run them: several heads that nobody has named, an `oldest_compatible` that is not there, a configuration
     that alembic does not find.
     """
+    if settings.migrates != "alembic":
+        return Migrations()
     environment = surroundings.complete(settings, release, {**envfile.of_migrations(settings), **identity})
     if not _has_alembic(release) and not (settings.workdir(release) / CONFIGURATION).exists():
         return Migrations()
-    found = _from_files(settings, seen, environment) or _ask(settings, release, environment)
+    place = configured.place(settings, release, environment)
+    found = _from_files(settings, seen, environment) or _ask(settings, release, environment, place)
+    if place != settings.workdir(release):
+        found = replace(found, at=str(place.relative_to(release)))
     names = {item.revision for item in found.revisions or []}
     for item in found.revisions or []:
         if item.oldest_compatible and item.oldest_compatible not in names:
@@ -71,16 +77,17 @@ def _from_files(settings: Settings, seen: history.Seen, environment: Mapping[str
     return Migrations([seen.revisions[-1].revision], seen.revisions, table) if table else None
 
 
-def _ask(settings: Settings, release: Path, environment: Mapping[str, str]) -> Migrations:
+def _ask(settings: Settings, release: Path, environment: Mapping[str, str], place: Path) -> Migrations:
     """What alembic says, run in the release as its migrations are going to be run."""
     answer = inside.ask(
         "alembic_question",
         release,
-        directory=settings.workdir(release),
+        directory=place,
         unit=confined.Unit(
             f"slipway-{settings.app}_question",
             f"Reading the migrations of {settings.app}",
-            settings.migrate_user,
+            settings.migration_user,
+            writable=(settings.data_directory,),
             properties=store.alone(settings),
         ),
         environment=environment,
@@ -141,12 +148,12 @@ def _check_absence(release: Path, reason: str) -> None:
     if found == Path(CONFIGURATION):
         cure = f"Add alembic to the dependencies in pyproject.toml, and a script_location to {CONFIGURATION}"
     elif found.name == CONFIGURATION:
-        cure = f"Move it to the top directory, or set ALEMBIC_CONFIG: {found} in the app's env"
+        cure = f"Set ALEMBIC_CONFIG: {found} in the app's env"
     else:
         cure = f"Commit the {CONFIGURATION} that belongs to it, and check that .gitattributes does not leave it out"
     raise FailedError(
         f"The release has {found}, but {reason}, so its migrations would not be run. {cure}. "
-        "If the app has no migrations, delete that file."
+        "If the app has no migrations, set migrate: false."
     )
 
 

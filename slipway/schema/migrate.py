@@ -6,19 +6,19 @@ And downgrades, only if they are explicitly allowed: a downgrade can delete data
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slipway.base import confined, process
 from slipway.base.errors import FailedError, RefusedError, SlipwayError
 from slipway.base.settings import Settings
 from slipway.records import journal
 from slipway.records.manifest import Manifest, Revision
 from slipway.release import store
-from slipway.schema import database, url
-from slipway.slot import envfile, slots, surroundings
+from slipway.schema import commands, database, url
+from slipway.slot import envfile, slots
 
 
 def pending(settings: Settings, release: Manifest) -> tuple[str | None, list[Revision]]:
@@ -28,11 +28,15 @@ def pending(settings: Settings, release: Manifest) -> tuple[str | None, list[Rev
 
 
 def nothing_to_run(settings: Settings, release: Manifest) -> str:
-    """Why the release has no migration to run; "" if it has one.
+    """Why the release has no migration to run; "" if it has one, or only what migrates knows.
 
     FailedError when the database is at a revision that the release does not know, unless the release's head was reached
     before that, and no newer migration declares that the release's code cannot run on it.
     """
+    if settings.migrates == "nothing":
+        return "migrate is false"
+    if settings.migrates == "commands":
+        return ""
     if release.revisions is None:
         return "the app has no alembic"
     if settings.database == "none":
@@ -56,6 +60,8 @@ def upgrade(settings: Settings, release: Manifest) -> str:
     database after that, and the changes in its schema.
     """
     environment = envfile.of_migrations(settings)
+    if settings.migrates == "commands":
+        return _by_commands(settings, release, environment)
     if settings.database != "postgresql":
         return _upgrade_blindly(settings, release, environment)
     before, waiting = pending(settings, release)
@@ -87,6 +93,29 @@ def _upgrade_blindly(settings: Settings, release: Manifest, environment: Mapping
     return f"alembic upgrade heads: {', '.join(release.heads) or 'no revision'}"
 
 
+def _by_commands(settings: Settings, release: Manifest, environment: Mapping[str, str]) -> str:
+    """Run the commands of `migrate`; a sentence with what has changed in the schema, as far as that is seen."""
+    is_seen = settings.database == "postgresql"
+    schema = database.catalog(settings, environment) if is_seen else frozenset()
+    done, problem = _run_all(settings, release, environment)
+    after = database.catalog(settings, environment) if is_seen else frozenset()
+    changed = database.difference(schema, after)
+    if problem is not None:
+        stays = f" These changes were not rolled back: {'; '.join(changed)}." if changed else ""
+        raise FailedError(f"A migration failed: '{done}'.{stays} The live release was not changed.", problem)
+    return f"{done} ({len(changed)} change(s) in the schema)" if is_seen else done
+
+
+def _run_all(settings: Settings, release: Manifest, environment: Mapping[str, str]) -> tuple[str, str | None]:
+    """Run the commands of `migrate` in order: all of them, or the one that failed, with its last lines."""
+    for command in settings.migrate:
+        words = shlex.split(command)
+        problem = commands.run(settings, release, words, settings.migration_user, environment)
+        if problem is not None:
+            return command, problem
+    return ", ".join(settings.migrate), None
+
+
 def _protect_versions(settings: Settings, release: Manifest, environment: Mapping[str, str]) -> str:
     """Let the app only read alembic's table of versions, which may be new; why that is not so, or ""."""
     try:
@@ -95,6 +124,14 @@ def _protect_versions(settings: Settings, release: Manifest, environment: Mappin
     except SlipwayError as error:
         return f"; what the app may write in the table of versions is not known: {error} {error.detail}".rstrip()
     return ""
+
+
+def stays(settings: Settings) -> str:
+    """Why a rollback never changes the schema of this app; "" if it can."""
+    if settings.migrates != "alembic":
+        how = "false" if settings.migrates == "nothing" else f"'{', '.join(settings.migrate)}'"
+        return f"apps.{settings.app}.migrate is {how}"
+    return "" if settings.knows_revision else f"its database is {settings.database}"
 
 
 def obstacle(settings: Settings, release: Manifest, current: str | None) -> str:
@@ -187,30 +224,9 @@ def _check_ahead(settings: Settings, release: Manifest, current: str) -> None:
 
 def _alembic(settings: Settings, release: Manifest, environment: Mapping[str, str], *arguments: str) -> str | None:
     """Run the alembic of a release; its last lines when it fails, else None."""
-    directory = settings.release(release.release)
-    unit = confined.Unit(
-        f"slipway-{settings.app}_migration",
-        f"alembic {arguments[0]} of {settings.app}",
-        settings.migrate_user,
-        writable=(settings.data,) if settings.database == "sqlite" else (),
-        properties=store.alone(settings),
-    )
-    try:
-        result = confined.run(
-            unit,
-            [directory / ".venv/bin/python", "-m", "alembic", *arguments],
-            environment=surroundings.complete(
-                settings, directory, {**environment, **slots.identity(release.tag, release.sha)}
-            ),
-            directory=settings.workdir(directory),
-            timeout=settings.migrate_timeout,
-        )
-    except FailedError as error:  # a timeout; the caller checks what was done until then
-        return str(error)
-    said = process.tail(result.printed)
-    if result.signal:
-        return f"{said}\nalembic was killed by signal {result.signal}".strip()
-    return None if result.returncode == 0 else said
+    python = settings.release(release.release) / ".venv/bin/python"
+    command = [str(python), "-m", "alembic", *arguments]
+    return commands.run(settings, release, command, settings.migration_user, environment, release.alembic_at)
 
 
 def _whereabouts(

@@ -46,7 +46,7 @@ def find(log: Sequence[str], settings: Settings) -> list[Denial]:
 
 
 def _remedy(log: Sequence[str], number: int, settings: Settings) -> str:
-    app, data, line = settings.app, settings.data, log[number]
+    app, data, line = settings.app, settings.data_directory, log[number]
     if match := re.search(_NO_DIRECTORY, line):
         return f"Run site.yml, which creates {match['path']}, or take it out of apps.{app}.writable_paths."
     if match := re.search(_READ_ONLY, line) or re.search(_IN_RELEASE, line) or re.search(_SQLITE, line):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,16 @@ LAYOUTS: dict[str, tuple[dict[str, str], dict[str, str], set[str]]] = {
     "a configuration elsewhere, named by ALEMBIC_CONFIG": (
         {"db/alembic.ini": INI, "db/migrations/env.py": env(), **versions("a", "b", where="db/migrations/versions")},
         {"ALEMBIC_CONFIG": "db/alembic.ini"}, {"b"}),
+    "a configuration in a folder, with places from there": (
+        {"src/db/alembic.ini": INI.replace("%(here)s/", ""), "src/db/migrations/env.py": env(),
+         **versions("a", "b", where="src/db/migrations/versions")}, {}, {"b"}),
+    "pyproject.toml in a folder": (
+        {"db/pyproject.toml": PROJECT, "db/migrations/env.py": env(),
+         **versions("a", "b", where="db/migrations/versions")}, {}, {"b"}),
+    "a folder, and modules of the app": (
+        {"db/alembic.ini": INI, "service/__init__.py": "NAME = 'v'\n",
+         "db/migrations/env.py": env("version_table=NAME", before="from service import NAME"),
+         **versions("a", "b", where="db/migrations/versions")}, {}, {"b"}),
     "a package": (
         {"alembic.ini": "[alembic]\nscript_location = service.db:migrations\n", "service/__init__.py": "",
          "service/db/__init__.py": "", "service/db/migrations/env.py": env(),
@@ -180,9 +192,10 @@ def described(settings: config.Settings, files: Mapping[str, str], name: str = "
     release = write(settings, files, name)
     seen = history.look(release, PYTHON)
     found = migrations.find(settings, release, seen, IDENTITY)
-    return Manifest(
+    made = Manifest(
         name, "v1", "1" * 40, "", PYTHON, "", "", found.heads, found.revisions, found.version_table, seen.setup
     )
+    return replace(made, alembic_at=found.at)
 
 
 @pytest.mark.parametrize(("files", "extra", "expected"), LAYOUTS.values(), ids=LAYOUTS)
@@ -208,9 +221,10 @@ def test_each_layout_is_migrated_and_its_revision_found_again(
 
 
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
-    "a configuration below the top": (
-        {"db/alembic.ini": INI, "db/migrations/env.py": env(), **versions("a", where="db/migrations/versions")},
-        "The release has db/alembic.ini, but alembic finds no configuration.*or set ALEMBIC_CONFIG: db/alembic.ini"),
+    "several configurations": (
+        {"db/alembic.ini": INI, "src/audit/alembic.ini": INI, "db/migrations/env.py": env(),
+         **versions("a", where="db/migrations/versions")},
+        "configurations of alembic in db and in src/audit. .*ALEMBIC_CONFIG: db/alembic.ini in apps.logbook.env, or"),
     "a configuration that was not committed": (
         {"migrations/env.py": env(), **versions("a")},
         "The release has migrations/env.py, but alembic finds no configuration.*Commit the alembic.ini"),
@@ -283,3 +297,71 @@ def test_a_database_at_several_revisions_is_known_by_what_they_follow_on() -> No
     assert release.knows("b,x")
     assert not release.knows("b,z")
     assert release.pending("b,z") == []
+
+
+SQLITE_ENV = env().replace(
+    'os.environ["DATABASE_URL"]', '"sqlite+aiosqlite:///" + os.path.join(os.environ["STATE_DIRECTORY"], "app.db")'
+)
+
+
+def test_another_database_than_postgresql_is_migrated_each_time(settings: config.Settings, tmp_path: Path) -> None:
+    """What alembic alone knows: where it is. It is not asked for, and a rollback changes nothing."""
+    chosen = replace(settings, database="sqlite")
+    variables(chosen, STATE_DIRECTORY=str(tmp_path))
+    release = write(chosen, {**USUAL, "migrations/env.py": SQLITE_ENV})
+    found = migrations.find(chosen, release, history.look(release, PYTHON), IDENTITY)
+    assert found.heads == ["b"]
+    made = Manifest("v1", "v1", "1" * 40, "", PYTHON, "", "", found.heads, found.revisions)
+    for _ in range(2):
+        assert migrate.nothing_to_run(chosen, made) == ""
+        assert migrate.upgrade(chosen, made) == "alembic upgrade heads: b"
+    with sqlite3.connect(tmp_path / "app.db") as database_file:
+        assert database_file.execute("SELECT version_num FROM alembic_version").fetchall() == [("b",)]
+    assert migrate.stays(chosen) == "its database is sqlite"
+
+
+MIGRATES = """
+import asyncio, os, sys
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from service import TABLE
+
+async def main():
+    engine = create_async_engine(os.environ["DATABASE_URL"])
+    async with engine.begin() as connection:
+        await connection.execute(text(f"CREATE TABLE {TABLE} (id bigint)"))
+    await engine.dispose()
+
+asyncio.run(main())
+print("made it", os.environ["RELEASE_TAG"], os.getcwd())
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def by_commands(settings: config.Settings, *commands: str) -> tuple[config.Settings, Manifest]:
+    chosen = replace(settings, migrate=list(commands), directory="backend")
+    files = {"tools.py": MIGRATES, "service/__init__.py": "TABLE = 'made_by_hand'\n", "alembic.ini": INI}
+    write(chosen, {f"backend/{name}": content for name, content in files.items()})
+    release = chosen.release("v1")
+    found = migrations.find(chosen, release, history.look(release, PYTHON, "backend"), IDENTITY)
+    assert (found.heads, found.revisions) == ([], None), "files of alembic are left alone"
+    return chosen, Manifest("v1", "v1", "1" * 40, "", PYTHON, "", "", migrates="commands")
+
+
+def test_commands_migrate_and_what_they_change_is_seen(settings: config.Settings, server: Server) -> None:
+    variables(settings, DATABASE_URL=server.create("by_commands"))
+    chosen, release = by_commands(settings, "python --version", "python tools.py 0")
+    assert migrate.nothing_to_run(chosen, release) == ""
+    done = migrate.upgrade(chosen, release)
+    assert done == "python --version, python tools.py 0 (1 change(s) in the schema)"
+
+
+def test_a_command_that_fails_is_named_with_its_last_lines_and_what_it_has_left(
+    settings: config.Settings, server: Server
+) -> None:
+    variables(settings, DATABASE_URL=server.create("command_fails"))
+    chosen, release = by_commands(settings, "python tools.py 3", "python --version")
+    with pytest.raises(FailedError, match=r"A migration failed: 'python tools\.py 3'\.") as caught:
+        migrate.upgrade(chosen, release)
+    assert "These changes were not rolled back: table made_by_hand is new." in str(caught.value)
+    assert caught.value.detail == f"made it v1 {chosen.release('v1')}/backend"

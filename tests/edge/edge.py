@@ -210,6 +210,7 @@ def running(
         "upstream_socket": str(app.path),
         "certificate": str(directory / "fullchain.pem"),
         "certificate_key": str(directory / "privkey.pem"),
+        "root": str(directory / "srv"),
     }
     found = {"stdout": f"{version}\n{openssl}", "stdout_lines": ["no IPv6"]}
     text = render.render("nginx", "nginx.conf.j2", nginx_sites=[site], __nginx_found=found, **changes)

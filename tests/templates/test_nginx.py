@@ -162,3 +162,14 @@ def test_addresses_of_limits_and_of_who_may_reach_an_app_are_in_the_configuratio
     assert "set_real_ip_from" not in text
     assert "quic" not in text
     assert "listen 443 quic reuseport default_server;" in render(nginx_http3=True)
+
+
+def test_files_of_a_release_are_looked_for_in_the_live_one_and_the_one_before_it() -> None:
+    text = render(sites=renderer.sites(static={"/a/": "x/", "/a/b/": "y/", "/robots.txt": "z/robots.txt"}))
+    assert re.findall(r"root (/srv/logbook/\S+);", text) == [
+        *["/srv/logbook/live/release"] * 3,
+        "/srv/logbook/slots/blue/release",
+        "/srv/logbook/slots/green/release",
+    ]
+    assert text.index('"^/a/b/') < text.index('"^/a/(')
+    assert "slipway_asset" not in render()

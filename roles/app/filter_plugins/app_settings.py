@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
 from roles.app.module_utils import (  # noqa: E402  # the path comes first
+    commands,
     database,
     entry_checks,
     env_values,
+    file_settings,
     reach,
     setting_forms,
     setting_texts,
@@ -112,18 +114,29 @@ def complete(
     for name, values in variables.items():
         result.validated_parameters[name] = {key: value for key, value in values.items() if value is not None}
     found = {name: result.validated_parameters[name] for name in options}
-    if "database" in found:
-        _normalise(found, app)
+    _normalise(found, app)
     return found
 
 
+# Settings that may be written in more than one form, and what makes the whole form of them.
+WHOLE: Mapping[str, Callable[[Any], Any]] = {
+    "migrate": commands.whole_migrate,
+    "after_migrate": partial(commands.whole, "after_migrate"),
+    "data": file_settings.whole_data,
+    "static": file_settings.whole_static,
+}
+
+
 def _normalise(found: dict[str, Any], app: str) -> None:
-    """Give the settings that may be a text or a mapping their one whole form."""
+    """Give the settings that may be written in several forms their one whole form."""
     try:
-        found["database"] = database.whole(found["database"], found["env"], app)
+        for name in WHOLE.keys() & found.keys():
+            found[name] = WHOLE[name](found[name])
+        if "database" in found:
+            found["database"] = database.whole(found["database"], found["env"], app)
+            found["env"] = database.without_own(found["database"], found["env"])
     except RefusedError as error:
         raise AnsibleFilterError(f"{error}") from error
-    found["env"] = database.without_own(found["database"], found["env"])
 
 
 def form_faults(values: Values, options: Options) -> list[str]:
@@ -376,6 +389,16 @@ def _snippet(app: App) -> Iterator[str]:
             yield f"{where} has {directive}, {why}"
 
 
+def _commands(app: App) -> Iterator[str]:
+    for setting in ("migrate", "after_migrate"):
+        yield from commands.faults(f"apps.{app.name}.{setting}", app.settings[setting])
+
+
+def _files(app: App) -> Iterator[str]:
+    yield from file_settings.data_faults(f"apps.{app.name}.data", app.settings["data"])
+    yield from file_settings.static_faults(f"apps.{app.name}.static", app.settings["static"], app.settings["data"])
+
+
 CHECKS = (
     _name,
     _domains,
@@ -393,6 +416,8 @@ CHECKS = (
     _networks,
     _passwords,
     _snippet,
+    _commands,
+    _files,
 )
 
 
