@@ -119,6 +119,31 @@ def _shapes(apps: Any, defaults: Any, environment: str) -> Iterator[str]:
         yield f"app_defaults.{sentence}"
 
 
+def present(apps: Settings) -> dict[str, Mapping[str, Any]]:
+    """The apps that the hosts are to have."""
+    return {name: app for name, app in apps.items() if not ("state" in app and app["state"] == "absent")}
+
+
+def names(apps: Declared) -> list[str]:
+    """The names of the declared apps that the hosts are to have."""
+    return list(present(apps))
+
+
+def absent(apps: Declared, here: list[str]) -> list[str]:
+    """The names of those of the apps that are to go from a host, which has the apps `here`."""
+    return [name for name in apps if name not in present(apps) and name in here]
+
+
+def served(apps: Settings, prepared: list[str], certified: list[str]) -> dict[str, Mapping[str, Any]]:
+    """Of the apps those that this run prepares, and those that a run before has: they have a certificate."""
+    return {name: app for name, app in apps.items() if name in (*prepared, *certified)}
+
+
+def certified_by(apps: Settings, provider: str) -> list[str]:
+    """The names of the apps whose certificate comes from such a provider."""
+    return [name for name, app in apps.items() if app["tls"].get("provider") == provider]
+
+
 def checks(apps: Settings, environment: str) -> list[str]:
     """What is wrong with the whole settings of the apps beyond their forms, a sentence each."""
     found = [
@@ -305,6 +330,11 @@ class FilterModule:
         return {
             "app_settings": settings,
             "app_faults": faults,
+            "app_present": present,
+            "app_certified_by": certified_by,
+            "app_names": names,
+            "app_absent": absent,
+            "app_served": served,
             "app_checks": checks,
             "app_paths": paths,
             "app_databases": databases,

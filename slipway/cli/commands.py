@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 from slipway.base import process, terminal
@@ -112,6 +113,26 @@ def generate(options: argparse.Namespace, report: Reporter) -> Output:
 
 def rotate(options: argparse.Namespace, report: Reporter) -> Output:
     return _output(_engine(options, report).rotate(options.variable))
+
+
+def remove(options: argparse.Namespace, _: Reporter) -> Output:
+    from slipway.deployment import removal
+
+    app = options.app
+    if options.purge:
+        kept, gone = removal.purge(app)
+        aside = (
+            f" Kept in {removal.Places(app).backups}: {', '.join(Path(path).name for path in kept)}." if kept else ""
+        )
+        return Output(f"{app} is gone from this host, with its data.{aside}", True, values={"gone": gone, "kept": kept})
+    gone = removal.remove(app)
+    if not gone:
+        return Output(f"{app} is not on this host.", values={"gone": []})
+    return Output(
+        f"{app} is gone from this host, and its data stays. To delete that, too, run site.yml with -e purge={app}.",
+        True,
+        values={"gone": gone},
+    )
 
 
 def report(options: argparse.Namespace, _: Reporter) -> Output:

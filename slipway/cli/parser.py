@@ -126,6 +126,8 @@ def parser() -> argparse.ArgumentParser:
     app_command("generate", "generate", "make the values of variables that the host is to make and does not have yet")
     added = app_command("rotate", "rotate", "make such a value anew; the next deploy starts the app with it")
     added.add_argument("variable", help="its name, such as SECRET_KEY")
+    added = app_command("remove", "remove", "stop the app and take it away from this host, but for its data")
+    added.add_argument("--purge", action="store_true", help="with its data, after a dump of its database")
     app_command("report", "report", "send waiting reports of deployments to the Logbook")
     added = app_command("run", "run", "run a command as the app's user, with the live release and its environment")
     added.add_argument(

@@ -292,3 +292,20 @@ def test_a_site_goes_through_the_live_link() -> None:
     site = apps.sites(settled(logbook={"domains": ["a.example.com"]}))[0]
     assert site["upstream_socket"] == "/srv/logbook/live/http.sock"
     assert site["domains"] == ["a.example.com"]
+
+
+def test_an_absent_app_is_none_of_those_that_a_host_is_given() -> None:
+    declared: dict[str, dict[str, Any]] = {"shop": {}, "old": {"state": "absent"}, "never": {"state": "absent"}}
+    whole = apps.settings(declared)
+    assert list(apps.present(whole)) == apps.names(declared) == ["shop"]
+    assert apps.absent(declared, ["old", "shop", "other"]) == ["old"]
+
+
+def test_one_app_alone_takes_no_site_from_another() -> None:
+    whole = settled(shop={}, ready={}, never={})
+    assert list(apps.served(whole, ["shop"], ["ready", "stranger"])) == ["shop", "ready"]
+
+
+def test_apps_by_where_their_certificates_come_from() -> None:
+    whole = settled(a={}, b={"tls": {"provider": "acme"}}, c={"tls": {"provider": "files"}})
+    assert [apps.certified_by(whole, name) for name in ("self_signed", "acme", "files")] == [["a"], ["b"], ["c"]]
