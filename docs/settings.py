@@ -18,6 +18,7 @@ TYPES = {
     "path": "path",
     "int": "whole number",
     "float": "number",
+    "bool": "true or false",
     "list": "list",
     "dict": "mapping",
     "raw": "text, list or mapping",

@@ -251,6 +251,11 @@ def _password_file(app: str) -> str:
     return f"/etc/nginx/{app}.htpasswd"
 
 
+def packages(apps: Settings) -> list[str]:
+    """The packages of Debian that the apps want on their host."""
+    return sorted({package for app in apps.values() for package in app["packages"]})
+
+
 def generating(apps: Settings) -> list[str]:
     """The apps with variables whose values the host makes."""
     return [name for name, app in apps.items() if env_values.generated(app["env"])]
@@ -341,5 +346,6 @@ class FilterModule:
             "app_sites": sites,
             "app_access": access,
             "app_generating": generating,
+            "app_packages": packages,
             "app_password_files": password_files,
         }

@@ -41,6 +41,7 @@ def written(root: Path = Path("/srv/logbook"), user: str = "nobody", **changes: 
         "migrate_user": user,
         "env_file": str(root / "env"),
         "migrate_env_file": str(root / "migrate.env"),
+        "lock_file": "",
         "python": "/usr/bin/python3",
         "uv": "uv",
         "uv_cache": str(root / "cache"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 import types
 from collections.abc import Callable, Mapping
@@ -39,6 +40,9 @@ _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "
 
 # A directory of a repository, as it stands in a unit's file.
 _PLACE = re.compile(r"[A-Za-z0-9._@+-]+(/[A-Za-z0-9._@+-]+)*")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ARTEFACT_URL = re.compile(r"https?://[!-~]+")
 
 _PACKAGE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
@@ -81,10 +85,31 @@ RULES = (
     ),
     Rule(
         "directory",
-        lambda value: (
-            not value or (_PLACE.fullmatch(value) is not None and not {".", "..", ".venv"} & set(value.split("/")))
-        ),
+        lambda value: not value or (_is_place(value) and ".venv" not in value.split("/")),
         "must be the path of a directory in the repository, such as 'backend', without '..' and without '/' around it.",
+    ),
+    Rule(
+        "lock_file",
+        lambda value: not value or _is_place(value),
+        "must be the path of a file in the repository, such as 'requirements/prod.txt'.",
+    ),
+    Rule(
+        "artefacts",
+        lambda value: all(map(_is_artefact, value)),
+        "each must have a url (https://...), its sha256 in hex, and a path in the app's directory.",
+    ),
+    Rule(
+        "build",
+        lambda value: all(map(_is_command, value)),
+        "each must be a command in one line, such as 'npm run build'; one that needs a shell is written sh -c '...'.",
+    ),
+    *(
+        Rule(
+            setting,
+            lambda value: all(map(_PACKAGE.fullmatch, value)),
+            f"each must be the name of one of the project's {setting}, such as '{usual}'.",
+        )
+        for setting, usual in (("extras", "postgres"), ("groups", "prod"))
     ),
     Rule(
         "build_packages",
@@ -168,6 +193,12 @@ class Settings:
     logbook_ca: str
     logbook_repository_url: str
     build_packages: list[str]
+    lock_file: str  # of the repository; "" is the one that is found
+    extras: list[str]
+    groups: list[str]
+    allow_unpinned: bool
+    build: list[str]  # commands that are run when a release is built
+    artefacts: list[dict[str, str]]  # files for a release from elsewhere: url, sha256, path
 
     @property
     def repository(self) -> Path:
@@ -186,6 +217,11 @@ class Settings:
     @property
     def journal(self) -> Path:
         return self.root / "journal.jsonl"
+
+    @property
+    def records(self) -> Path:
+        """What was installed for releases whose commits do not pin it."""
+        return self.root / "packages"
 
     @property
     def backups(self) -> Path:
@@ -282,6 +318,23 @@ class Settings:
         return release / self.directory
 
 
+def _is_place(path: str) -> bool:
+    return _PLACE.fullmatch(path) is not None and not {".", ".."} & set(path.split("/"))
+
+
+def _is_artefact(item: Mapping[str, str]) -> bool:
+    if set(item) != {"url", "sha256", "path"} or not all(isinstance(value, str) for value in item.values()):
+        return False
+    return bool(_ARTEFACT_URL.fullmatch(item["url"]) and _SHA256.fullmatch(item["sha256"]) and _is_place(item["path"]))
+
+
+def _is_command(command: str) -> bool:
+    try:
+        return bool(shlex.split(command)) and "\n" not in command and "\0" not in command
+    except ValueError:  # a quote is open
+        return False
+
+
 def _is_directory_for_data(path: str) -> bool:
     parts = path.split("/")
     return _DIRECTORY.fullmatch(path) is not None and ".." not in parts and f"/{parts[1]}" not in _SYSTEM
@@ -358,7 +411,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, types.GenericAlias) and isinstance(value, origin):
-        if all(isinstance(member, get_args(hint)[-1]) for member in value):
+        kind = get_args(hint)[-1]
+        if all(isinstance(member, get_origin(kind) or kind) for member in value):
             return value
     elif isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
         return value

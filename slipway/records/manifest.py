@@ -41,7 +41,9 @@ class Manifest:
     `version_table` is the table in which alembic keeps the revision of the database, quoted for SQL; "" if alembic was
     not asked for it, then it is alembic's usual one. `setup` is a digest of the files that set alembic up: releases in
     which it is the same have the same `version_table`. `module` is what serves the app, as it was found when the
-    release was built; "" in a manifest of an earlier version of the engine.
+    release was built; "" in a manifest of an earlier version of the engine. `packages` is what its virtualenv is known
+    by: a digest of the lock file and of what decides what is installed of it. `built_with` is one of the settings by
+    which it was built.
     """
 
     release: str
@@ -59,6 +61,8 @@ class Manifest:
     migrates: str = ""  # how its database was to be migrated when it was built; "" of an earlier version: by alembic
     alembic_at: str = ""  # the directory of the release in which alembic runs; "" is the app's
     data: list[str] = field(default_factory=list)  # the paths in it that are links to what is kept
+    packages: str = ""
+    built_with: str = ""
     unknown: dict[str, Any] = field(default_factory=dict)  # fields of another version of the engine
 
     @property
@@ -130,7 +134,7 @@ def load(value: dict[str, Any]) -> Manifest:
     arguments, unknown = formats.split(value, Manifest)
     made = Manifest(**{**arguments, "revisions": revisions}, unknown=unknown)
     texts = [made.release, made.sha, made.subject, made.python, made.lock_sha256, made.built_at, made.version_table]
-    texts.append(made.module)
+    texts += [made.module, made.setup, made.packages, made.built_with]
     if not all(isinstance(text, str) for text in (*texts, *made.heads)) or not isinstance(made.tag, str | None):
         raise TypeError("a text is not one")
     return made

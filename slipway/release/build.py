@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,7 +22,8 @@ from slipway.base import confined, files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
-from slipway.release import fill, fit, git, inside, kept, locks, store, takeover
+from slipway.release import fit, git, inside, kept, records, store, takeover
+from slipway.release.work import Work
 from slipway.slot import envfile, slots
 
 STANDARD_INPUT = Path("-")
@@ -172,24 +174,27 @@ def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
     partial.parent.mkdir(mode=0o710)
     shutil.chown(partial.parent, group=settings.build_user)
     partial.mkdir(mode=0o700)
-    donor = None if fresh else _same_packages(settings, sha)
+    identity = records.identity(settings, repository(settings), sha)
+    donor = None if fresh else _same_packages(settings, identity)
     if donor is not None:
         _link_packages(settings, donor, partial)
     shutil.chown(partial, settings.build_user, settings.build_user)
-    python, seen = _fill(settings, partial, tag, sha, donor)
+    python, seen = _fill(settings, partial, name, tag, sha, donor, identity)
     takeover.take(partial, pwd.getpwnam(settings.build_user).pw_uid, settings.python)
     partial.parent.chmod(0o755)  # now others may look at it
     if taken := [mine for mine in (manifest.NAME, manifest.COMPLETE) if os.path.lexists(partial / mine)]:
         raise FailedError(f"The release has {taken[0]}, a name that Slipway itself uses. Give it another one.")
     kept.link(settings, partial)
-    return _describe(settings, name, tag, sha, partial, python, seen)
+    made = _describe(settings, name, tag, sha, partial, python, seen)
+    return dataclasses.replace(made, packages=identity, built_with=fit.chosen(settings))
 
 
 def _fill(
-    settings: Settings, partial: Path, tag: str | None, sha: str, donor: Path | None
+    settings: Settings, partial: Path, name: str, tag: str | None, sha: str, donor: Path | None, identity: str
 ) -> tuple[str, Mapping[str, Any]]:
     """Fill the release as the build user; the version of its Python, and what was seen of its migrations."""
-    work = fill.Work(
+    work = Work(
+        app=settings.app,
         repository=str(settings.repository),
         sha=sha,
         tag=tag,
@@ -200,8 +205,16 @@ def _fill(
         cache=str(settings.uv_cache),
         python=str(settings.python),
         donor=str(donor or ""),
+        lock=settings.lock_file,
+        extras=settings.extras,
+        groups=settings.groups,
+        allow_unpinned=settings.allow_unpinned,
+        record=records.find(settings, name, identity) if settings.allow_unpinned else "",
+        cutoff=records.cutoff(settings, repository(settings), sha) if settings.allow_unpinned else "",
         build_packages=settings.build_packages,
         build_env=envfile.of_builds(settings),
+        commands=settings.build,
+        artefacts=settings.artefacts,
     )
     unit = confined.Unit(
         f"slipway-{settings.app}_build",
@@ -227,6 +240,8 @@ def _fill(
     if "failed" in answer:
         answer["failed"] = str(answer["failed"])[:_MESSAGE]
         raise FailedError(str(answer["failed"]), str(answer.get("detail") or "")[-_DETAIL:])
+    if answer.get("record"):
+        records.write(settings, name, identity, str(answer["record"]))
     python = str(answer.get("python"))
     return (python if _PYTHON.fullmatch(python) else ""), answer.get("seen") or {}
 
@@ -250,22 +265,17 @@ def _watch_space(settings: Settings) -> None:
             )
 
 
-def _same_packages(settings: Settings, sha: str) -> Path | None:
-    """A release that was live on this host with the lock file of a commit, and so with its packages; None without one.
+def _same_packages(settings: Settings, identity: str) -> Path | None:
+    """A release that was live on this host with the packages that `identity` stands for; None without one.
 
     A build may leave anything in what it makes. What was never live may be of somebody whose code is not wanted.
     """
-    mirror, complete = repository(settings), store.complete(settings)
-
-    def digest(sha: str) -> str:  # and not of what a build has made of it
-        paths = {item.path for item in mirror.tree(sha)}
-        return mirror.digest(sha, locks.find(settings.directory, paths.__contains__))
-
+    complete = store.complete(settings)
     for entry in reversed(journal.deployed(journal.read(settings.journal))):
         place = settings.release(entry.release)
         if entry.release not in complete or not (place / ".venv").is_dir() or place.lstat().st_uid != os.geteuid():
             continue
-        if digest(complete[entry.release].sha) == digest(sha):
+        if complete[entry.release].packages == identity:  # found from the commit, and not from what a build has made
             return place
     return None
 
@@ -301,7 +311,7 @@ def _describe(
         sha=sha,
         subject=repository(settings).subject(sha),
         python=python,
-        lock_sha256=fit.digest(release, settings.directory),
+        lock_sha256=fit.digest(release, settings.directory, settings.lock_file),
         built_at=journal.now(),
         heads=found.heads,
         revisions=found.revisions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from slipway.base import files, process
@@ -11,6 +12,7 @@ from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
 from slipway.release import kept, locks
 
+_PROVIDED = Path("/opt/slipway/python")  # where site.yml puts the Pythons that uv provides
 _PATIENCE = 20.0  # seconds for a look at a release, or for a Python to say its version
 _VERSION = "import sys; print(sys.version.split()[0])"
 
@@ -27,7 +29,8 @@ def misfit(settings: Settings, release: Manifest, directory: Path | None = None)
             _modes(settings, directory)
             or _interpreter(settings, directory, release)
             or _settings(settings, directory, release)
-            or _lock(directory, settings.directory, release)
+            or _lock(directory, settings, release)
+            or _chosen(settings, release)
         )
     except (OSError, FailedError) as error:
         return f"it cannot be looked at ({getattr(error, 'strerror', None) or error})"
@@ -50,9 +53,9 @@ def same_minor(one: str, other: str) -> bool:
     return one.split(".")[:2] == other.split(".")[:2]
 
 
-def digest(release: Path, directory: str) -> str:
-    """The SHA-256 digest of a release's lock file, in hex; `directory` is the app's in the release."""
-    found = locks.find(directory, lambda path: (release / path).is_file())
+def digest(release: Path, directory: str, named: str = "") -> str:
+    """The SHA-256 digest of a release's lock file, in hex; "" without one. `directory` is the app's in the release."""
+    found = locks.find(directory, lambda path: (release / path).is_file(), named)
     return hashlib.sha256(files.read_bytes(release / found, inside=release)).hexdigest() if found else ""
 
 
@@ -72,7 +75,14 @@ def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:
     wanted = python_version(settings)
     if wanted and not same_minor(found, wanted):
         return f"it was built with Python {found}, and releases are built with {wanted} now"
-    return ""
+    return _other_python(python, settings.python.resolve())
+
+
+def _other_python(python: Path, wanted: Path) -> str:
+    """Two Pythons of uv that are of one minor version are as good as each other, as an upgrade of uv brings another."""
+    if python == wanted or (python.is_relative_to(_PROVIDED) and wanted.is_relative_to(_PROVIDED)):
+        return ""
+    return f"it runs on {python}, and releases are built with {wanted} now"
 
 
 def _ask(python: Path, user: str) -> str:
@@ -98,7 +108,20 @@ def _modes(settings: Settings, directory: Path) -> str:
     return f"{place} has an owner or a mode with which {settings.user} cannot use it, or could change it"
 
 
-def _lock(release: Path, directory: str, built: Manifest) -> str:
-    if not built.lock_sha256 or digest(release, directory) == built.lock_sha256:
+def _lock(release: Path, settings: Settings, built: Manifest) -> str:
+    if not built.lock_sha256 or digest(release, settings.directory, settings.lock_file) == built.lock_sha256:
         return ""
-    return f"its {locks.UV} is not the one that it was built from"
+    return "its lock file is not the one that it was built from"
+
+
+def chosen(settings: Settings) -> str:
+    """The settings by which a release is built, as a digest; "" of those that every release had once."""
+    values = [
+        *(settings.directory, settings.lock_file, settings.extras, settings.groups, settings.allow_unpinned),
+        *(settings.build, settings.artefacts),
+    ]
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest() if any(values) else ""
+
+
+def _chosen(settings: Settings, built: Manifest) -> str:
+    return "" if built.built_with == chosen(settings) else "it was built with other settings"

@@ -221,6 +221,10 @@ class Repository:
         """The SHA-256 digest, in hex, of a text file of a commit; that of nothing when it has none."""
         return hashlib.sha256(self.run("cat-file", "blob", f"{sha}:{path}").stdout.encode()).hexdigest()
 
+    def text(self, sha: str, path: str) -> str:
+        """A text file of a commit; "" when it has none."""
+        return self.run("cat-file", "blob", f"{sha}:{path}").stdout
+
     def has(self, sha: str) -> bool:
         return self.commit(sha) is not None
 

@@ -13,14 +13,15 @@ from __future__ import annotations
 import posixpath
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.base import files
 from slipway.base.errors import FailedError
-from slipway.release import locks
+from slipway.release import locks, markers
+from slipway.release.pins import Pin, Plan
 
 NAME = "uv.lock"
 BUILD_REQUIREMENTS = "build-constraint-dependencies"  # where pyproject.toml pins what builds need
@@ -33,22 +34,58 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 Package = Mapping[str, Any]
 
 
-def options(release: Path, build_packages: Collection[str], directory: str = "") -> list[str]:
+def options(
+    release: Path,
+    build_packages: Collection[str],
+    directory: str = "",
+    chosen: Collection[str] = (),
+    *,
+    unpinned_builds: bool = False,
+) -> list[str]:
     """The options of `uv sync` for the app in a directory of a release, whose lock file is checked first.
 
+    `chosen` are extras and groups. `unpinned_builds`: what builds need may have no hashes where the project has none.
     FailedError, in a sentence, when it cannot be read or has something that is not to be installed.
     """
     try:
-        found, project = (
-            find(directory, lambda path: (release / path).is_file()) for find in (locks.find, locks.project)
-        )
-        lock = tomllib.loads(files.read_text(release / (found or NAME), inside=release))
-        packages = [_from_top(package, posixpath.dirname(found)) for package in lock.get("package", [])]
-        return _options(lock, packages, posixpath.dirname(project) or ".", build_packages)
+        lock, packages, project = _read(release, directory)
+        return _options(lock, packages, project, build_packages, chosen, unpinned_builds=unpinned_builds)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         known = isinstance(error, tomllib.TOMLDecodeError | OSError)
         why = (getattr(error, "strerror", None) or str(error)) if known else "it is not what uv writes"
         raise FailedError(f"{NAME} cannot be read ({why}). Type `uv lock`, and commit it.") from None
+
+
+def listing(release: Path, directory: str, chosen: Collection[str]) -> Callable[[Mapping[str, str]], Plan]:
+    """What the lock file, which `options` has checked, would install for a Python, to be compared with it."""
+    lock, packages, project = _read(release, directory)
+
+    def read(environment: Mapping[str, str]) -> Plan:
+        found = [item for item in _installed(packages, project, chosen, environment) if not _is_local(item)]
+        pins = [
+            Pin(str(item["name"]), str(item.get("version", "")), files=tuple(_names(item)))
+            for item in found
+            if "git" not in item.get("source", {})
+        ]
+        return Plan(pins=pins, python=str(lock.get("requires-python", "")))
+
+    return read
+
+
+def _names(package: Package) -> Iterator[str]:
+    """The names of the archives of a package."""
+    for file in _files(package):
+        yield (
+            str(file.get("filename") or file.get("url") or file.get("path") or "").partition("#")[0].rpartition("/")[2]
+        )
+
+
+def _read(release: Path, directory: str) -> tuple[Mapping[str, Any], list[Package], str]:
+    """The lock file, its packages, and the directory of the project that is installed."""
+    found, project = (find(directory, lambda path: (release / path).is_file()) for find in (locks.find, locks.project))
+    lock = tomllib.loads(files.read_text(release / (found or NAME), inside=release))
+    packages = [_from_top(package, posixpath.dirname(found)) for package in lock.get("package", [])]
+    return lock, packages, posixpath.dirname(project) or "."
 
 
 def _from_top(package: Package, place: str) -> Package:
@@ -63,15 +100,22 @@ def _from_top(package: Package, place: str) -> Package:
 
 
 def _options(
-    lock: Mapping[str, Any], packages: list[Package], project: str, build_packages: Collection[str]
+    lock: Mapping[str, Any],
+    packages: list[Package],
+    project: str,
+    build_packages: Collection[str],
+    chosen: Collection[str],
+    *,
+    unpinned_builds: bool,
 ) -> list[str]:
-    for package in _installed(packages, project):
+    for package in _installed(packages, project, chosen):
         if problem := _problem(package):
             raise FailedError(f"{NAME} is refused: {problem}")
     allowed = {_normal(name) for name in build_packages}
     # A project that has hashes for what its builds need is to have them for all of it.
     pinned = any(item.get("hashes") for item in lock.get("manifest", {}).get("build-constraints", []))
-    hashes = ["--preview-features=build-dependency-hashes", "--require-build-hashes"] if allowed or pinned else []
+    has_to_be = pinned or (allowed and not unpinned_builds)
+    hashes = ["--preview-features=build-dependency-hashes", "--require-build-hashes"] if has_to_be else []
     # One by one, as uv's --no-build is also for directories of the repository that are not of its workspace.
     names = {_normal(package["name"]) for package in packages if not _is_local(package)}
     return [*(f"--no-build-package={name}" for name in sorted(names - allowed)), *hashes]
@@ -86,11 +130,17 @@ def _is_local(package: Package) -> bool:
     return any(kind in package.get("source", {}) for kind in _LOCAL)
 
 
-def _installed(packages: list[Package], project: str) -> list[Package]:
-    """The packages that the project in the directory `project` needs to run, on whatever system.
+def _installed(
+    packages: list[Package],
+    project: str,
+    chosen: Collection[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> list[Package]:
+    """The packages that the project in the directory `project` needs to run, with the `chosen` extras and groups.
 
-    Without such a project in the lock file it is all of them. What only its developers need is not installed, and so it
-    is of no interest where that comes from.
+    They are those for the Python that says `environment`, or for whatever system. Without such a project in the lock
+    file it is all of them. What only its developers need is not installed, and so it is of no interest where that comes
+    from.
     """
     roots = [package for package in packages if _is_local(package) and project in package["source"].values()]
     if not roots:
@@ -98,7 +148,7 @@ def _installed(packages: list[Package], project: str) -> list[Package]:
     by_name: dict[str, list[Package]] = {}
     for package in packages:
         by_name.setdefault(package.get("name", ""), []).append(package)
-    waiting = [("", package) for package in roots]
+    waiting = [(part, package) for package in roots for part in ("", *map(_normal, chosen))]
     seen: dict[int, Package] = {}
     extras: set[tuple[str, int]] = set()
     while waiting:
@@ -107,11 +157,23 @@ def _installed(packages: list[Package], project: str) -> list[Package]:
             continue
         extras.add((extra, id(package)))
         seen[id(package)] = package
-        needed = package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
-        for item in needed:
+        for item in _needed(package, extra, with_groups=package in roots):
+            if environment is not None and not markers.holds(str(item.get("marker", "")), environment, chosen):
+                continue
             for found in by_name.get(item["name"], []):
-                waiting += [(name, found) for name in ("", *item.get("extra", []))]
+                if item.get("version", found.get("version")) == found.get("version"):
+                    waiting += [(name, found) for name in ("", *item.get("extra", []))]
     return list(seen.values())
+
+
+def _needed(package: Package, extra: str, *, with_groups: bool) -> Iterator[Mapping[str, Any]]:
+    """What a package needs; with the name of an extra, or of a group of the project: what that adds."""
+    if not extra:
+        yield from package.get("dependencies", [])
+        return
+    yield from package.get("optional-dependencies", {}).get(extra, [])
+    if with_groups:
+        yield from package.get("dev-dependencies", {}).get(extra, [])
 
 
 # One package

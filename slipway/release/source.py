@@ -32,7 +32,9 @@ _LONGEST_POINTER = 1024  # bytes, by the specification of Git LFS
 _LOCAL_SOURCE = re.compile(r'source = \{ (?:editable|directory|virtual) = "([^"]+)" \}')
 
 
-def unpack(repository: Repository, sha: str, target: Path, user: str, module: str, directory: str = "") -> None:
+def unpack(
+    repository: Repository, sha: str, target: Path, user: str, module: str, directory: str = "", lock: str = ""
+) -> None:
     """Write the source of a commit to `target`, as `user`.
 
     FailedError, in one sentence, when it lacks something that a release cannot do without. `module` is the ASGI
@@ -44,15 +46,15 @@ def unpack(repository: Repository, sha: str, target: Path, user: str, module: st
     if result.returncode != 0:
         raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
     archive.unlink()
-    check(target, repository.tree(sha), f"Commit {sha[:12]}", module, directory)
+    check(target, repository.tree(sha), f"Commit {sha[:12]}", module, directory, lock)
 
 
-def check(release: Path, tree: Sequence[Entry], commit: str, module: str, directory: str = "") -> None:
+def check(release: Path, tree: Sequence[Entry], commit: str, module: str, directory: str = "", lock: str = "") -> None:
     """FailedError when the unpacked source of a commit, which has the files of `tree`, is not complete."""
     for problem in (
         _left_out(release, tree, commit, module, directory),
         _no_directory(release, commit, directory),
-        _absent(release, commit, directory),
+        _absent(release, commit, directory, lock),
         _submodule(release, tree, commit, directory),
         _pointers(release, tree, commit),
     ):
@@ -90,18 +92,24 @@ def _no_directory(release: Path, commit: str, directory: str) -> str:
     return f"{commit} has no directory {directory}, which is the app's 'directory'. Name one that it has."
 
 
-def _absent(release: Path, commit: str, directory: str) -> str:
-    for find, usual in ((locks.project, PROJECT), (locks.find, LOCK)):
-        name = find(directory, lambda path: _exists(release / path)) or usual
-        if (release / name).is_file():
-            continue
-        if (release / name).is_symlink():
+def _absent(release: Path, commit: str, directory: str, lock: str) -> str:
+    def has(path: str) -> bool:
+        return _exists(release / path)
+
+    found, project = locks.find(directory, has, lock), locks.project(directory, has)
+    wanted = (found, project) if locks.kind(found) in (locks.UV, locks.POETRY) else (found,)
+    for name in wanted:
+        if name and (release / name).is_symlink() and not (release / name).is_file():
             return (
                 f"{commit} has {name} as a link to {(release / name).readlink()}, which is not in a release. "
                 "Commit the file itself."
             )
-        where = f" in {directory} or a directory above it" if directory else ""
-        return f"{commit} has no {name}{where}. Run `uv lock` and commit it: Slipway installs what it pins."
+    where = f" in {directory} or a directory above it" if directory else ""
+    if not found:
+        what = lock or f"{LOCK}, nor another file that says what it needs,"
+        return f"{commit} has no {what}{where}. Run `uv lock` and commit it: Slipway installs what it pins."
+    if not all(wanted):
+        return f"{commit} has no {PROJECT}{where}, which says what of {found} is installed. Commit it."
     return ""
 
 

@@ -134,10 +134,15 @@ def test_what_the_app_does_not_need_may_be_left_out(commit: GitRepository, rules
     assert (unpack(commit) / "app/main.py").exists()
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "uv.lock"])
-def test_a_file_that_is_not_there_is_named(commit: GitRepository, name: str) -> None:
-    (commit.path / name).unlink()
-    assert refusal(commit).startswith(f"has no {name}. Run `uv lock` and commit it")
+def test_a_lock_file_without_its_project_is_named(commit: GitRepository) -> None:
+    (commit.path / "pyproject.toml").unlink()
+    assert refusal(commit).startswith("has no pyproject.toml, which says what of uv.lock is installed. Commit it.")
+
+
+def test_a_commit_that_says_nowhere_what_it_needs_is_named(commit: GitRepository) -> None:
+    (commit.path / "pyproject.toml").unlink()
+    (commit.path / "uv.lock").unlink()
+    assert "Run `uv lock` and commit it" in refusal(commit)
 
 
 def test_a_lock_file_that_is_a_link_out_of_the_repository_is_named(commit: GitRepository) -> None:
@@ -249,10 +254,12 @@ def test_a_directory_that_the_commit_has_not_is_named(commit: GitRepository) -> 
 
 
 def test_a_lock_that_is_nowhere_above_the_app_is_named(commit: GitRepository) -> None:
-    (commit.path / "uv.lock").unlink()
+    for name in ("uv.lock", "pyproject.toml"):
+        (commit.path / name).unlink()
     (commit.path / "backend").mkdir()
     (commit.path / "backend/main.py").touch()
-    assert "has no uv.lock in backend or a directory above it" in refusal(commit, directory="backend")
+    said = refusal(commit, directory="backend")
+    assert "has no uv.lock, nor another file that says what it needs, in backend or a directory above it" in said
 
 
 def test_what_is_left_out_of_a_directory_is_named(commit: GitRepository) -> None:

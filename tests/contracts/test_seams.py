@@ -55,8 +55,9 @@ def test_the_engine_takes_the_choices_that_can_be_declared() -> None:
 def test_a_role_a_playbook_or_the_engine_reads_every_setting(name: str) -> None:
     roles = [path for ending in ("tasks/*.yml", "templates/*.j2") for path in (PROJECT / "roles").glob(f"*/{ending}")]
     places = [*roles, ROLE / "vars/main.yml", *(PROJECT / "playbooks").rglob("*.yml")]
-    text = "".join(path.read_text() for path in places) + (PROJECT / "filter_plugins/apps.py").read_text()
-    forms = rf"""(__app_settings|site|declared_apps\[\w+\])\.{name}\b|app\["{name}"\]|app_{name}_file\b"""
+    places += [PROJECT / "filter_plugins/apps.py", ROLE / "filter_plugins/pythons.py"]
+    text = "".join(path.read_text() for path in places)
+    forms = rf"""(__app_settings|site|declared_apps\[\w+\])\.{name}\b|(app|settings)\["{name}"\]|app_{name}_file\b"""
     assert re.search(forms, text) or name in config.Settings.__dataclass_fields__
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,26 @@ def test_a_python_of_the_release_itself_is_not_run(place: config.Settings) -> No
 @as_root
 def test_a_release_that_any_user_can_read_fits(place: config.Settings) -> None:
     answering(place, fit.python_version(place))
-    assert fit.misfit(place, built(place)) == ""
+    own = replace(place, python=(place.release(NAME) / ".venv/bin/python").resolve())
+    assert fit.misfit(own, built(own)) == ""
+
+
+@as_root
+def test_a_release_that_runs_on_another_python_of_the_same_version_is_noticed(place: config.Settings) -> None:
+    answering(place, fit.python_version(place))
+    assert "and releases are built with" in fit.misfit(place, built(place))
+
+
+@as_root
+@pytest.mark.parametrize("change", [{"directory": "api"}, {"extras": ["pg"]}, {"build": ["make"]}])
+def test_a_release_that_was_built_with_other_settings_is_noticed(
+    place: config.Settings, change: dict[str, Any]
+) -> None:
+    own = replace(place, **change)
+    (own.release(NAME) / "api").mkdir()
+    made = built(own)
+    assert fit.misfit(own, made) == "it was built with other settings"
+    assert fit.misfit(own, replace(made, built_with=fit.chosen(own))) == ""
 
 
 @as_root
@@ -122,10 +142,9 @@ def test_a_python_that_is_gone_or_is_another_one_is_named(place: config.Settings
 
 def test_another_lock_file_is_noticed(place: config.Settings) -> None:
     own = replace(place, user=place.build_user)
-    answering(own, fit.python_version(own))
     made = built(own)
     (own.release(NAME) / "uv.lock").write_text("other")
-    assert fit.misfit(own, made) == "its uv.lock is not the one that it was built from"
+    assert fit.misfit(own, made) == "its lock file is not the one that it was built from"
 
 
 def test_what_does_not_fit_is_built_again_and_that_is_said_with_the_result(host: Host) -> None:

@@ -22,6 +22,7 @@ PROJECT = ROLE.parents[1]
 if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
+from roles.app.filter_plugins import pythons  # noqa: E402  # the path comes first
 from roles.app.module_utils import (  # noqa: E402  # the path comes first
     commands,
     database,
@@ -282,9 +283,20 @@ def _timeouts(app: App) -> Iterator[str]:
 def _rules(app: App) -> Iterator[str]:
     """What the engine checks, too, in its words."""
     for rule in engine.RULES:
-        value = app.settings[rule.setting]
+        setting = {"lock_file": "lock"}.get(rule.setting, rule.setting)
+        value = app.settings[setting]
         if not rule.holds(value):
-            yield f"apps.{app.name}.{rule.setting} is '{value}', but {rule.sentence}"
+            yield f"apps.{app.name}.{setting} is '{value}', but {rule.sentence}"
+
+
+def _python(app: App) -> Iterator[str]:
+    yield from pythons.faults(app.name, app.settings)
+
+
+def _packages(app: App) -> Iterator[str]:
+    for package in app.settings["packages"]:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]+(:[a-z0-9]+)?", package):
+            yield f"apps.{app.name}.packages has '{package}', which is none of a Debian package, such as npm."
 
 
 def _hooks(app: App) -> Iterator[str]:
@@ -409,6 +421,8 @@ CHECKS = (
     _numbers,
     _timeouts,
     _rules,
+    _python,
+    _packages,
     _hooks,
     _health,
     _homes,
