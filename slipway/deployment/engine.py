@@ -16,7 +16,7 @@ from slipway.deployment.run import Found, Observer, Run
 from slipway.records import deployment as record
 from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
-from slipway.release import build, fit, store
+from slipway.release import build, fit, kept, store
 from slipway.schema import migrate
 from slipway.slot import cutover, secrets, slots, standby, systemd
 
@@ -52,6 +52,7 @@ class Engine:
             known=sorted({entry.sha for entry in known}),
             needs_bundle=preflight.needs_bundle(self.settings, request),
             revision=revision,
+            migrations="" if self.settings.database == "none" else migrate.stays(self.settings),
         )
 
     def stage(self, request: Request, bundle: Path | None) -> Progress:
@@ -130,6 +131,7 @@ class Engine:
         with run.phase("stage") as step:
             found = run.current
             made = build.build(self.settings, found.release, found.tag, found.sha, again=bool(reason))
+            kept.restore(self.settings)
             if known is None:  # which schema it can run on is known only after it was built
                 schema = preflight.check_schema(self.settings, made, allow_data_loss)
                 run.put(schema_from=schema.goes_back_from)

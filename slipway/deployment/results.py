@@ -26,6 +26,7 @@ class Plan(Result):
     known: list[str] = field(default_factory=list)  # commits that the host already has
     needs_bundle: bool = False
     revision: str | None = None  # of the database
+    migrations: str = ""  # why it is not known which ones would be run
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from slipway.base.errors import FailedError
 from slipway.deployment.run import Found, Run
 from slipway.records import manifest, phases
 from slipway.records.manifest import Manifest
-from slipway.release import build, fit, store
+from slipway.release import build, fit, kept, store
 from slipway.schema import commands, database
 from slipway.schema import migrate as migrations
 from slipway.slot import cutover, envfile, slots, standby
@@ -33,6 +33,7 @@ def stage(run: Run) -> Found:
     present = manifest.read(run.settings.release(wanted.release))
     reason = fit.misfit(run.settings, present) if present is not None else ""
     made = build.build(run.settings, wanted.release, wanted.tag, wanted.sha, again=bool(reason))
+    kept.restore(run.settings)
     _check_migrations(run, made)
     commands.check(run.settings, made)
     if present is None or reason:

@@ -37,7 +37,8 @@ TABLE = (
     Phase("stage", "stage", (OPENED,), STAGED, False, "Build the release beside the live one."),
     Phase(
         "migrate", "migrate", (STAGED,), MIGRATED, True,
-        "Migrate the database to the head of the release. In a rollback that may lose data: downgrade it to that head.",
+        "Migrate the database to the head of the release, and run the commands that come after. In a rollback that may "
+        "lose data: downgrade it to that head.",
     ),
     Phase(
         "start", "start", (STAGED, MIGRATED), STARTED, True,

@@ -48,6 +48,17 @@ def link(settings: Settings, release: Path) -> None:
         here.symlink_to(settings.kept / place.name)
 
 
+def restore(settings: Settings) -> None:
+    """Make directories anew that somebody has removed: the releases that are here have links to them."""
+    places = [
+        _Place(path.rstrip("/"), is_directory=path.endswith("/") or not Path(path).suffix, source="")
+        for path in settings.data
+        if not os.path.lexists(settings.kept / path.rstrip("/"))
+    ]
+    if places:
+        _keep(settings, places)
+
+
 def misfit(settings: Settings, release: Path, linked: list[str]) -> str:
     """Why the links of a release are not those that the settings want; "" if they are. `linked`: as it was built."""
     names = [path.rstrip("/") for path in settings.data]

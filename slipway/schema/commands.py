@@ -15,6 +15,7 @@ from slipway.release import store
 from slipway.schema import url
 from slipway.slot import envfile, slots, surroundings
 
+_TITLE = 80  # characters of a command in the title of its unit
 _HERE = ("", "localhost", "127.0.0.1", "::1")
 
 
@@ -62,9 +63,10 @@ def run(
     release in which it runs; "" is the app's.
     """
     place = settings.release(release.release)
+    shown = " ".join(" ".join(command[1:3] if command[1:2] == ["-m"] else command).split())
     unit = confined.Unit(
         f"slipway-{settings.app}_migration",
-        f"'{' '.join(command)}' of {settings.app}".replace("%", "%%"),
+        f"'{shown.removeprefix('-m ')[:_TITLE]}' of {settings.app}",
         user,
         writable=(settings.data_directory, *map(Path, settings.writable_paths)),
         properties=store.alone(settings),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from slipway.base import sandbox
 from slipway.base.settings import Settings
@@ -57,9 +58,10 @@ def _remedy(log: Sequence[str], number: int, settings: Settings) -> str:
                 f"apps.{app}.writable_paths, run site.yml and deploy again."
             )
         if not path.startswith(("/home/", "/root/")):
+            kept = _kept(path, settings) or ("app.db" if "database" in line else "uploads/")
             return (
-                f"A release is never written to. Write to the app's data directory {data}: it is in the variables "
-                "STATE_DIRECTORY and HOME."
+                f"A release is never written to. Set apps.{app}.data: [{kept}], run site.yml and deploy again; or "
+                f"write to the app's data directory {data}: it is in the variables STATE_DIRECTORY and HOME."
             )
     word = _word(log, number)
     if word == "network":
@@ -79,6 +81,20 @@ def _remedy(log: Sequence[str], number: int, settings: Settings) -> str:
             "docs/settings.md."
         )
     return ""
+
+
+def _kept(path: str, settings: Settings) -> str:
+    """What `data` would have for a path that could not be written to: its directory, or the file at the top.
+
+    "" if the path is not said.
+    """
+    in_release = re.sub(r"^/srv/[^/]+/(?:(?:live|slots/[^/]+)/release|releases/[^/]+)/", "", path)
+    place = PurePosixPath(in_release.removeprefix(f"{settings.directory}/").removeprefix("./"))
+    if place.is_absolute() or ".." in place.parts or not place.name:
+        return ""
+    if not place.suffix:
+        return f"{place}/"
+    return f"{place.parent}/" if place.parent.name else str(place)
 
 
 def _word(log: Sequence[str], number: int) -> str:

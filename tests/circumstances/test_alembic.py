@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import textwrap
@@ -315,7 +316,7 @@ def test_another_database_than_postgresql_is_migrated_each_time(settings: config
     for _ in range(2):
         assert migrate.nothing_to_run(chosen, made) == ""
         assert migrate.upgrade(chosen, made) == "alembic upgrade heads: b"
-    with sqlite3.connect(tmp_path / "app.db") as database_file:
+    with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as database_file:
         assert database_file.execute("SELECT version_num FROM alembic_version").fetchall() == [("b",)]
     assert migrate.stays(chosen) == "its database is sqlite"
 

@@ -361,8 +361,12 @@ def test_a_denial_is_named_with_its_word_unless_the_app_has_it(word: str, log: s
     [
         (
             "OSError: [Errno 30] Read-only file system: 'uploads'",
-            "A release is never written to. Write to",
+            "A release is never written to. Set apps.logbook.data: [uploads/], run site.yml",
         ),
+        ("OSError: [Errno 30] Read-only file system: 'logs/app.log'", "data: [logs/], "),
+        ("OSError: [Errno 30] Read-only file system: '/srv/logbook/slots/blue/release/a/up'", "data: [a/up/], "),
+        ("PermissionError: [Errno 13] Permission denied: '/srv/logbook/releases/v1-1/app.db'", "data: [app.db], "),
+        ("sqlite3.OperationalError: unable to open database file", "data: [app.db], "),
         ("PermissionError: [Errno 13] Permission denied: 'data.json'", "A release is never written to."),
         ("OSError: [Errno 30] Read-only file system: '/srv/logbook/live/x'", "A release is never written to."),
         ("sqlite3.OperationalError: unable to open database file", "data directory /var/lib/logbook"),

@@ -145,6 +145,15 @@ def test_a_copy_that_was_interrupted_is_made_again(settings: config.Settings, to
     assert [path.name for path in (top / "data/uploads").iterdir()] == ["seed"]
 
 
+def test_a_directory_that_was_removed_is_made_again(settings: config.Settings, top: Path, release: Path) -> None:
+    wanted = keeping(settings, "uploads/", "app.db")
+    kept.link(wanted, release)
+    shutil.rmtree(top / "data")
+    kept.restore(wanted)
+    assert [path.name for path in (top / "data").iterdir()] == ["uploads"]
+    (release / "backend/app.db").write_text("made by the app")
+
+
 def test_it_is_closed_to_others(settings: config.Settings, top: Path, release: Path) -> None:
     kept.link(keeping(settings, "uploads/", "app.db"), release)
     assert stat.S_IMODE((top / "data/uploads").stat().st_mode) == 0o700
