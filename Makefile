@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances security shared fleet upgrade molecule bench
+.PHONY: help tools new-app demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances security shared fleet upgrade molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,9 @@ demo: .venv/.installed ## a local host: provisioned, deployed to, and serving
 
 demo-release: .venv/.installed ## tag the work tree as the demo's next version
 	@$(PYTHON) -m hosts demo-release
+
+new-app: .venv/.installed ## propose an entry for a repository: make new-app REPO=https://… [NAME=…]
+	@$(PYTHON) -m slipway inspect $(if $(NAME),--name $(NAME)) -- $(REPO)
 
 demo-down: .venv/.installed ## remove the demo
 	@$(PYTHON) -m hosts demo-down

@@ -224,6 +224,17 @@ def compare(options: argparse.Namespace, _: Reporter) -> Output:
     )
 
 
+def inspect(options: argparse.Namespace, _: Reporter) -> Output:
+    try:
+        from slipway.inspect import report
+    except ImportError as error:  # on a host, or without the virtualenv of the controller
+        raise RefusedError(
+            "inspect is a command of the controller: `make tools`, then `make new-app REPO=…`."
+        ) from error
+
+    return Output("", text=report.inspect(options.repository, options.name).rstrip())
+
+
 def build(options: argparse.Namespace, _: Reporter) -> Output:
     from slipway.controller import zipapp
 

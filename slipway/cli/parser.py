@@ -160,6 +160,9 @@ def parser() -> argparse.ArgumentParser:
         commands.choices[name].add_argument(
             "--cache", type=Path, default=Path(".cache/repositories"), help="directory for mirrors of repositories"
         )
+    added = command("inspect", "inspect", "on the controller: propose an entry for a repository, from its files")
+    added.add_argument("repository", help="a directory, or the URL of a repository")
+    added.add_argument("--name", default="", help="name of the app (default: that of the repository)")
     added = command("build", "build", "on the controller: write this program as one file")
     added.add_argument("--output", type=Path, required=True)
     return root

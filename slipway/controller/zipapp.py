@@ -33,13 +33,15 @@ if os.path.isdir(unpacked):  # who is not root cannot look there
 from slipway.cli.parser import program
 program()
 """
+_ELSEWHERE = {"inspect"}  # rooms that only the controller has
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that zip allows; the time of the build must not change the bytes
 
 
 def build(package: Path) -> bytes:
     """The content of the executable file, from the directory of the package."""
     buffer = io.BytesIO()
-    sources = {str(path.relative_to(package.parent)): path.read_text() for path in sorted(package.rglob("*.py"))}
+    files = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] not in _ELSEWHERE]
+    sources = {str(path.relative_to(package.parent)): path.read_text() for path in files}
     digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in {"__main__.py": _MAIN.format(digest=digest), **sources}.items():

@@ -22,6 +22,7 @@ FLOORS = {
     "records": 2,
     "base": 1,
     "controller": 1,
+    "inspect": 2,
 }
 
 

@@ -1,0 +1,82 @@
+"""Frontends beside the app: whose build output the app serves, and which are apps of their own."""
+
+from __future__ import annotations
+
+import re
+
+from slipway.inspect.facts import Facts
+from slipway.inspect.proposal import Proposal
+from slipway.inspect.tree import parent
+
+
+def propose(facts: Facts, proposal: Proposal) -> None:
+    for name in facts.tree.named("package.json")[:6]:
+        scripts, folder = facts.tree.json(name).get("scripts"), parent(name)
+        if not isinstance(scripts, dict) or "build" not in scripts or re.search(r"email|docs|e2e", folder):
+            continue
+        output = _served(facts, folder)
+        if not output:
+            proposal.warn(
+                f"{folder or 'The top'} has a frontend that the app does not serve: it is not deployed by this entry."
+            )
+            continue
+        if facts.tree.has_folder(output):
+            continue  # its output is in git
+        place = _from_app(facts, folder)
+        lock = next(
+            (
+                one
+                for one in ("package-lock.json", "npm-shrinkwrap.json")
+                if facts.tree.has(f"{folder}/{one}".lstrip("/"))
+            ),
+            "",
+        )
+        prefix = f"npm --prefix {place}" if place != "." else "npm"
+        proposal.say(
+            "build",
+            [f"{prefix} {'ci' if lock else 'install'}", f"{prefix} run build"],
+            f"{output}/ is made of {folder}",
+        )
+        proposal.say("packages", ["nodejs", "npm"], f"for {folder}")
+        if not lock:
+            proposal.warn(
+                f"{folder} has no package-lock.json: npm installs what it finds, not what another lock file pins."
+            )
+
+
+def _served(facts: Facts, folder: str) -> str:
+    """The folder below which the output of a frontend comes to lie that images copy into the app; empty if none."""
+    for image in facts.images:
+        for stage, source, target in image.copies:
+            if (
+                stage
+                and re.search(r"front|node|build|web|client|ui|static", stage)
+                and re.search(r"dist|build|static|front|out", f"{source} {target}")
+            ):
+                if ".venv" in source or "site-packages" in source or "requirements" in source:
+                    continue
+                workdir = image.workdir.rstrip("/")
+                tail = source if source.startswith("/") else target
+                for base in (workdir, "/app", "/code", "/src"):
+                    if tail.startswith(f"{base}/") and base:
+                        inside = tail[len(base) + 1 :].strip("/")
+                        choice = (
+                            inside
+                            if inside.startswith(facts.app.directory)
+                            else f"{facts.app.directory}/{inside}".strip("/")
+                        )
+                        return choice
+    for config in ("vite.config.ts", "vite.config.js", "vite.config.mts"):
+        found = re.search(r"outDir:\s*['\"]([^'\"]+)['\"]", facts.tree.text(f"{folder}/{config}".lstrip("/")))
+        if found and ".." in found[1]:
+            from slipway.inspect.tree import joined
+
+            return joined(folder, found[1]) or ""
+    return ""
+
+
+def _from_app(facts: Facts, folder: str) -> str:
+    if facts.app.directory and folder.startswith(f"{facts.app.directory}/"):
+        return folder[len(facts.app.directory) + 1 :]
+    up = "../" * len(facts.app.directory.split("/")) if facts.app.directory else ""
+    return f"{up}{folder}" or "."

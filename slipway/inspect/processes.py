@@ -1,0 +1,60 @@
+"""What runs beside the web process, and what keeps it from running twice."""
+
+from __future__ import annotations
+
+import re
+
+from slipway.inspect.commands import Command
+from slipway.inspect.facts import Facts
+from slipway.inspect.proposal import Proposal
+
+_SERVICES = {"celeryworker": "worker", "celery_worker": "worker", "celery-worker": "worker", "celery": "worker", "celerybeat": "beat",
+             "celery_beat": "beat", "celery-beat": "beat"}  # fmt: skip
+
+
+def propose(facts: Facts, proposal: Proposal) -> None:
+    seen: set[str] = set()
+    for command in facts.commands:
+        if command.role == "cron":
+            at, _, name = command.name.partition("|")
+            proposal.say("schedule", {_name(name): {"run": command.text, "at": at}}, command.origin)
+            continue
+        text = _clean(command)
+        if command.kind != "worker" or text in seen or command.role in ("web", "release") and command.kind != "worker":
+            continue
+        seen.add(text)
+        once = bool({"beat", "-B", "--beat", "scheduler"} & set(command.words))
+        value: object = {"run": text, "count": 1} if once else text
+        proposal.say("processes", {_name(command.name): value}, command.origin)
+        if once and {"-B", "--beat"} & set(command.words):
+            proposal.warn(f"{command.origin}: a worker with -B is beat, too; with count: 1 it never runs twice.")
+    for command in facts.commands:
+        if command.kind == "monitor":
+            proposal.warn(f"{command.origin} is a monitor ({command.program}) with a port of its own: left out.")
+    _in_process(facts, proposal)
+
+
+def _name(name: str) -> str:
+    name = _SERVICES.get(name, name)
+    return re.sub(r"[^a-z0-9-]", "-", name.lower()).strip("-") or "worker"
+
+
+def _clean(command: Command) -> str:
+    """The command as it is run here: without reloading."""
+    words = [word for word in command.words if word not in ("--reload", "--watch", "--autoreload")]
+    return Command("", tuple(words), "").text
+
+
+def _in_process(facts: Facts, proposal: Proposal) -> None:
+    """Schedulers inside of the web process."""
+    for module in facts.web_modules:
+        for _, name in module.calls():
+            last = name.rpartition(".")[2]
+            if last in ("AsyncIOScheduler", "BackgroundScheduler", "repeat_every", "AsyncScheduler"):
+                proposal.say("workers", 1, f"{last} in {module.name} would run once a worker")
+                proposal.say("overlap", "none", "and twice while two releases are up")
+                return
+    for command in facts.commands:
+        if command.kind == "web" and command.option("--workers", "-w") == "1" and "--reload" not in command.words:
+            proposal.say("workers", 1, f"{command.origin}: one worker")
+            return
