@@ -16,7 +16,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     committed = dotenv.committed(facts.tree)
     if committed:
         proposal.warn(
-            f"{', '.join(committed[:3])} is in git: releases leave it out; what the app needs of it goes into env and secrets."
+            f"{', '.join(committed[:3])} is in git: releases leave it out; put what is needed into env and secrets."
         )
     _alembic(facts, proposal)
     _web(facts, proposal)
@@ -29,7 +29,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     if "environment_variable" not in proposal.lines and "ENV" in facts.variables:
         words = str(facts.variables["ENV"].default or "")
         proposal.warn(
-            f"The app reads ENV ({words or 'no default'}); Slipway sets it to production where env does not say otherwise."
+            f"The app reads ENV ({words or 'no default'}); Slipway sets it to production unless env says otherwise."
         )
 
 
@@ -51,9 +51,7 @@ def _alembic(facts: Facts, proposal: Proposal) -> None:
             url and url != "driver://user:pass@localhost/dbname"
         )
         if literal and "://" in url and not re.search(r"set_main_option|_url|url\s*=", env):
-            proposal.warn(
-                f"{name} has an address of a database written in it, and env.py takes no other: migrations would go there."
-            )
+            proposal.warn(f"{name} has an address of a database in it, and env.py takes no other: migrations go there.")
         if sets and re.search(r"set_main_option\([^)]*url", env, re.IGNORECASE) and "%%" not in env:
             proposal.warn(
                 f"{folder}/env.py does not double % in the address: with one in it, alembic fails and prints it."
@@ -78,7 +76,7 @@ def _heads(facts: Facts, proposal: Proposal, folder: str) -> None:
         )
     if not known and any(name.endswith("/env.py") for name in facts.tree.within(folder)):
         proposal.warn(
-            f"{folder} has no revisions: alembic makes no tables. `alembic revision --autogenerate` makes the first one."
+            f"{folder} has no revisions: alembic makes no tables. `alembic revision --autogenerate` makes one."
         )
 
 
@@ -90,14 +88,10 @@ def _web(facts: Facts, proposal: Proposal) -> None:
                 hosts = keyword(call, "allowed_hosts")
                 if hosts is not None and "*" not in ast.unparse(hosts):
                     proposal.warn(
-                        f"{module.name} has TrustedHostMiddleware: the domain has to be among {ast.unparse(hosts)[:60]}."
+                        f"{module.name} has TrustedHostMiddleware: its domains have to be in {ast.unparse(hosts)[:60]}."
                     )
             if last == "Limiter" and keyword(call, "default_limits") is not None:
-                proposal.warn(
-                    f"{module.name} limits rates by default: exempt the health path, or ask less often with health.every."
-                )
+                proposal.warn(f"{module.name} limits rates by default: exempt the health path, or set health.every.")
             root = keyword(call, "root_path") if last == "FastAPI" else None
             if root is not None and text_of(root):
-                proposal.warn(
-                    f"{module.name}: root_path is {text_of(root)}, so clients see the app below it; Slipway serves it at the top."
-                )
+                proposal.warn(f"{module.name}: root_path is {text_of(root)}, but Slipway serves the app at the top.")

@@ -12,8 +12,10 @@ from functools import cached_property
 
 from slipway.inspect.tree import Tree, joined, parent
 
-_ASIDE = re.compile(r"(^|/)(tests?|testing|docs?|examples?|samples|benchmarks?|versions|node_modules|\.github|scripts_dev)/|(^|/)"
-                    r"(conftest|test_\w+|\w+_test|setup|noxfile|locustfile)\.py$")  # fmt: skip
+_ASIDE = re.compile(
+    r"(^|/)(tests?|testing|docs?|examples?|samples|benchmarks?|versions|\.github)/"
+    r"|(^|/)(conftest|test_\w+|\w+_test|noxfile|locustfile)\.py$|^(\w+/)?setup\.py$"
+)
 _MAX_MODULES = 4000
 _MAX_SOURCE = 500_000
 

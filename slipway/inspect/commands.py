@@ -29,7 +29,7 @@ _DEPTH = 4
 
 @dataclass(frozen=True)
 class Command:
-    """A simple command, of the process `name`; `origin` says where it stands, `folder` which part of the tree it is for."""
+    """A simple command of the process `name`. `origin`: where it stands, `folder`: which part of the tree it is for."""
 
     name: str
     words: tuple[str, ...]

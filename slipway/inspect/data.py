@@ -35,18 +35,18 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             found.setdefault(log, f"{command.origin}: --logfile")
     kept = list(proposal.lines.get("data", []))
     for path, reason in sorted(found.items()):
-        place = _place(facts, path)
-        if place is None:
+        kept_as = place(facts, path)
+        if kept_as is None:
             proposal.warn(
-                f"{reason} writes to {path or 'its own directory'}, which is not below the app's directory or is code: it will be refused."
+                f"{reason} writes to {path or 'its own directory'}, outside of it or among code: that is refused."
             )
-        elif not any(place == one or place.startswith(one.rstrip("/") + "/") for one in kept):
-            kept.append(place)
-            proposal.say("data", [place], reason)
+        elif not any(kept_as == one or kept_as.startswith(one.rstrip("/") + "/") for one in kept):
+            kept.append(kept_as)
+            proposal.say("data", [kept_as], reason)
     _static(facts, proposal, kept)
 
 
-def _place(facts: Facts, path: str) -> str | None:
+def place(facts: Facts, path: str) -> str | None:
     """The entry for a written path: the uppermost folder that has no code in it, or the file alone."""
     if path.startswith(_TOP):
         name = path[1:]
@@ -262,7 +262,7 @@ def _static(facts: Facts, proposal: Proposal, kept: list[str]) -> None:
                 continue
             if not facts.tree.has_folder(in_tree):
                 proposal.warn(
-                    f"{module.name} serves {place}/, which git does not have: a build has to make it, or data has to name it."
+                    f"{module.name} serves {place}/, which git does not have: name it in data, or have a build make it."
                 )
             elif url != "/" and not html:
                 proposal.say("static", {url.rstrip("/") + "/": place}, f"StaticFiles in {module.name}")

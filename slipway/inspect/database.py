@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from slipway.inspect import data
 from slipway.inspect.code import Module, dotted, keyword, text_of
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
@@ -54,7 +55,7 @@ def propose(facts: Facts, proposal: Proposal) -> set[str]:
             proposal.say("env", {name: vault(proposal.name, name)}, "")
         title = ", ".join(signs.urls) or "its address"
         proposal.warn(
-            f"The app wants {_FOREIGN[kind]}, which Slipway does not provide: have it elsewhere, and give its address as {title}."
+            f"The app wants {_FOREIGN[kind]}, which Slipway does not provide: give the address of one as {title}."
         )
         return set(signs.urls)
     if kind == "none":
@@ -94,9 +95,7 @@ def _server(facts: Facts, proposal: Proposal, signs: Signs, kind: str, reason: s
         if kind == "mariadb" and "port" not in signs.parts:
             pass
     else:
-        proposal.warn(
-            f"No variable for the address of the database was found ({reason}): set database.url to its name, or put one into the code."
-        )
+        proposal.warn(f"No variable for the address of the database was found ({reason}): see database.url.")
     owner = _owner(facts)
     if owner:
         value["owner"] = "app"
@@ -122,7 +121,7 @@ def _sqlite(facts: Facts, proposal: Proposal, signs: Signs, reason: str) -> set[
         return {name}
     proposal.say("database", "sqlite", reason)
     for path, where in signs.files[:3]:
-        proposal.say("data", [path], f"{where}: SQLite")
+        proposal.say("data", [data.place(facts, path) or path], f"{where}: SQLite")
     proposal.warn("SQLite is a file of one host: the app cannot be on a second one.")
     return set(signs.urls)
 
@@ -135,7 +134,7 @@ def _kind(facts: Facts, signs: Signs) -> tuple[str, str]:
             return kind_of(found[1]), f"{origin}: {name}"
     for name in signs.urls:
         default = facts.variables[name].default
-        if isinstance(default, str) and (found := _SCHEME.match(default)) and kind_of(found[1]) not in ("sqlite",):
+        if isinstance(default, str) and (found := _SCHEME.match(default)) and kind_of(found[1]) != "sqlite":
             return kind_of(found[1]), f"{facts.variables[name].origin}: {name}"
     if len(signs.parts) >= 3:
         first = next(iter(signs.parts.values()))
@@ -205,7 +204,7 @@ def _signs(facts: Facts) -> Signs:
         default={},
     )
     for module in facts.modules:
-        _literals(facts, module, signs)
+        _literals(module, signs)
     for kind, packages in _DRIVERS.items():
         for package in packages:
             if package in facts.dependencies:
@@ -223,7 +222,7 @@ def _signs(facts: Facts) -> Signs:
     return signs
 
 
-def _literals(facts: Facts, module: Module, signs: Signs) -> None:
+def _literals(module: Module, signs: Signs) -> None:
     import ast
 
     for node in module.nodes:

@@ -6,8 +6,10 @@ import re
 
 from slipway.inspect.tree import Tree
 
-NAME = re.compile(r"^(\.env|env|\.?environment)([._-](example|sample|template|dist|default|defaults|prod|production))?$|"
-                  r"^(example|sample|template|default|prod)[._-]?\.?env$|^\.env\.[\w-]+$|^\.env_\w+$")  # fmt: skip
+NAME = re.compile(
+    r"^(\.env|env|\.?environment)([._-](example|sample|template|dist|defaults?|prod|production))?$"
+    r"|^(example|sample|template|default|prod)[._-]?\.?env$|^\.env[._][\w-]+$"
+)
 EXAMPLE = re.compile(r"example|sample|template|dist|default", re.IGNORECASE)
 
 

@@ -60,12 +60,11 @@ def _served(facts: Facts, folder: str) -> str:
                 for base in (workdir, "/app", "/code", "/src"):
                     if tail.startswith(f"{base}/") and base:
                         inside = tail[len(base) + 1 :].strip("/")
-                        choice = (
+                        return (
                             inside
                             if inside.startswith(facts.app.directory)
                             else f"{facts.app.directory}/{inside}".strip("/")
                         )
-                        return choice
     for config in ("vite.config.ts", "vite.config.js", "vite.config.mts"):
         found = re.search(r"outDir:\s*['\"]([^'\"]+)['\"]", facts.tree.text(f"{folder}/{config}".lstrip("/")))
         if found and ".." in found[1]:

@@ -90,9 +90,9 @@ def _openapi(facts: Facts) -> str:
             if name.rpartition(".")[2] != "FastAPI":
                 continue
             given = keyword(call, "openapi_url")
-            if any(word.arg is None for word in call.keywords):  # **options, which may leave it out
-                if any(_nones(other) for other in facts.web_modules):
-                    return ""
+            unpacked = any(word.arg is None for word in call.keywords)  # **options, which may leave it out
+            if unpacked and any(_nones(other) for other in facts.web_modules):
+                return ""
             if given is None:
                 return "/openapi.json"
             text = _text(facts, given)
@@ -102,13 +102,16 @@ def _openapi(facts: Facts) -> str:
 
 def _nones(module: object) -> bool:
     for node in getattr(module, "nodes", []):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
-            if (
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Subscript)
+            and (
                 text_of(node.targets[0].slice) == "openapi_url"
                 and isinstance(node.value, ast.Constant)
                 and node.value.value is None
-            ):
-                return True
+            )
+        ):
+            return True
     return False
 
 
@@ -251,7 +254,7 @@ def _callable(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     missing = node.args.args[:without] + [
         one for one, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None
     ]
-    return all(one.annotation is not None and _HARMLESS.search(ast.unparse(one.annotation) + "") or
+    return all((one.annotation is not None and _HARMLESS.search(ast.unparse(one.annotation) + "")) or
                (one.annotation is not None and re.search(r"Dep\b|Deps?\w*$|DBSession|DB$", ast.unparse(one.annotation)))
                for one in missing)  # fmt: skip
 

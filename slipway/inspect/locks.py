@@ -9,7 +9,12 @@ from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 from slipway.inspect.tree import MAX_LOCK_BYTES, joined, parent
 
-_ORDER = ("uv.lock", "poetry.lock", "pylock.toml", "Pipfile.lock", "requirements.txt")
+# As the engine looks for them: in the app's directory, then upwards.
+_ORDER = (
+    *("uv.lock", "poetry.lock", "pylock.toml", "Pipfile.lock", "requirements.lock", "requirements.txt"),
+    *(f"requirements/{name}.txt" for name in ("prod", "production", "base", "main", "common", "requirements")),
+    *(f"requirements-{name}.txt" for name in ("prod", "production")),
+)
 _PINS = {
     "requirements.txt": "uv pip compile {name} --universal --generate-hashes -o requirements.lock",
     "pyproject.toml": "uv lock",
@@ -36,7 +41,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             )
         return
     _read(facts, base, project)
-    if base.endswith(".txt") and not _hashed(facts):
+    if (base.endswith(".txt") or base == "requirements.lock") and not _hashed(facts):
         proposal.say("allow_unpinned", True, f"{facts.lock} has no hashes")
         proposal.warn(f"{facts.lock} pins no hashes: `{_PINS['requirements.txt'].format(name=base)}` does it.")
     _choices(facts, proposal)
@@ -51,20 +56,7 @@ def _found(facts: Facts) -> str:
                 return path
         if not folder:
             return ""
-        if facts.tree.has(f"{folder}/pyproject.toml") and not _is_member(facts, folder):
-            return ""
         folder = parent(folder)
-
-
-def _is_member(facts: Facts, folder: str) -> bool:
-    """Whether a lock above is that of the workspace, or of the whole, that a project belongs to."""
-    above = parent(folder)
-    while True:
-        if any(facts.tree.has(joined(above, name) or name) for name in _ORDER):
-            return True
-        if not above:
-            return False
-        above = parent(above)
 
 
 def _elsewhere(facts: Facts) -> str:

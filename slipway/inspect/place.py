@@ -33,10 +33,10 @@ def find(tree: Tree, code: Code, commands: list[Command]) -> App | None:
         _declared(tree, code)
         or _commanded(code, [one for one in commands if one.kind == "web" or one.program == "python"])
         or _run(code)
-        or _made(tree, code)
+        or _made(code)
     )
     if app is not None:
-        _place(tree, app, commands)
+        _place(tree, app)
         local = app.file[len(app.directory) :].strip("/")
         app.found_anyway = app.reason.startswith("[tool.fastapi]") or (local in _USUAL[:4:3] and app.variable == "app")
     return app
@@ -127,7 +127,7 @@ def _run(code: Code) -> App | None:
     return None
 
 
-def _made(tree: Tree, code: Code) -> App | None:
+def _made(code: Code) -> App | None:
     makers = [(name, variable) for name in code.modules if (variable := _variable(code, name))]
     if not makers:
         return None
@@ -151,7 +151,7 @@ def _variable(code: Code, file: str) -> str:
                 isinstance(one, ast.Call) and dotted(one.func).rpartition(".")[2] == "FastAPI" for one in ast.walk(node)
             )
             returns = node.returns is not None and dotted(node.returns).rpartition(".")[2] == "FastAPI"
-            arguments = [one for one in node.args.args if one.arg not in ("self",)]
+            arguments = [one for one in node.args.args if one.arg != "self"]
             if (
                 (made or returns)
                 and len(arguments) <= len(node.args.defaults)
@@ -200,11 +200,13 @@ def _app(code: Code, file: str, variable: str, reason: str, hint: str) -> App:
 def _resolved(code: Code, target: str, hint: str, reason: str) -> App | None:
     module, _, variable = target.partition(":")
     path = module.replace(".", "/")
-    roots = []
-    for name in code.modules:
-        for end in (f"{path}.py", f"{path}/__init__.py"):
-            if name == end or name.endswith(f"/{end}"):
-                roots.append((name[: -len(end)].strip("/"), name))
+    ends = (f"{path}.py", f"{path}/__init__.py")
+    roots = [
+        (name[: -len(end)].strip("/"), name)
+        for name in code.modules
+        for end in ends
+        if name == end or name.endswith(f"/{end}")
+    ]
     if not roots:
         return None
     root, file = min(
@@ -219,7 +221,7 @@ def _resolved(code: Code, target: str, hint: str, reason: str) -> App | None:
     return App(file, root, target, reason, variable.partition("(")[0])
 
 
-def _place(tree: Tree, app: App, commands: list[Command]) -> None:
+def _place(tree: Tree, app: App) -> None:
     """The directory: where the imports lead from, or the project above a src/ that has nothing else in it."""
     app.directory = app.root
     if app.root == "src" or app.root.endswith("/src"):

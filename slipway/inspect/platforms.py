@@ -11,6 +11,10 @@ from slipway.inspect.commands import Command, simple
 from slipway.inspect.tree import Tree, joined, parent
 
 COMPOSE = re.compile(r"^(docker-)?compose([.-][\w.-]+)?\.ya?ml$")
+_PRODUCT = re.compile(
+    r"postgres|redis|valkey|mysql|mariadb|mongo|rabbitmq|nginx|traefik|adminer|minio|caddy|prometheus|grafana|mail|node|"
+    r"kafka|elastic|flower|memcached|localstack|certbot"
+)
 _ASIDE = re.compile(r"test|override|dev|local|debug|ha\b|monitor|otlp|proxy", re.IGNORECASE)
 
 
@@ -84,9 +88,9 @@ def _compose(tree: Tree, name: str, found: Platforms) -> None:
     found.read.append(name)
     for key, raw in list(content.items())[:60]:
         if isinstance(raw, dict) and str(key) not in {one.name for one in found.services}:
-            found.services.append(_service(tree, name, str(key), raw))
+            found.services.append(_service(name, str(key), raw))
             service = found.services[-1]
-            if service.builds or service.command and not _foreign(service.image):
+            if service.builds or (service.command and not _foreign(service.image)):
                 _commands_of(tree, service, found)
                 for variable, value in service.env.items():
                     found.env.setdefault(variable, (value, f"{name}, {key}"))
@@ -94,11 +98,10 @@ def _compose(tree: Tree, name: str, found: Platforms) -> None:
 
 def _foreign(image: str) -> bool:
     """Whether an image is of a product and not of the app."""
-    return bool(re.search(r"postgres|redis|valkey|mysql|mariadb|mongo|rabbitmq|nginx|traefik|adminer|minio|caddy|prometheus|"
-                          r"grafana|mail|node|kafka|elastic|flower|memcached|localstack|certbot", image))  # fmt: skip
+    return bool(_PRODUCT.search(image))
 
 
-def _service(tree: Tree, name: str, key: str, raw: dict[str, Any]) -> Service:
+def _service(name: str, key: str, raw: dict[str, Any]) -> Service:
     build = raw.get("build")
     context = (
         build if isinstance(build, str) else str((build or {}).get("context", ".")) if isinstance(build, dict) else "."

@@ -8,8 +8,10 @@ from slipway.inspect.commands import Command
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 
-_SERVICES = {"celeryworker": "worker", "celery_worker": "worker", "celery-worker": "worker", "celery": "worker", "celerybeat": "beat",
-             "celery_beat": "beat", "celery-beat": "beat"}  # fmt: skip
+_SERVICES = {
+    **dict.fromkeys(("celeryworker", "celery_worker", "celery-worker", "celery"), "worker"),
+    **dict.fromkeys(("celerybeat", "celery_beat", "celery-beat"), "beat"),
+}
 
 
 def propose(facts: Facts, proposal: Proposal) -> None:
@@ -20,7 +22,11 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             proposal.say("schedule", {_name(name): {"run": command.text, "at": at}}, command.origin)
             continue
         text = _clean(command)
-        if command.kind != "worker" or text in seen or command.role in ("web", "release") and command.kind != "worker":
+        if (
+            command.kind != "worker"
+            or text in seen
+            or (command.role in ("web", "release") and command.kind != "worker")
+        ):
             continue
         seen.add(text)
         once = bool({"beat", "-B", "--beat", "scheduler"} & set(command.words))

@@ -140,7 +140,7 @@ def _allows(part: str, version: Version) -> bool:
 
 
 def without_wheel(locked: dict[str, list[str]], version: Version) -> str:
-    """The package that has wheels for some versions of Python on Linux, and none for this one; empty if there is none."""
+    """A package that has wheels for other versions of Python on Linux and none for this one; empty if none."""
     for name, files in sorted(locked.items()):
         wheels = [one for one in files if one.endswith(".whl")]
         linux = [one for one in wheels if "linux" in one or one.endswith("-any.whl")]
@@ -151,7 +151,7 @@ def without_wheel(locked: dict[str, list[str]], version: Version) -> str:
 
 def _fits(wheel: str, version: Version) -> bool:
     parts = wheel.removesuffix(".whl").split("-")
-    if len(parts) < 5 or "musllinux" in parts[-1] and "manylinux" not in parts[-1]:
+    if len(parts) < 5 or ("musllinux" in parts[-1] and "manylinux" not in parts[-1]):
         return False
     tags, abi = parts[-3].split("."), parts[-2]
     if any(re.fullmatch(r"py3|py3\d+", tag) and (tag == "py3" or int(tag[3:]) <= version[1]) for tag in tags):

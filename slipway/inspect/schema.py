@@ -11,7 +11,7 @@ from slipway.inspect.proposal import Proposal
 
 def propose(facts: Facts, proposal: Proposal) -> None:
     has_database = proposal.lines.get("database") != "none"
-    alembic = [name for name in facts.tree.named("alembic.ini")] + [
+    alembic = list(facts.tree.named("alembic.ini")) + [
         name for name in facts.tree.named("pyproject.toml") if "alembic" in (facts.tree.toml(name).get("tool") or {})
     ]
     started = next((f"{name} in {module.name}" for module in facts.web_modules for _, name in module.calls()

@@ -8,12 +8,23 @@ from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 
 _URL = re.compile(
-    r"(REDIS|VALKEY)\w*(URL|URI|DSN)$|^(CELERY_)?(BROKER|RESULT_BACKEND|CELERY_RESULT_BACKEND|CELERY_BACKEND|CELERY_BROKER)(_URL|_URI)?$|CACHE_URL$"
+    r"(REDIS|VALKEY)\w*(URL|URI|DSN)$|CACHE_URL$"
+    r"|^(CELERY_)?(BROKER|RESULT_BACKEND|CELERY_RESULT_BACKEND|CELERY_BACKEND|CELERY_BROKER)(_URL|_URI)?$"
 )
 _PART = re.compile(r"(REDIS|VALKEY)\w*?_{1,2}(HOST|SERVER|HOSTNAME|PORT|PASSWORD|USER|USERNAME|DB)$")
 _ROLES = {"SERVER": "host", "HOSTNAME": "host", "USERNAME": "user", "DB": "name"}
-_OTHERS = {"rabbitmq": "RabbitMQ", "kafka": "Kafka", "elasticsearch": "Elasticsearch", "opensearch": "OpenSearch", "minio": "MinIO (S3)",
-           "memcached": "Memcached", "qdrant": "Qdrant", "nats": "NATS", "mongo": "MongoDB", "keycloak": "Keycloak"}  # fmt: skip
+_OTHERS = {
+    "rabbitmq": "RabbitMQ",
+    "kafka": "Kafka",
+    "elasticsearch": "Elasticsearch",
+    "opensearch": "OpenSearch",
+    "minio": "MinIO (S3)",
+    "memcached": "Memcached",
+    "qdrant": "Qdrant",
+    "nats": "NATS",
+    "mongo": "MongoDB",
+    "keycloak": "Keycloak",
+}
 
 
 def propose(facts: Facts, proposal: Proposal) -> set[str]:

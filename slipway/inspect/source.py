@@ -1,4 +1,4 @@
-"""The repository that is looked at: a directory as it is, or a clone of what a URL leads to, of which nothing is run."""
+"""The repository that is looked at: a directory as it is, or a clone of a URL, of which nothing is run."""
 
 from __future__ import annotations
 
@@ -62,15 +62,13 @@ def _name(repository: str) -> str:
 def _clone(repository: str, target: Path) -> None:
     # No hooks, filters or submodules of the repository or of the user: only its files.
     options = [
-        "core.hooksPath=/dev/null",
-        "core.symlinks=true",
-        "protocol.ext.allow=never",
-        "filter.lfs.smudge=",
-        "filter.lfs.process=",
-        "filter.lfs.required=false",
+        *("core.hooksPath=/dev/null", "core.symlinks=true", "protocol.ext.allow=never"),
+        *("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false"),
     ]
-    command = ["git", *(word for option in options for word in ("-c", option)), "clone", "--quiet", "--depth=1", "--no-single-branch",
-               "--template=", "--no-recurse-submodules", "--", repository, str(target)]  # fmt: skip
+    command = [
+        *("git", *(word for option in options for word in ("-c", option)), "clone", "--quiet", "--depth=1"),
+        *("--no-single-branch", "--template=", "--no-recurse-submodules", "--", repository, str(target)),
+    ]
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(

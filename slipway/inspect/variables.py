@@ -12,19 +12,42 @@ from slipway.inspect.settings import Variable
 
 _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|_KEY$|^KEY$|SALT|PRIVATE|CREDENTIAL|PEPPER")
 _NOT_SECRET = re.compile(
-    r"EXPIRE|MINUTES|SECONDS|_DAYS|HOURS|ALGORITHM|TOKEN_(URL|PREFIX|TYPE|LIFETIME|PATH|TTL|ISSUER|HEADER|LOCATION)|PUBLIC|LENGTH|ROUNDS|_TTL|_AGE|HEADER|COOKIE|SCHEME|PREFIX|LOCATION|LIFETIME|TIMEOUT|KEY_ID$|ISSUER|MIN_|MAX_|_URL$|_PATH$|_NAME$|_FILE$"
+    r"EXPIRE|MINUTES|SECONDS|_DAYS|HOURS|ALGORITHM|PUBLIC|LENGTH|ROUNDS|_TTL|_AGE|HEADER|COOKIE|SCHEME|PREFIX|LOCATION"
+    r"|LIFETIME|TIMEOUT|KEY_ID$|ISSUER|MIN_|MAX_|_URL$|_PATH$|_NAME$|_FILE$|TOKEN_(PREFIX|TYPE|LIFETIME|ISSUER)"
 )
 # What only another party can give out. The host could make up a value, with which nothing would work.
-_THEIRS = re.compile(r"STRIPE|API_?KEY|API_?TOKEN|API_?SECRET|ACCESS_KEY|SMTP|MAIL|AWS|S3|GOOGLE|GITHUB|GITLAB|FACEBOOK|OPENAI|ANTHROPIC|SENTRY|TWILIO|SENDGRID|"
-                     r"CLIENT_SECRET|OAUTH|OIDC|SUPABASE|CLOUDINARY|TELEGRAM|BOT_TOKEN|SLACK|DISCORD|AZURE|LDAP|FIREBASE|MINIO|HUGGING|HF_|PAYPAL|MAILGUN|"
-                     r"RECAPTCHA|WEBHOOK|DSN$|NEW_RELIC|LICENSE|RABBIT|DEPLOY_|DOCKER")  # fmt: skip
+_THEIRS = re.compile(
+    r"STRIPE|API_?KEY|API_?TOKEN|API_?SECRET|ACCESS_KEY|SMTP|MAIL|AWS|S3|GOOGLE|GITHUB|GITLAB|FACEBOOK|OPENAI|ANTHROPIC"
+    r"|SENTRY|TWILIO|SENDGRID|CLIENT_SECRET|OAUTH|OIDC|SUPABASE|CLOUDINARY|TELEGRAM|BOT_TOKEN|SLACK|DISCORD|AZURE|LDAP"
+    r"|FIREBASE|MINIO|HUGGING|HF_|PAYPAL|MAILGUN|RECAPTCHA|WEBHOOK|DSN$|NEW_RELIC|LICENSE|RABBIT|DEPLOY_|DOCKER"
+)
 _OWN_KEY = re.compile(r"SECRET|JWT|SIGN|SALT|PEPPER|SESSION|ENCRYPT|CSRF|HASH|AUTH")
 _ENVIRONMENT = re.compile(
     r"^(\w+_)?(ENV|ENVIRONMENT|APP_ENV|APP_ENVIRONMENT|FASTAPI_ENV|STAGE|RUN_ENV|DEPLOY_ENV|MODE)$"
 )
 # Of the server, of Python and of pip; they say nothing about the app.
-_OURS = {"PORT", "HOST", "WEB_CONCURRENCY", "PYTHONUNBUFFERED", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "HOME", "PATH", "USER", "TZ", "HOSTNAME", "CI",
-         "WORKERS", "MODULE_NAME", "VARIABLE_NAME", "APP_MODULE", "LOG_LEVEL", "PWD", "DYNO", "PROMETHEUS_MULTIPROC_DIR"}  # fmt: skip
+_OURS = {
+    "PORT",
+    "HOST",
+    "WEB_CONCURRENCY",
+    "PYTHONUNBUFFERED",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "HOME",
+    "PATH",
+    "USER",
+    "TZ",
+    "HOSTNAME",
+    "CI",
+    "WORKERS",
+    "MODULE_NAME",
+    "VARIABLE_NAME",
+    "APP_MODULE",
+    "LOG_LEVEL",
+    "PWD",
+    "DYNO",
+    "PROMETHEUS_MULTIPROC_DIR",
+}
 _MAX_OPTIONAL = 4
 
 
@@ -35,7 +58,7 @@ def propose(facts: Facts, proposal: Proposal, used: set[str]) -> None:
     for name, variable in wanted.items():
         title = name.upper()
         if _SECRET.search(title) and not _NOT_SECRET.search(title):
-            _secret(facts, proposal, variable)
+            _secret(proposal, variable)
         elif variable.required:
             _plain(facts, proposal, variable)
     for name in sorted(facts.platforms.generated):
@@ -43,16 +66,15 @@ def propose(facts: Facts, proposal: Proposal, used: set[str]) -> None:
             proposal.say("secrets", [name], "made by the platform before")
 
 
-def _secret(facts: Facts, proposal: Proposal, variable: Variable) -> None:
+def _secret(proposal: Proposal, variable: Variable) -> None:
     title, name = variable.name.upper(), variable.name
     weak = isinstance(variable.default, str) and bool(variable.default)
     theirs = bool(_THEIRS.search(title)) and not re.search(r"^(JWT_|APP_)?SECRET_?KEY$", title)
     if theirs:
         if variable.required:
             proposal.say("env", {name: vault(proposal.name, name)}, f"{name}: a secret of another party")
-            proposal.warn(
-                f"{name} comes from another party: put vault_{re.sub(r'[^a-z0-9]', '_', proposal.name.lower())}_{name.lower()} into the vault."
-            )
+            where = vault(proposal.name, name).strip("{} ")
+            proposal.warn(f"{name} comes from another party: put {where} into the vault.")
         return
     if re.search(r"SUPERUSER|ADMIN|FIRST_USER|DEFAULT_USER", title) and (variable.required or weak):
         proposal.say("secrets", [name], f"{name}: the first user's, {variable.origin}")
