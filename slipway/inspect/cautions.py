@@ -26,7 +26,8 @@ def propose(facts: Facts, proposal: Proposal) -> None:
         proposal.warn("The repository has submodules, which a release does not get.")
     if facts.tree.template:
         proposal.warn("The repository is a template with placeholders in its names: make a project of it first.")
-    if "environment_variable" not in proposal.lines and "ENV" in facts.variables:
+    given = proposal.lines.get("env", {})
+    if "environment_variable" not in proposal.lines and "ENV" in facts.variables and "ENV" not in given:
         words = str(facts.variables["ENV"].default or "")
         proposal.warn(
             f"The app reads ENV ({words or 'no default'}); Slipway sets it to production unless env says otherwise."

@@ -82,7 +82,8 @@ def _server(facts: Facts, proposal: Proposal, signs: Signs, kind: str, reason: s
         value["scheme"] = scheme
         used = {first}
         reason = f"{facts.variables[first].origin} reads {first}"
-        for other in [name for name in names if name != first]:
+        defaults = [name for name in signs.urls if name not in names and _is_literal(facts, name, kind)]
+        for other in [name for name in [*names, *defaults] if name != first]:
             other_scheme = _scheme_of(facts, signs, other, kind)
             proposal.say("env", {other: _local_url(proposal.name, kind, other_scheme)}, "")
             proposal.warn(f"{other} is a second address of the database; the one proposed is of the local one.")
@@ -102,6 +103,12 @@ def _server(facts: Facts, proposal: Proposal, signs: Signs, kind: str, reason: s
         reason += f"; {owner}"
     proposal.say("database", value, reason)
     return used
+
+
+def _is_literal(facts: Facts, name: str, kind: str) -> bool:
+    """Whether a variable has an address as its default, which would be taken where it is not given."""
+    default = facts.variables[name].default
+    return isinstance(default, str) and (found := _SCHEME.match(default)) is not None and kind_of(found[1]) == kind
 
 
 def _local_url(app: str, kind: str, scheme: str) -> str:

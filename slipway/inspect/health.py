@@ -127,7 +127,7 @@ def _routes(facts: Facts) -> Iterator[Route]:
         own = prefix + graph.prefixes.get((file, name), "")
         closed = guarded or graph.guards.get((file, name), False)
         for route in graph.routes.get((file, name), []):
-            yield Route(own + route.path or "/", file, closed or route.guarded, route.simple)
+            yield Route(re.sub(r"/{2,}", "/", own + route.path) or "/", file, closed or route.guarded, route.simple)
         for inner_file, inner, more, guard in graph.edges.get((file, name), []):
             yield from walk(inner_file, inner, own + more, closed or guard, depth + 1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slipway.inspect import docker
@@ -150,7 +150,8 @@ def _started(tree: Tree, entrypoint: Any, command: Any, folder: str) -> list[tup
 
 def of_dockerfile(tree: Tree, image: docker.Dockerfile) -> list[Command]:
     started = _started(tree, image.entrypoint, image.command, image.folder)
-    return [Command("web", words, image.name, image.folder) for words in started]
+    commands = [Command("web", words, image.name, image.folder) for words in started]
+    return [replace(one, name="worker") if one.kind == "worker" else one for one in commands]
 
 
 def _procfile(tree: Tree, name: str, found: Platforms) -> None:

@@ -25,12 +25,17 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     usable = [one for one in fitting if one not in wheels]
     if said is not None:
         chosen, reason = said, origin
-        if said in wheels and usable:
-            chosen = _nearest(said, usable)
+        modern = [one for one in usable if one >= _OLDEST]
+        if said in wheels and modern:
+            chosen = _nearest(said, modern)
             reason = f"{origin} says {_name(said)}, for which {wheels[said]} has no wheel in {facts.lock}"
         elif said not in fitting and fitting:
-            chosen = _nearest(said, usable or fitting)
+            chosen = _nearest(said, modern or fitting)
             reason = f"{origin} says {_name(said)}, which {limits[0][1]} does not allow"
+        elif said in wheels:
+            proposal.say("packages", ["gcc", "python3-dev"], f"{wheels[said]} has no wheel for {_name(said)}")
+        if chosen < _OLDEST and _OLDEST in fitting:
+            chosen, reason = _OLDEST, f"{origin} says {_name(said)}, which is older than what Slipway serves with"
     else:
         bound = (3, _OF_YEAR.get(facts.year, HOST[1])) if not facts.locked else HOST
         below = [one for one in usable or fitting or KNOWN if one <= max(bound, _OLDEST)]

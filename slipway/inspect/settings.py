@@ -39,6 +39,7 @@ class _Settings:
     prefix: str = ""
     delimiter: str = ""
     sensitive: bool = False
+    names: dict[str, list[str]] = field(default_factory=dict)  # of fields whose variables pydantic 1 names in Config
 
 
 @dataclass
@@ -46,6 +47,7 @@ class _Collector:
     modules: list[Module]
     classes: dict[str, tuple[ast.ClassDef, Module]] = field(default_factory=dict)
     found: dict[str, Variable] = field(default_factory=dict)
+    old: bool = False  # whether the settings are those of pydantic 1
 
     def add(self, name: str, *, required: bool, default: Any, annotation: str, origin: str) -> None:
         old = self.found.get(name)
@@ -77,6 +79,10 @@ class _Collector:
         for keys in _options(node):
             result.prefix = text_of(keys.get("env_prefix")) or result.prefix
             result.delimiter = text_of(keys.get("env_nested_delimiter")) or result.delimiter
+            named = _constant(keys.get("fields"))
+            if isinstance(named, dict):
+                pairs = {key: item.get("env") for key, item in named.items() if isinstance(item, dict)}
+                result.names = {str(key): [item] for key, item in pairs.items() if isinstance(item, str)}
             case = keys.get("case_sensitive")
             result.sensitive = case.value is True if isinstance(case, ast.Constant) else result.sensitive
         return result
@@ -87,6 +93,8 @@ def collect(modules: Iterable[Module]) -> dict[str, Variable]:
     collector = _Collector(list(modules))
     for module in collector.modules:
         for node in module.nodes:
+            if isinstance(node, ast.ImportFrom) and node.module == "pydantic":
+                collector.old |= any(alias.name == "BaseSettings" for alias in node.names)
             if isinstance(node, ast.ClassDef):
                 collector.classes.setdefault(node.name, (node, module))
     for name, (node, module) in collector.classes.items():
@@ -133,9 +141,15 @@ def _fields(
         if not isinstance(one, ast.AnnAssign) or not isinstance(one.target, ast.Name):
             continue
         name, annotation = one.target.id, ast.unparse(one.annotation)
-        if name.startswith("_") or name == "model_config" or annotation.startswith("ClassVar"):
+        if (
+            (name.startswith("_") and name not in config.names)
+            or name == "model_config"
+            or annotation.startswith("ClassVar")
+        ):
             continue
         required, default, aliases = _given(one.value)
+        if one.value is None and collector.old and annotation.startswith("Optional["):
+            required = False  # pydantic 1 takes it for None
         inner = annotation.partition("|")[0].strip().removeprefix("Optional[").rstrip("]")
         nested = collector.classes.get(inner.rpartition(".")[2])
         prefix = above or config.prefix
@@ -151,7 +165,7 @@ def _fields(
                     depth=depth + 1,
                 )
             continue  # a settings class that is nested reads its own variables
-        names = aliases or [f"{prefix}{name}"]
+        names = aliases or config.names.get(name) or [f"{prefix}{name}"]
         title = names[0] if config.sensitive or aliases else names[0].upper()
         if isinstance(one.value, ast.Call) and dotted(one.value.func) in _READERS:
             continue  # read below, under the name that it has there

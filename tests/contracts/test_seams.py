@@ -215,6 +215,7 @@ def test_the_program_is_where_the_units_and_the_plugin_look_for_it() -> None:
 
 def test_nothing_in_production_reloads_or_creates_tables() -> None:
     deployed = [*ROLE.rglob("*.j2"), *(PROJECT / "app").rglob("*.py"), *(PROJECT / "slipway").rglob("*.py")]
+    deployed = [path for path in deployed if path.parent.name != "inspect"]  # it looks for these words in others' apps
     assert [str(path) for path in deployed if re.search(r"create_all\(|--reload", path.read_text())] == []
 
 
