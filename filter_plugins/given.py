@@ -12,10 +12,10 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.vars import load_extra_vars
 
-FLAGS = ("force", "allow_data_loss", "adopt", "yes")
+FLAGS = ("force", "allow_data_loss", "adopt", "yes", "confirm")
 NAMES = ("app", "version", "without", "state", "hold", "secret", "purge", "from", "command", *FLAGS)
 # Names of the inventory, which are no misspelling of these.
-OTHERS = ("apps", "app_defaults", "environments", "all")
+OTHERS = ("apps", "app_defaults", "environments", "more_environments", "all")
 # What people call a version elsewhere.
 OTHER_WORDS = {"tag": "version", "ref": "version", "release": "version", "commit": "version", "revision": "version"}
 

@@ -16,7 +16,7 @@ from slipway.deployment.engine import Engine
 from slipway.deployment.results import Result
 from slipway.observers import hooks, logbook
 from slipway.records.deployment import Request
-from slipway.release import git, revisions
+from slipway.release import git, losses, revisions
 from slipway.slot import slots, surroundings
 
 
@@ -220,7 +220,12 @@ def compare(options: argparse.Namespace, _: Reporter) -> Output:
     return Output(
         f"{len(commits)} commit(s), {len(pending)} pending migration(s)",
         text="\n".join([*lines, *(f"migration {name}" for name in pending)]),
-        values={"commits": [{"sha": sha, "subject": subject} for sha, subject in commits], "migrations": pending},
+        values={
+            "commits": [{"sha": sha, "subject": subject} for sha, subject in commits],
+            "migrations": pending,
+            "goes_back": losses.goes_back(source, options.old, options.new) if options.old else False,
+            "losses": losses.pending(source, options.new, options.revision),
+        },
     )
 
 

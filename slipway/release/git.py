@@ -35,7 +35,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Each commit also has a ref of the engine's own, so that a bundle can have a commit without a tag, and `gc` keeps it.
 KEEP = "refs/slipway/"
 
-_MIGRATIONS = "*versions/*.py"
+MIGRATIONS = "*versions/*.py"
 
 _SUBJECT = 500  # characters of the first line of a commit's message
 
@@ -422,7 +422,7 @@ def compare(source: Repository, old: str | None, new: str) -> list[tuple[str, st
 
 def migrations(source: Repository, sha: str) -> dict[str, revisions.Script]:
     """The alembic migrations of a commit, by revision."""
-    found = source.texts(sha, _MIGRATIONS)
+    found = source.texts(sha, MIGRATIONS)
     return revisions.parse((path, line) for path, text in found for line in text.splitlines())
 
 
