@@ -37,7 +37,7 @@ def test_the_page_is_that_of_the_code() -> None:
 @pytest.mark.parametrize(
     "begin",
     [
-        "This run would touch <touched>",
+        "This run would touch <what>",
         "'apps' must be a mapping",
         "There is no variable '<name>'",
         "<program> (process <pid>) listens on <which> that Nginx needs",
