@@ -17,7 +17,7 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
 from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
-from roles.app.module_utils import (  # noqa: E402  # the path comes first
+from roles.app.module_utils import background_forms, (  # noqa: E402  # the path comes first
     database,
     entry_checks,
     env_values,
@@ -190,13 +190,18 @@ def emptied_headers() -> frozenset[str]:
 def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
     """The databases to have on the host: [{name, connections}], for the apps that bring none of their own.
 
-    `connections` is what an app may hold at the same time: slots x workers x pool, and a few for tools.
+    `connections` is what an app may hold at the same time: slots x workers x pool, those of its
+    processes and jobs, and a few for tools.
     """
     least, most = AUTOMATIC_WORKERS
     return [
         {
             "name": name,
-            "connections": SLOTS * (app["workers"] or min(most, max(least, processors))) * app["pool_size"] + TOOLS,
+            "connections": app["pool_size"]
+            * (
+                SLOTS * (app["workers"] or min(most, max(least, processors))) + background_forms.most_at_once(app)
+            )
+            + TOOLS,
         }
         for name, app in apps.items()
         if app["database"]["kind"] == "postgresql"

@@ -199,6 +199,9 @@ class Settings:
     allow_unpinned: bool
     build: list[str]  # commands that are run when a release is built
     artefacts: list[dict[str, str]]  # files for a release from elsewhere: url, sha256, path
+    processes: dict[str, Any]  # beside the web process: name -> {run, count, stop_seconds}
+    schedule: dict[str, Any]  # name -> {run, at, catch_up, timeout}
+    overlap: Literal["slots", "none"]  # whether two releases may run side by side
 
     @property
     def repository(self) -> Path:
@@ -305,6 +308,7 @@ class Settings:
             self.generated_env_file,
             self.env_file.with_name("gunicorn.conf.py"),
             UNIT_DIRECTORY / f"{self.app}@.service",
+            *(UNIT_DIRECTORY / f"{self.app}.{name}@.service" for name in (*self.processes, *self.schedule)),
         ]
 
     def slot(self, name: str) -> Path:
@@ -410,6 +414,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return Path(value)
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if origin is dict and isinstance(value, dict):
+        return value
     if isinstance(hint, types.GenericAlias) and isinstance(value, origin):
         kind = get_args(hint)[-1]
         if all(isinstance(member, get_origin(kind) or kind) for member in value):

@@ -245,3 +245,13 @@ def build(options: argparse.Namespace, _: Reporter) -> Output:
 
     changed = zipapp.write(options.output)
     return Output(str(options.output), changed)
+
+
+def run_job(options: argparse.Namespace, _: Reporter) -> Output:
+    from slipway.slot import background
+
+    settings = config.load(options.app)
+    if options.job not in settings.schedule:
+        known = ", ".join(settings.schedule) or "none"
+        raise RefusedError(f"{settings.app} has no job '{options.job}' in its schedule (there are: {known}).")
+    return Output(background.run_job(settings, options.job), changed=True)

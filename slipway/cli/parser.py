@@ -128,6 +128,8 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument("variable", help="its name, such as SECRET_KEY")
     added = app_command("remove", "remove", "stop the app and take it away from this host, but for its data")
     added.add_argument("--purge", action="store_true", help="with its data, after a dump of its database")
+    added = app_command("run-job", "run_job", "run a job of the schedule in the live release (its timer runs this)")
+    added.add_argument("job", help="its name, as under `schedule` in the inventory")
     app_command("report", "report", "send waiting reports of deployments to the Logbook")
     added = app_command("run", "run", "run a command as the app's user, with the live release and its environment")
     added.add_argument(

@@ -20,7 +20,7 @@ from slipway.observers import logbook
 from slipway.records import deployment, journal, manifest, owner, receipt
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import cutover, denials, health, slots, standby, systemd
+from slipway.slot import background, cutover, denials, health, slots, standby, systemd
 
 LAST = 5
 LOG_ENTRIES = 5000  # of the live slot's log, the newest ones, in which denials of the sandbox are looked for
@@ -43,6 +43,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "deployment": _deployment(settings),
         "sandbox": _sandbox(settings, slot),
         "standby": standby.describe(settings),
+        "background": background.describe(settings),
         "database": _database(settings, name, release),
         "certificate": _certificate(settings),
         "disk": _disk(settings.root),
@@ -222,6 +223,7 @@ def render(found: dict[str, Any]) -> str:
     if problem := found["sandbox"].get("error"):
         rows.append(("sandbox", problem))
     rows += [("sandbox", f"{item['error']}: {item['remedy']}") for item in found["sandbox"]["denied"]]
+    rows += background.rows(found["background"], found["app"])
     if found["standby"]:
         rows.append(("standby", standby.sentence(found["standby"])))
     if open_deployment := found["deployment"]:

@@ -18,7 +18,7 @@ from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
 from slipway.release import build, fit, kept, store
 from slipway.schema import migrate
-from slipway.slot import cutover, secrets, slots, standby, systemd
+from slipway.slot import background, cutover, secrets, slots, standby, systemd
 
 _STANDBY_WAIT = 3600.0  # seconds that the command `end-standby` waits for a running phase, such as a migration
 
@@ -233,6 +233,7 @@ class Engine:
                     message = recovery.recover(run, at_boot=True)
                 finally:  # inside of the block: at its end observers are notified, which may take seconds
                     started = self._start_live()
+                    background.reconcile(self.settings)
         finally:  # also when that failed: the slot that `live` points at must run
             started = self._start_live() or started
         live = slots.live_slot(self.settings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from slipway.deployment import steps
 from slipway.deployment.run import Run
 from slipway.records import phases
-from slipway.slot import cutover, slots, standby, systemd
+from slipway.slot import background, cutover, slots, standby, systemd
 
 
 def recover(run: Run, *, at_boot: bool = False) -> str:
@@ -46,6 +46,7 @@ def _end(run: Run, at_boot: bool) -> str:
 def _stop_idle(run: Run, live: str | None) -> str:
     """Stop a slot that runs without taking traffic and is not on standby."""
     idle = slots.other(live)
+    background.stop(run.settings, idle)
     if live is None or standby.is_kept(run.settings, idle):
         return ""
     if systemd.state(run.settings.app, idle).active == "inactive":

@@ -25,7 +25,7 @@ from slipway.records.deployment import Deployment, Request
 from slipway.records.manifest import Manifest
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import cutover, envfile, slots, standby, watch
+from slipway.slot import background, cutover, envfile, slots, standby, watch
 
 
 class Observer(Protocol):
@@ -246,9 +246,22 @@ class Run:
         # The release before the live one may be on standby there still, when this ended before `start`.
         if switched or not standby.is_kept(self.settings, self.current.to_slot):
             standby.end(self.settings, self.current.to_slot)
+        self.settle_processes()
         self.close(outcome, f"{reason} {cut}".strip(), switched=switched)
         serves = self._what_serves() or f"{message or 'nothing is live'}.".capitalize()
         return " ".join(part for part in (schema, serves, cut) if part)
+
+    def settle_processes(self, stopped: str | None = None) -> None:
+        """Let the processes of what is live run, and those of the slot `stopped` end. A failure is only reported.
+
+        What serves does so all the same.
+        """
+        try:
+            background.reconcile(self.settings)
+            if stopped is not None:
+                background.stop(self.settings, stopped)
+        except SlipwayError as error:
+            self.report.note(f"The processes of {self.settings.app} are not as they should be: {error}")
 
     def _what_serves(self) -> str:
         """A sentence about the live release, which is asked whether it is ready; "" when none is live."""

@@ -14,7 +14,7 @@ from slipway.records.manifest import Manifest
 from slipway.release import build, fit, kept, store
 from slipway.schema import commands, database
 from slipway.schema import migrate as migrations
-from slipway.slot import cutover, envfile, slots, standby
+from slipway.slot import background, cutover, envfile, slots, standby
 from slipway.slot import watch as watching
 
 _FRESH = 0.5  # seconds in which the last passing of the gate still counts
@@ -111,16 +111,40 @@ def _was_just_woken(run: Run) -> bool:
 
 
 def watch(run: Run) -> Found:
-    """Watch the new release under traffic; FailedError when it is over its budget."""
+    """Watch the new release under traffic; FailedError when it is over its budget, or a process of it has crashed."""
     woken = ""
     if run.current.action == "rollback":
         with run.observing(run.current.sha):
             woken = standby.wake_main(run.settings, run.current.to_slot)
+    started = _start_processes(run)
+    since = time.monotonic()
     tally, reason = watching.watch(run.settings, run.current.sha, run.current.receipt.log)
     run.count(tally)
     if reason:
         raise FailedError(f"{run.current.version} took traffic, but {reason}.")
-    return Found(f"{tally.requests} requests, {tally.errors} server errors{woken and f'; {woken}'}")
+    beside = _check_processes(run, started, since)
+    return Found(f"{tally.requests} requests, {tally.errors} server errors{woken and f'; {woken}'}{beside}")
+
+
+def _start_processes(run: Run) -> list[str]:
+    """Let the processes of the release that takes traffic run, and no others; the units that were started."""
+    if not background.is_used(run.settings):
+        return []
+    with run.observing(run.current.sha):
+        return background.reconcile(run.settings)
+
+
+def _check_processes(run: Run, started: list[str], since: float) -> str:
+    """What to say of the processes that were started. A deploy of which one has crashed fails.
+
+    A rollback does not: an older release may not have it, and going back matters more.
+    """
+    reason, log = background.failure(run.settings, started, since)
+    if reason and run.current.action == "rollback":
+        return f"; {reason}"
+    if reason:
+        raise FailedError(f"{run.current.version} took traffic, but {reason}.", log)
+    return f"; {len(started)} process(es) started" if started else ""
 
 
 def finish(run: Run) -> str:
@@ -144,9 +168,11 @@ def _drain(run: Run) -> Found:
     """Wait until the old slot has no connection left; put it on standby or stop it. The receipt counts what was cut."""
     slot, sha = run.current.from_slot, run.current.sha
     if slot is None:
+        run.settle_processes()
         return Found("no release was live before", skipped=True)
     with run.observing(sha):
         waited, left = cutover.drain(run.settings, slot)
+        run.settle_processes(stopped=slot)
     errors = run.current.receipt.errors
     if not left.total:
         before = run.release_before()

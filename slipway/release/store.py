@@ -14,7 +14,7 @@ from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.records import journal, manifest
 from slipway.release import takeover
-from slipway.slot import slots
+from slipway.slot import background, slots
 
 PARTIAL = ".partial"
 BUNDLES = "incoming-*.bundle"  # received bundles; a command that was killed leaves one behind
@@ -120,7 +120,10 @@ def prune(settings: Settings, target: str | None = None) -> list[str]:
     entries = journal.read(settings.journal)
     live = slots.live_release(settings)
     before = journal.previous(entries, live) if live else None
-    protected = in_use(settings) | {name for name in (live, before.release if before else None, target) if name}
+    running = background.releases_in_use(settings)
+    protected = (
+        in_use(settings) | running | {name for name in (live, before.release if before else None, target) if name}
+    )
     order = [entry.release for entry in journal.deployed(entries)]
     doomed = to_prune(complete(settings), order, settings.keep_releases, protected)
     for name in doomed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
-from slipway.slot import connections, denials, envfile, health, slots, standby, systemd
+from slipway.slot import background, connections, denials, envfile, health, slots, standby, systemd
 from slipway.slot.connections import Connections
 
 _DRAIN_INTERVAL = 0.1
@@ -38,6 +38,7 @@ def start(settings: Settings, slot: str, release: Manifest) -> str:
     """
     check_environment(settings)
     standby.end(settings, slot)
+    background.stop(settings, slot)  # those of a run that was killed
     slots.prepare(settings, slot, release)
     systemd.start(settings.app, slot)
     seconds = pass_gate(settings, slot, release.sha)

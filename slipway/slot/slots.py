@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import json
 from pathlib import Path
 
 from slipway.base import files
@@ -57,6 +58,18 @@ def environment(settings: Settings, slot: str, manifest: Manifest) -> dict[str, 
     return surroundings.complete(settings, release, values, at=settings.slot(slot) / "release")
 
 
+def _places(settings: Settings, manifest: Manifest) -> dict[str, str]:
+    """Where a release's programs are, by its own directory: what began in it ends in it, whatever its slot gets."""
+    release = settings.release(manifest.release)
+    found = surroundings.complete(settings, release, envfile.of_app(settings))
+    return {name: found[name] for name in surroundings.surroundings(settings, release)}
+
+
+def background(settings: Settings, slot: str) -> set[str]:
+    """The names of processes and jobs that there were when a slot was set up."""
+    return set((files.read_json(settings.slot(slot) / ".background") or {}).get("names", ()))
+
+
 def identity(tag: str | None, sha: str) -> dict[str, str]:
     """The variables that tell the app which release it is."""
     return {"RELEASE_TAG": tag or "", "RELEASE_SHA": sha}
@@ -69,6 +82,9 @@ def prepare(settings: Settings, slot: str, manifest: Manifest) -> None:
     apart = {name: values.pop(name, "") for name in settings.credentials}
     _write_credentials(directory / "credentials", apart)
     files.write_atomically(directory / "env", envfile.render(values), 0o640, grp.getgrnam(settings.user).gr_gid)
+    files.write_atomically(directory / "release.env", envfile.render(_places(settings, manifest)), 0o644)
+    beside = {"names": [*settings.processes, *settings.schedule]}
+    files.write_atomically(directory / ".background", json.dumps(beside), 0o600)
     files.write_atomically(directory / ".inputs", inputs_digest(settings), 0o600)
     files.link_atomically(directory / "release", f"../../releases/{manifest.release}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -227,3 +228,81 @@ def cancel(unit: str) -> None:
 
 def is_inside_unit() -> bool:
     return os.environ.get(INSIDE) == "1"
+
+
+# Units beside the slots: processes, timers and jobs
+
+
+def states(pattern: str) -> dict[str, UnitState]:
+    """The states of the loaded units whose names match a pattern of the shell's, by their names."""
+    shown = _show("Id,ActiveState,SubState,NRestarts", pattern)
+    found = {}
+    for block in shown.split("\n\n"):
+        name = re.search(r"^Id=(.+)$", block, re.MULTILINE)
+        if name:
+            found[name[1]] = parse_show(block)
+    return found
+
+
+def properties(unit: str, *names: str) -> dict[str, str]:
+    """Properties of a unit as systemd prints them; "" for what it does not say."""
+    lines = dict(line.split("=", 1) for line in _show(",".join(names), unit).splitlines() if "=" in line)
+    return {name: lines.get(name, "") for name in names}
+
+
+def start_units(units: Sequence[str]) -> None:
+    """Queue the start of units, and do not wait."""
+    if not units:
+        return
+    if "yes" in _show("NeedDaemonReload", *units):
+        process.run(["systemctl", "daemon-reload"])
+    process.run(["systemctl", "reset-failed", *units])
+    result = process.run(["systemctl", "start", "--no-block", *units])
+    if result.returncode != 0:
+        raise FailedError(f"systemd could not start {', '.join(units)}.", process.tail(result.stderr))
+
+
+def stop_units(units: Sequence[str], patience: float) -> None:
+    """Stop units and wait for their end; what runs on after `patience` seconds is killed."""
+    if not units:
+        return
+    try:
+        result = process.run(["systemctl", "stop", *units], timeout=patience)
+    except FailedError:
+        process.run(["systemctl", "kill", "--signal=SIGKILL", *units])
+        result = process.run(["systemctl", "stop", *units], timeout=patience)
+    if result.returncode != 0:
+        raise FailedError(f"systemd could not stop {', '.join(units)}.", process.tail(result.stderr))
+    process.run(["systemctl", "reset-failed", *units])
+
+
+def stop_soon(units: Sequence[str]) -> None:
+    """Ask units to end, and do not wait for it."""
+    if units:
+        process.run(["systemctl", "stop", "--no-block", *units])
+
+
+def run_oneshot(unit: str) -> str | None:
+    """Run a unit that ends by itself; None when it ended well, else how it ended."""
+    process.run(["systemctl", "reset-failed", unit])
+    if process.run(["systemctl", "start", unit]).returncode == 0:
+        return None
+    ended = properties(unit, "Result", "ExecMainStatus")
+    return f"exit code {ended['ExecMainStatus']}" if ended["Result"] == "exit-code" else ended["Result"]
+
+
+def working_directories(units: Sequence[str]) -> list[Path]:
+    """Where the main processes of units are."""
+    found = []
+    for line in _show("MainPID", *units).split() if units else []:
+        with contextlib.suppress(OSError):
+            found.append(Path("/proc", line.removeprefix("MainPID="), "cwd").readlink())
+    return found
+
+
+def log_of(unit: str, entries: int) -> list[str]:
+    """The last lines of a unit's log, as people read them."""
+    command = ["journalctl", f"--unit={unit}", "--output=json", f"--lines={entries}", "--no-pager"]
+    found = process.run(command).stdout
+    texts = [_message(entry) for entry in _entries(found)]
+    return [shown for text in texts for line in text.splitlines() for shown in readable(line).splitlines()]

@@ -19,7 +19,7 @@ from slipway.records import journal, manifest
 from slipway.records.deployment import Request
 from slipway.release import build, fit
 from slipway.schema import database, migrate
-from slipway.slot import connections, cutover, memory, processes, slots, standby, systemd, watch
+from slipway.slot import background, connections, cutover, memory, processes, slots, standby, systemd, watch
 from slipway.slot.connections import Connections
 
 SESSIONS = frozenset({"process 100", "process 101"})
@@ -54,6 +54,8 @@ class Host:
         self.server = standby.Server("09:00", SESSIONS, frozenset())
         self.sessions = SESSIONS  # of a slot's processes to PostgreSQL
         self.timers: list[str] = []
+        self.units: set[str] = set()  # processes and timers beside the slots that run
+        self.crashing: set[str] = set()  # parts of the names of such that end right after their start
         self.stream = io.StringIO()
         self.engine = Engine(settings, Reporter(as_json=True, stream=self.stream))
 
@@ -71,6 +73,10 @@ class Host:
         monkeypatch.setattr(database, "server", lambda *_: self.server)
         monkeypatch.setattr(systemd, "run_later", lambda unit, *_: self.timers.append(unit))
         monkeypatch.setattr(systemd, "cancel", lambda unit: self.timers.append(f"no {unit}"))
+        for name in ("states", "start_units", "stop_units", "stop_soon"):
+            monkeypatch.setattr(systemd, name, getattr(self, name))
+        monkeypatch.setattr(systemd, "log_of", lambda *_: ["ModuleNotFoundError: No module named 'jobs'"])
+        monkeypatch.setattr(background, "_SETTLED", 0)
         monkeypatch.setattr(cutover, "pass_gate", self.pass_gate)
         monkeypatch.setattr(cutover, "drain", self.drain)
         monkeypatch.setattr(cutover, "why_not_ready", self.why_not_ready)
@@ -101,6 +107,30 @@ class Host:
             self.calls.append(f"stop {slot}")
             self.running.discard(slot)
         self.stopped -= set(PIDS[slot])
+
+    def states(self, _: str) -> dict[str, systemd.UnitState]:
+        crashed = {name for name in self.units if any(part in name for part in self.crashing)}
+        return {name: systemd.UnitState("active", "running", int(name in crashed)) for name in self.units}
+
+    def start_units(self, units: Sequence[str]) -> None:
+        for unit in units:
+            self.calls.append(f"start {unit}")
+            self.units.add(unit)
+            self._check_single(unit)
+
+    def stop_units(self, units: Sequence[str], _: float = 0) -> None:
+        for unit in units:
+            self.calls.append(f"stop {unit}")
+            self.units.discard(unit)
+
+    def stop_soon(self, units: Sequence[str]) -> None:
+        self.calls += [f"ask {unit} to end" for unit in units]  # it goes on for a while
+
+    def _check_single(self, started: str) -> None:
+        """A process of which there is one never runs twice."""
+        name = started.partition("@")[0].partition(".")[2]
+        if self.settings.processes.get(name, {}).get("count") == 1:
+            assert len([unit for unit in self.units if unit.partition("@")[0] == started.partition("@")[0]]) == 1
 
     def of_service(self, _: str, slot: str) -> processes.Slot | None:
         if slot not in self.running or not self.can_pause:

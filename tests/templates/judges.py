@@ -81,13 +81,20 @@ def unit(judged: str, rendered: Render, directory: Path) -> None:
     for name in [name for name in JUDGES if name.endswith((".service.j2", ".socket.j2", ".timer.j2"))]:
         role, _, template = name.partition("/")
         text = rendered() if name == judged else render.render(role, template)
-        (ours / template.replace("app@", "logbook@").removesuffix(".j2")).write_text(text)
+        (ours / _installed(template)).write_text(text)
         for started in re.findall(r"^Exec\w+=[-+!:@|]*(\S+)", text, re.MULTILINE):
             path = directory / started.replace("%i", "blue").lstrip("/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o755)
     instances = [unit.name.replace("@.", "@blue.") for unit in ours.iterdir()]
     assert run(program, "verify", "--man=no", f"--root={directory}", *instances) == ""
+
+
+def _installed(template: str) -> str:
+    """The name that a unit has on the host."""
+    names = {"background@": "logbook.report@", "schedule.": "logbook.report.", "app@": "logbook@"}
+    name = next((template.replace(old, new) for old, new in names.items() if template.startswith(old)), template)
+    return name.removesuffix(".j2")
 
 
 def dropped_in(most: float, rendered: Render, directory: Path) -> None:
@@ -416,6 +423,9 @@ JUDGES: dict[str, Judge] = {
     "app/app.allowed_signers.j2": signers,
     "app/app.toml.j2": engine_settings,
     "app/app@.service.j2": functools.partial(unit, "app/app@.service.j2"),
+    "app/background@.service.j2": functools.partial(unit, "app/background@.service.j2"),
+    "app/schedule.service.j2": functools.partial(unit, "app/schedule.service.j2"),
+    "app/schedule.timer.j2": functools.partial(unit, "app/schedule.timer.j2"),
     "app/app@.socket.j2": functools.partial(unit, "app/app@.socket.j2"),
     "app/env.j2": environment,
     "app/gunicorn.conf.py.j2": gunicorn,

@@ -22,6 +22,13 @@ ROLES = Path(__file__).resolve().parents[2] / "roles"
 # As under `apps` in the inventory. The secret has what each format that it is written in has to escape.
 APP: dict[str, Any] = {"domains": ["logbook.example.com"], "env": {"SECRET_KEY": 'q"u\\o$t`e'}}
 
+JOB: dict[str, Any] = {
+    "run": "python -c 'print(\"100 %\")'",
+    "at": ["Mon..Fri *-*-* 03:30:00", "daily"],
+    "catch_up": True,
+    "timeout": 600,
+}
+
 FACTS: dict[str, Any] = {
     "processor_vcpus": 4,
     "architecture": "x86_64",
@@ -112,7 +119,8 @@ def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "app_environment": "prod",
             "app_settings": app,
             **{f"app_{name}": path for name, path in paths.items()},
-            "item": {"variables": {"ENV": "production", **app["env"]}},  # of the task that writes the env files
+            # Of the tasks that write the env files, and the units of a schedule.
+            "item": {"variables": {"ENV": "production", **app["env"]}, "name": "report", "job": JOB},
         },
         "certificate": {
             "certificate_name": "logbook",

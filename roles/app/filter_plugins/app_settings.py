@@ -24,6 +24,7 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
 
 from roles.app.filter_plugins import pythons  # noqa: E402  # the path comes first
 from roles.app.module_utils import (  # noqa: E402  # the path comes first
+    background_forms,
     commands,
     database,
     entry_checks,
@@ -107,6 +108,8 @@ def complete(
     variables = {name: given.pop(name) for name in VARIABLES if isinstance(given.get(name), dict)}
     if wrong := list(setting_forms.faults(options, given)) or list(setting_texts.faults(options, given)):
         raise AnsibleFilterError(wrong[0])
+    if wrong := list(background_forms.declared_faults(given)):
+        raise AnsibleFilterError(wrong[0])
     # A copy, as the validator fills a default that is a mapping with the defaults of its parts.
     result = ArgumentSpecValidator(deepcopy(options)).validate(given)
     if result.error_messages:
@@ -116,7 +119,7 @@ def complete(
         result.validated_parameters[name] = {key: value for key, value in values.items() if value is not None}
     found = {name: result.validated_parameters[name] for name in options}
     _normalise(found, app)
-    return found
+    return background_forms.complete(found) if "processes" in found else found
 
 
 # Settings that may be written in more than one form, and what makes the whole form of them.
@@ -493,5 +496,8 @@ class FilterModule:
             "app_health_headers_file": health_headers_file,
             "app_network": network,
             "app_sandbox": sandbox.directives,
+            "app_background_units": background_forms.units,
+            "app_command_line": background_forms.command_line,
+            "app_here": background_forms.here,
             "app_engine_sandbox": lambda _: sandbox.ENGINE,
         }
