@@ -17,7 +17,8 @@ if str(PROJECT) not in sys.path:  # where Ansible loads this file, it is not
     sys.path.append(str(PROJECT))
 
 from roles.app.filter_plugins import app_settings  # noqa: E402  # the path comes first
-from roles.app.module_utils import background_forms, (  # noqa: E402  # the path comes first
+from roles.app.module_utils import (  # noqa: E402  # the path comes first
+    background_forms,
     database,
     entry_checks,
     env_values,
@@ -198,9 +199,7 @@ def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
         {
             "name": name,
             "connections": app["pool_size"]
-            * (
-                SLOTS * (app["workers"] or min(most, max(least, processors))) + background_forms.most_at_once(app)
-            )
+            * (SLOTS * (app["workers"] or min(most, max(least, processors))) + background_forms.most_at_once(app))
             + TOOLS,
         }
         for name, app in apps.items()

@@ -133,8 +133,8 @@ def here(entries: Values, host: str) -> dict[str, Any]:
 
 def most_at_once(settings: Values) -> int:
     """How many processes there are at most at a time: those of which there are several overlap with the old ones."""
-    counts: list[int] = [process["count"] for process in settings["processes"].values()]
-    return sum(count if count < 2 else 2 * count for count in counts) + len(settings["schedule"])
+    counts: list[int] = [process["count"] for process in settings.get("processes", {}).values()]
+    return sum(count if count < 2 else 2 * count for count in counts) + len(settings.get("schedule", {}))
 
 
 def units(settings: Values, app: str, host: str) -> list[dict[str, Any]]:
