@@ -239,6 +239,10 @@ def test_a_file_is_looked_at_with_the_group_and_the_mode_that_it_is_written_with
     for task in tasks(role):
         module = task.get("ansible.builtin.template") or task["ansible.builtin.copy"]
         assert (module["dest"], module["owner"]) == ("{{ item.dest }}", "root")
+        if isinstance(task["loop"], str):  # as many as are declared
+            assert f"{task['loop'].removesuffix(' }}')} | map(attribute='dest')" in look
+            assert module["mode"] == "0644"
+            continue
         for item in task["loop"]:
             assert item["dest"] in look
             group = item.get("group", "root")
