@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from slipway.base import confined, process
 from slipway.base.errors import FailedError
@@ -90,8 +91,24 @@ def run(
     return None if result.returncode == 0 else said or f"it ended with the exit code {result.returncode}"
 
 
+def _host(address: str) -> str:
+    """The host in a URL; "" if there is none, or it cannot be read."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
 def is_done_elsewhere(settings: Settings) -> bool:
     """Whether the database is on another machine: what one host of a run has done there, the others have not to do."""
-    connection = url.connection(settings, envfile.of_migrations(settings)) if settings.database == "postgresql" else {}
-    hosts = (connection.get("PGHOSTADDR") or connection.get("PGHOST", "")).split(",")
+    variables = envfile.of_migrations(settings)
+    if settings.database == "postgresql":
+        connection = url.connection(settings, variables)
+        hosts = (connection.get("PGHOSTADDR") or connection.get("PGHOST", "")).split(",")
+    elif settings.database == "mysql" and settings.database_url:
+        hosts = [_host(variables.get(settings.database_url, ""))]
+    elif settings.database == "mysql":
+        hosts = [variables.get(settings.database_parts.get("host", ""), "")]
+    else:
+        hosts = []
     return any(host not in _HERE and not host.startswith("/") for host in hosts)

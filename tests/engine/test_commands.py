@@ -77,6 +77,24 @@ def test_one_that_fails_undoes_the_deployment(host: Host, ran: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("kind", "database_url", "is_elsewhere"),
+    [
+        ("postgresql", "postgresql://a@/a?host=/run/postgresql", False),
+        ("postgresql", "postgresql://a@one,two/a", True),
+        ("mysql", "mysql+aiomysql://a:b@db.example.com/a", True),
+        ("mysql", "mysql+aiomysql://a@localhost/a?unix_socket=/run/mysqld/mysqld.sock", False),
+        ("mysql", "mysql://[", False),
+        ("sqlite", "sqlite:///a.db", False),
+        ("none", "", False),
+    ],
+)
+def test_where_a_database_is(settings: config.Settings, kind: Any, database_url: str, *, is_elsewhere: bool) -> None:
+    settings.env_file.write_text(f'DATABASE_URL="{database_url}"\n')
+    chosen = dataclasses.replace(settings, database=kind)
+    assert commands.is_done_elsewhere(chosen) == is_elsewhere
+
+
+@pytest.mark.parametrize(
     ("database_url", "others"),
     [("postgresql://a@/a?host=/run/postgresql", 1), ("postgresql://a@localhost/a", 1), ("postgresql://a@db/a", 0)],
 )
