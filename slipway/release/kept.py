@@ -79,8 +79,20 @@ def _place(settings: Settings, release: Path, path: str) -> _Place:
             raise FailedError(
                 f"apps.{settings.app}.data has '{path}', but the release has a file there. Write it without '/'."
             )
+        if code := _code(here):
+            raise FailedError(
+                f"apps.{settings.app}.data has '{path}', but the release has code there ({code}). It would never be "
+                "updated again, and the app could change what its migrations run. Name only what the app writes, such "
+                "as uploads/."
+            )
         return _Place(name, here.is_dir(), str(here))
     return _Place(name, path.endswith("/") or not here.suffix, "")
+
+
+def _code(place: Path) -> str:
+    """The first module of Python that is there, and is not empty; "" without one."""
+    found = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    return next((path.name for path in found if path.suffix == ".py" and path.is_file() and path.stat().st_size), "")
 
 
 def _here(settings: Settings, release: Path, name: str) -> Path:

@@ -102,6 +102,20 @@ def test_a_file_is_no_directory(settings: config.Settings, top: Path, release: P
         kept.link(keeping(settings, "app.db/"), release)
 
 
+@pytest.mark.parametrize("path", ["main.py", "service/"])
+def test_code_is_never_kept(settings: config.Settings, top: Path, release: Path, path: str) -> None:
+    assert top.is_dir()
+    (release / "backend/service/deep").mkdir(parents=True)
+    (release / "backend/service/__init__.py").touch()
+    kept.link(keeping(settings, "service/"), release)
+    (release / "backend/service").unlink()
+    (release / "backend/service/deep").mkdir(parents=True)
+    (release / "backend/service/deep/main.py").write_text("code")
+    with pytest.raises(FailedError, match=r"but the release has code there \(main\.py\)"):
+        kept.link(keeping(settings, path), release)
+    assert not (release / "backend" / path).is_symlink()
+
+
 @pytest.mark.parametrize("target", ["/usr", "../.venv/lib"])
 def test_no_link_is_made_where_a_link_of_the_release_leads(
     settings: config.Settings, top: Path, release: Path, target: str
