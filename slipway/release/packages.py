@@ -293,6 +293,8 @@ class Installer:
         detail = "" if explain.asks_git(result.stderr) else process.tail(result.stderr)
         if hint and "has no wheel" in reason and (minor := hint()):
             reason += f' All has wheels for Python {minor}: set apps.{self._work.app}.python to "{minor}".'
+        if "is not pinned with a hash" in reason and locks.kind(self._lock) != locks.UV:
+            reason += f" Or set apps.{self._work.app}.allow_unpinned to true."
         raise FailedError(f"{what} failed: {reason}" if reason else f"{what} failed.", detail)
 
     def _run(

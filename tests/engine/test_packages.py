@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
+import hashlib
+import http.server
+import json
 import os
 import subprocess
 import sys
+import threading
+import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -303,3 +310,168 @@ def test_a_python_that_the_project_excludes_is_named_with_one_that_it_has_not(tm
 def test_of_requirements_the_index_is_asked_for_a_python_that_would_do(tmp_path: Path) -> None:
     said = refusal(tmp_path, {"requirements.txt": f"pydantic-core==2.14.1 --hash=sha256:{'a' * 64}\n"})
     assert 'set apps.shop.python to "3.12"' in said
+
+
+# uv's own lock file
+
+MEMBER = """
+[project]
+name = "{name}"
+version = "1.0"
+requires-python = ">=3.11"
+dependencies = [{needs}]
+
+[project.optional-dependencies]
+more = ["sniffio==1.3.1"]
+
+[dependency-groups]
+dev = ["certifi==2024.2.2"]
+web = ["idna==3.7"]
+
+[build-system]
+requires = ["uv_build"]
+build-backend = "uv_build"
+"""
+WORKSPACE = {
+    "pyproject.toml": """
+[project]
+name = "all"
+version = "1"
+requires-python = ">=3.11"
+[tool.uv.workspace]
+members = ["services/*"]
+""",
+    "services/api/pyproject.toml": MEMBER.format(name="api", needs='"shared", "idna==3.7"')
+    + "[tool.uv.sources]\nshared = { workspace = true }\n",
+    "services/api/src/api/__init__.py": "",
+    "services/shared/pyproject.toml": MEMBER.format(name="shared", needs=""),
+    "services/shared/src/shared/__init__.py": "",
+    "services/worker/pyproject.toml": MEMBER.format(name="worker", needs='"anyio==4.3.0"'),
+    "services/worker/src/worker/__init__.py": "",
+}  # fmt: skip
+
+
+def lock(tmp_path: Path, files: dict[str, str]) -> dict[str, str]:
+    place = tmp_path / "locked"
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    subprocess.run(
+        [str(UV), "lock", "--quiet", "--python", str(Path(sys.base_prefix, "bin/python3"))], check=True, cwd=place
+    )
+    return {**files, "uv.lock": (place / "uv.lock").read_text()}
+
+
+def test_of_a_workspace_the_member_in_the_app_s_directory_is_installed(tmp_path: Path) -> None:
+    files = lock(tmp_path, WORKSPACE)
+    install(tmp_path, files, directory="services/api")
+    assert installed(tmp_path) == {"idna==3.7", "api", "shared"}
+    other = tmp_path / "other"
+    other.mkdir()
+    install(other, files, directory="services/worker/src", extras=["more"], groups=["web"])
+    assert installed(other) == {*THREE, "worker"}
+
+
+def test_the_lock_of_uv_is_compared_with_the_python(tmp_path: Path) -> None:
+    project = (
+        '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.12"\ndependencies = ["pydantic-core==2.14.1"]\n'
+    )
+    said = refusal(tmp_path, lock(tmp_path, {"pyproject.toml": project}))
+    assert said == 'pydantic-core 2.14.1 has no wheel for Python 3.13; set apps.shop.python to "3.12".'
+
+
+# A private index
+
+
+class Index(http.server.BaseHTTPRequestHandler):
+    """An index with one package, for those who know the password."""
+
+    wheel = b""
+    name = "corp_thing-1.0-py3-none-any.whl"
+
+    def do_GET(self) -> None:
+        right = base64.b64encode(b"bob:s3cret").decode()
+        if self.headers["Authorization"] != f"Basic {right}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.end_headers()
+            return
+        page = f'<a href="/{self.name}">{self.name}</a>'.encode()
+        body = self.wheel if self.path == f"/{self.name}" else page if "corp-thing" in self.path else b""
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Type", "application/octet-stream" if body is self.wheel else "text/html")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Its address, without the scheme, and the digest of its package."""
+    with zipfile.ZipFile(tmp_path / "wheel", "w") as file:
+        file.writestr("corp_thing.py", "")
+        file.writestr("corp_thing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: corp-thing\nVersion: 1.0\n")
+        file.writestr(
+            "corp_thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr("corp_thing-1.0.dist-info/RECORD", "")
+    Index.wheel = (tmp_path / "wheel").read_bytes()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", hashlib.sha256(Index.wheel).hexdigest()
+        server.shutdown()
+
+
+def test_a_private_index_has_its_password_from_build_env(tmp_path: Path, index: tuple[str, str]) -> None:
+    place, digest = index
+    pinned = f"corp-thing==1.0 --hash=sha256:{digest}\nidna==3.7 --hash=sha256:{IDNA}\n"
+    pipfile = {
+        "_meta": {
+            "sources": [
+                {"name": "pypi", "url": "https://pypi.org/simple"},
+                {"name": "corp", "url": f"http://${{WHO}}:${{WORD}}@{place}/simple"},
+            ]
+        },
+        "default": {
+            "corp-thing": {"version": "==1.0", "hashes": [f"sha256:{digest}"], "index": "corp"},
+            "idna": {"version": "==3.7", "hashes": [f"sha256:{IDNA}"]},
+        },
+    }
+    of_poetry = POETRY.replace(
+        '[[package]]\nname = "sniffio"',
+        '[[package]]\nname = "corp-thing"\nversion = "1.0"\npython-versions = "*"\n'
+        f'files = [{{file = "{Index.name}", hash = "sha256:{digest}"}}]\n[package.source]\ntype = "legacy"\n'
+        f'url = "http://{place}/simple"\nreference = "corp"\n\n[[package]]\nname = "sniffio"',
+    )
+    own = {
+        "WHO": "bob",
+        "WORD": "s3cret",
+        "POETRY_HTTP_BASIC_CORP_USERNAME": "bob",
+        "POETRY_HTTP_BASIC_CORP_PASSWORD": "s3cret",
+    }
+    variables = {**work(tmp_path).build_env, **own}
+    for number, files in enumerate([
+        {"requirements.txt": f"--extra-index-url http://${{WHO}}:${{WORD}}@{place}/simple\n{pinned}"},
+        {"Pipfile.lock": json.dumps(pipfile)},
+        {"poetry.lock": of_poetry, "pyproject.toml": PROJECT.replace('anyio = "^4.0"', 'corp-thing = "*"\nidna = "*"')},
+    ]):  # fmt: skip
+        place_of = tmp_path / str(number)
+        place_of.mkdir()
+        install(place_of, files, build_env=variables)
+        assert installed(place_of) == {"corp-thing==1.0", "idna==3.7"}
+
+
+# What has to be built
+
+
+def test_a_package_without_a_wheel_says_what_to_set_and_is_built_when_it_is(tmp_path: Path) -> None:
+    digest = "49b3a825280bd66b3aa83585ef59c4a8c82f2c8a522dbe754a8bc8d08c85c491"
+    files = {"requirements.txt": f"docopt==0.6.2 --hash=sha256:{digest}\n"}
+    assert "add docopt to build_packages" in refusal(tmp_path / "1", files)
+    said = refusal(tmp_path / "2", files, build_packages=["docopt"])
+    assert "is not pinned with a hash" in said
+    assert said.endswith("Or set apps.shop.allow_unpinned to true.")
+    install(tmp_path / "3", files, build_packages=["docopt"], allow_unpinned=True)
+    assert installed(tmp_path / "3") == {"docopt==0.6.2"}
