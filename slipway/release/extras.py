@@ -32,6 +32,8 @@ def fetch(work: Work, release: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             digest = _download(item["url"], place, work.build_env)
         except (OSError, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it is an answer, too
             why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
             raise FailedError(f"apps.{work.app}.artefacts: {shown} cannot be downloaded ({why}).") from None
         if digest != item["sha256"]:
