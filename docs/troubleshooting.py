@@ -48,7 +48,7 @@ SECTIONS = (
     ("The start of a release and its traffic", "deploy.yml and rollback.yml.", ("slipway/slot",)),
     ("Deployments", "deploy.yml, rollback.yml and commands on the host.",
      ("slipway/deployment", "slipway/cli", "slipway/records", "roles/release", "deploy.yml", "rollback.yml",
-      "status.yml")),
+      "run.yml", "status.yml")),
     ("Hooks and the Logbook", "They change nothing about a deployment.", ("slipway/observers",)),
     ("The engine itself", "Any command.", ("slipway",)),
 )  # fmt: skip

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -170,6 +172,24 @@ def run(options: argparse.Namespace, _: Reporter) -> NoReturn:
         raise RefusedError(f"Neither {release.name} nor this host has a program '{command[0]}'.")
     ended = terminal.run(lambda: process.become(command, settings.user, environment, directory))
     terminal.end_as(ended)
+
+
+def shell(options: argparse.Namespace, report: Reporter) -> NoReturn:
+    """An interactive shell with the release's programs in PATH; nobody's own files are read at its start."""
+    options.arguments = ["/bin/bash", "--noprofile", "--norc"]
+    run(options, report)
+
+
+def logs(options: argparse.Namespace, _: Reporter) -> NoReturn:
+    """Become journalctl, for the units of the web process, the other processes and the schedule."""
+    app = config.load(options.app).app
+    web, beside = f"{app}@*", f"{app}.*"
+    units = {"": [web, beside], "web": [web]}.get(options.only, [f"{app}.{options.only}@*", f"{app}.{options.only}.*"])
+    command = ["journalctl", "--output=short-iso", *(f"--unit={unit}" for unit in units)]
+    command += [f"--since={options.since}"] if options.since else [f"--lines={options.lines}"]
+    command += ["--follow"] if options.follow else []
+    sys.stdout.flush()
+    os.execvp(command[0], command)  # noqa: S606  # no shell is wanted
 
 
 # What only one command needs is imported by it, so that the others start sooner.

@@ -135,6 +135,12 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "arguments", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="`python` is the release's Python"
     )
+    app_command("shell", "shell", "open a shell as the app's user, with the live release and its environment")
+    added = app_command("logs", "logs", "show the log of the web process, the other processes and the schedule")
+    added.add_argument("--follow", action="store_true", help="go on, and show what comes")
+    added.add_argument("--since", default="", help="all from then on, such as '1 hour ago' or '2026-11-27 10:00'")
+    added.add_argument("--lines", type=int, default=100, help="so many of the last lines, without --since (100)")
+    added.add_argument("--only", default="", metavar="NAME", help="`web`, or the name of a process or a job")
     for added in (
         command("status", "show_status", "show what is live, database, certificate, disk and the last deployments"),
         command("releases", "show_releases", "show the releases on this host"),

@@ -27,7 +27,8 @@ def _end(run: Run, at_boot: bool) -> str:
     live = slots.live_slot(run.settings)
     if found is None:
         return _stop_idle(run, live)
-    switched = live == found.to_slot
+    # With `overlap: none` clients wait at the new slot before it is ready.
+    switched = live == found.to_slot and found.state not in (phases.OPENED, phases.STAGED, phases.MIGRATED)
     if found.state == phases.REVERTING:
         run.undo("reverted", "interrupted while it was being undone")
         return f"The {found.action} of {found.version} was interrupted while it was being undone, and is undone now."
@@ -62,6 +63,8 @@ def _suspend(run: Run) -> str:
     """Make the old release live, and leave the deployment open for the controller's next run."""
     found = run.current
     run.advance(phases.SUSPENDED)
+    if run.settings.overlap == "none":
+        standby.end(run.settings, found.to_slot)
     if slots.live_slot(run.settings) == found.to_slot:
         release = run.release_before()
         cutover.go_back(run.settings, found.from_slot, release.sha if release else None)

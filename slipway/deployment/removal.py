@@ -104,7 +104,7 @@ class Places:
         own = ("recover@", "certificate@")
         if name.startswith((f"{self.app}@", *(f"slipway-{word}{self.app}." for word in own))):
             return True
-        return name.startswith(f"slipway-standby-{self.app}.") or (
+        return name.startswith((f"slipway-standby-{self.app}.", f"slipway-guard-{self.app}.")) or (
             name.startswith(f"{self.app}.") and name.removeprefix(f"{self.app}.").split(".")[0] not in _KINDS
         )
 

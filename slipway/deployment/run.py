@@ -25,7 +25,7 @@ from slipway.records.deployment import Deployment, Request
 from slipway.records.manifest import Manifest
 from slipway.release import store
 from slipway.schema import migrate
-from slipway.slot import background, cutover, envfile, slots, standby, watch
+from slipway.slot import background, cutover, envfile, slots, standby, systemd, watch
 
 
 class Observer(Protocol):
@@ -237,7 +237,10 @@ class Run:
         if self.current.schema_from is not None:
             schema = migrate.restore(self.settings, self.current.schema_from)
         switched = slots.live_slot(self.settings) == self.current.to_slot
-        if switched:
+        alone = self._runs_alone()
+        if alone:
+            standby.end(self.settings, self.current.to_slot)
+        if switched or alone:
             release = self.release_before()
             message = cutover.go_back(self.settings, self.current.from_slot, release.sha if release else None)
             _, left = cutover.drain(self.settings, self.current.to_slot)
@@ -246,6 +249,7 @@ class Run:
         # The release before the live one may be on standby there still, when this ended before `start`.
         if switched or not standby.is_kept(self.settings, self.current.to_slot):
             standby.end(self.settings, self.current.to_slot)
+        cutover.end_guard(self.settings)
         self.settle_processes()
         self.close(outcome, f"{reason} {cut}".strip(), switched=switched)
         serves = self._what_serves() or f"{message or 'nothing is live'}.".capitalize()
@@ -262,6 +266,13 @@ class Run:
                 background.stop(self.settings, stopped)
         except SlipwayError as error:
             self.report.note(f"The processes of {self.settings.app} are not as they should be: {error}")
+
+    def _runs_alone(self) -> bool:
+        """Whether the slot before was stopped to make way for the new one, and is to be started again."""
+        before = self.current.from_slot
+        if self.settings.overlap != "none" or before is None:
+            return False
+        return not systemd.state(self.settings.app, before).is_up
 
     def _what_serves(self) -> str:
         """A sentence about the live release, which is asked whether it is ready; "" when none is live."""

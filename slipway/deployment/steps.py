@@ -101,6 +101,7 @@ def switch(run: Run) -> Found:
         if not _was_just_woken(run):
             cutover.pass_gate(run.settings, wanted.to_slot, wanted.sha)  # it may have crashed since it was ready
         slots.switch(run.settings, wanted.to_slot)
+        cutover.end_guard(run.settings)
     return Found(f"{wanted.to_slot} takes traffic: {wanted.version}")
 
 
@@ -170,6 +171,10 @@ def _drain(run: Run) -> Found:
     if slot is None:
         run.settle_processes()
         return Found("no release was live before", skipped=True)
+    if run.settings.overlap == "none":
+        run.settle_processes(stopped=slot)
+        standby.end(run.settings, slot)
+        return Found(f"{slot} was stopped before the start, as overlap is none")
     with run.observing(sha):
         waited, left = cutover.drain(run.settings, slot)
         run.settle_processes(stopped=slot)

@@ -20,6 +20,7 @@ from slipway.slot import slots, systemd
 from slipway.slot.systemd import UnitState
 
 _SETTLED = 3.0  # seconds after which a process that was started and runs has not crashed at once
+_QUEUED = 1.0  # seconds that systemd may take to begin a start
 _PATIENCE = 15.0  # seconds beyond its own time that a process which is stopped may take
 _INTERVAL = 0.2
 
@@ -89,7 +90,8 @@ def failure(settings: Settings, started: Iterable[str], since: float) -> tuple[s
         known = states(settings)
         for unit in units:
             state = known.get(unit, _NOTHING)
-            if state.crashed or not state.is_up:
+            is_late = time.monotonic() - since >= _QUEUED
+            if state.crashed or (is_late and not state.is_up):
                 log = process.first_failure("\n".join(systemd.log_of(unit, 200)))
                 return f"its process {unit.partition('@')[0].partition('.')[2]} ended right after its start", log
         if time.monotonic() - since >= _SETTLED:

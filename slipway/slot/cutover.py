@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ _DRAIN_INTERVAL = 0.1
 _TURN = 3  # times as many health requests in one turn, at most, as the gate needs ready answers
 _PATIENCE = 5  # seconds in which a live release must give its ready answers
 _SHORT_PATIENCE = 2  # seconds, for what is only said of the live release
+_GUARD_MARGIN = 60  # seconds after which nobody can be at work any more who has stopped a slot to make way
 _WAKE_DEADLINE = 10.0  # seconds in which a woken slot must be ready; normally it is within 0.1 s
 
 
@@ -37,12 +39,38 @@ def start(settings: Settings, slot: str, release: Manifest) -> str:
     FailedError, with the service's log, when it crashes or is not ready within `start_deadline` seconds.
     """
     check_environment(settings)
+    _make_way(settings, slot)
     standby.end(settings, slot)
     background.stop(settings, slot)  # those of a run that was killed
     slots.prepare(settings, slot, release)
     systemd.start(settings.app, slot)
+    if settings.overlap == "none":
+        slots.switch(settings, slot)  # from now on clients wait at its socket
     seconds = pass_gate(settings, slot, release.sha)
     return f"{slot} ready after {seconds:.1f} s, {settings.workers} workers"
+
+
+def _make_way(settings: Settings, slot: str) -> None:
+    """With `overlap: none`, stop the slot that takes traffic before the other one is started.
+
+    A timer makes sure that it does not stay so when this run is killed in between.
+    """
+    live = slots.live_slot(settings)
+    if settings.overlap != "none" or live in (None, slot):
+        return
+    seconds = settings.start_deadline + settings.lease_seconds + _GUARD_MARGIN
+    systemd.run_later(_guard(settings), f"Look after {settings.app}", seconds, [sys.argv[0], "recover", settings.app])
+    standby.end(settings, str(live))
+
+
+def end_guard(settings: Settings) -> None:
+    """Whoever was stopped to make way is replaced, or runs again."""
+    if settings.overlap == "none":
+        systemd.cancel(_guard(settings))
+
+
+def _guard(settings: Settings) -> str:
+    return f"slipway-guard-{settings.app}"
 
 
 def wake_or_start(
@@ -53,6 +81,8 @@ def wake_or_start(
     `ended` is why its standby was ended already. After the switch a woken slot needs `standby.wake_main`.
     """
     check_environment(settings)
+    if settings.overlap == "none":
+        ended = ended or "overlap is none"
     reason = ended or standby.why_not(settings, slot, release, database)
     if not reason:
         try:
@@ -204,6 +234,8 @@ def go_back(settings: Settings, slot: str | None, sha: str | None) -> str:
     if systemd.state(settings.app, slot).active != "active" and sha is not None:
         standby.forget(settings, slot)
         systemd.start(settings.app, slot)
+        if settings.overlap == "none":
+            slots.switch(settings, slot)  # nobody else is there who could answer meanwhile
         pass_gate(settings, slot, sha)
     slots.switch(settings, slot)
     if is_woken:

@@ -98,6 +98,7 @@ class Host:
 
     def start(self, _: str, slot: str) -> None:
         self.calls.append(f"start {slot}")
+        assert self.settings.overlap == "slots" or self.running <= {slot}, "two releases run at the same time"
         self.running.add(slot)
         self.started += 1
         self.gone -= set(PIDS[slot])

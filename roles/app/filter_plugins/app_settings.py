@@ -57,7 +57,7 @@ RESERVED_NAMES = frozenset(
     )
 )
 # Of what Slipway has for an app: units before whose names it puts a word, and where Nginx leads requests that wait.
-RESERVED_FORMS = re.compile(r"(standby|hold|hook)-.+|.+-held")
+RESERVED_FORMS = re.compile(r"(standby|guard|hold|hook)-.+|.+-held")
 
 # Headers that health_headers must not have: Nginx would set them anew, or they belong to the connection.
 NOT_OWN_HEADERS = frozenset(("host", "connection", "upgrade", "x-request-id", "content-length", "transfer-encoding"))
