@@ -6,9 +6,11 @@ Nothing else of the playbooks looks at the form of these values.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ansible import context
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.vars import load_extra_vars
 
@@ -37,6 +39,26 @@ def version(value: Any) -> str:
     return str(value).strip()
 
 
+def command(value: Any) -> str:
+    """The command that run.yml is asked for, as it was typed.
+
+    Of -e command='python -m app' the shell takes the quotes away, and Ansible would read no more than the first word.
+    """
+    typed = _typed_command()
+    if typed is None:
+        return str(value).strip()
+    try:
+        words = shlex.split(typed)
+    except ValueError:
+        return typed
+    return words[0].strip() if len(words) == 1 else typed  # in two pairs of quotes
+
+
+def _typed_command() -> str | None:
+    texts = [str(text) for text in context.CLIARGS.get("extra_vars", ())]
+    return next((text.removeprefix("command=").strip() for text in texts if text.startswith("command=")), None)
+
+
 def faults(variables: Mapping[str, Any], passed: Mapping[str, Any] | None = None) -> list[str]:
     """What is wrong with those of a host's variables that the command line has, a sentence each.
 
@@ -55,6 +77,8 @@ def _passed() -> Mapping[str, Any]:
 def _unknown(passed: Mapping[str, Any]) -> Iterator[str]:
     """Names that nothing reads, and that are nearly one which is read: the run would do something else."""
     for name in passed:
+        if name == "_raw_params" and _typed_command() is not None:
+            continue  # words of the command
         if name == "_raw_params":
             yield "-e has a word without '='. Pass -e NAME=VALUE, such as -e version=v1.2.0."
         elif name not in (*NAMES, *OTHERS) and (meant := _meant(name)):
@@ -91,4 +115,4 @@ class FilterModule:
     """Makes them known to Ansible."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"given_faults": faults, "given_flag": flag, "given_version": version}
+        return {"given_faults": faults, "given_flag": flag, "given_version": version, "given_command": command}

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible import context
 from ansible.errors import AnsibleFilterError
 
 from docs import settings as settings_page
-from filter_plugins import apps
+from filter_plugins import apps, given
 from hosts.scratch import PROJECT
 from roles.app.filter_plugins import app_settings
 
@@ -309,3 +310,23 @@ def test_one_app_alone_takes_no_site_from_another() -> None:
 def test_apps_by_where_their_certificates_come_from() -> None:
     whole = settled(a={}, b={"tls": {"provider": "acme"}}, c={"tls": {"provider": "files"}})
     assert [apps.certified_by(whole, name) for name in ("self_signed", "acme", "files")] == [["a"], ["b"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("passed", "command"),
+    [
+        ("command=python -m app.seed --x=1 'a b'", "python -m app.seed --x=1 'a b'"),
+        ("command='python -m app.seed'", "python -m app.seed"),
+        ("command=ls", "ls"),
+        ("command=sh -c 'exit 3", "sh -c 'exit 3"),
+    ],
+)
+def test_a_command_is_taken_as_it_was_typed(passed: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "CLIARGS", {"extra_vars": ("app=shop", passed)})
+    assert given.command("python") == command
+    assert given.faults({}, {"command": "python", "_raw_params": "-m app.seed"}) == []
+
+
+def test_a_command_of_a_file_of_variables_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "CLIARGS", {"extra_vars": ("@run.yml",)})
+    assert given.command("python -m x ") == "python -m x"
