@@ -105,7 +105,7 @@ def test_no_app_is_called_like_a_unit_of_slipway() -> None:
     before_an_app = set(re.findall(r"\bslipway-([a-z]+)-(?=[{$])", text))
     alone = set(re.findall(r"\bslipway-([a-z-]+[a-z])(?=@|\.service|\.timer|\.socket)", text))
     alone |= set(re.findall(r"(?:unit|timer)=slipway-([a-z-]+[a-z])\n", text))
-    assert before_an_app == {"standby", "hold", "hook"}
+    assert before_an_app == {"standby", "guard", "hold", "hook"}
     assert {"access", "access-back", "recover", "certificate"} <= alone
     for name in [f"{word}-logbook" for word in before_an_app] + sorted(alone):
         (said,) = refusals(name=name)
