@@ -22,6 +22,7 @@ from roles.app.module_utils import (  # noqa: E402  # the path comes first
     database,
     entry_checks,
     env_values,
+    services,
     setting_forms,
 )
 from slipway.base import settings as engine  # noqa: E402  # the path comes first
@@ -36,6 +37,7 @@ BUNDLED: dict[str, dict[str, Any]] = {"logbook": {"repository": "."}}
 
 SLOTS = 2  # both run while one takes over from the other
 TOOLS = 3  # a migration, the engine's questions, and a person
+LEAST_LIMIT = 25  # what SQLAlchemy opens by itself in one process is 15
 AUTOMATIC_WORKERS = (2, 8)  # at least and at most, where it is left to the host's processors
 
 
@@ -155,7 +157,7 @@ def checks(apps: Settings, environment: str) -> list[str]:
             *app_settings.faults(app, name, environment, {**_provided(app), **app["env"]}),
         )
     ]
-    return [*found, *entry_checks.domains_twice(apps)]
+    return [*found, *entry_checks.domains_twice(apps), *services.twice(apps)]
 
 
 def _provided(app: Mapping[str, Any]) -> dict[str, str]:
@@ -189,22 +191,30 @@ def emptied_headers() -> frozenset[str]:
 
 
 def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
-    """The databases to have on the host: [{name, connections}], for the apps that bring none of their own.
+    """The databases to have on the host: [{name, connections, limit, owner, tcp}], for the apps that have one there.
 
-    `connections` is what an app may hold at the same time: slots x workers x pool, those of its
-    processes and jobs, and a few for tools.
+    `connections` is what an app is counted with: what it says itself, or pool x (slots x workers + processes and
+    jobs), and some for tools. An app that says nothing may hold some more for a moment (`limit`), as most do not read its pool_size.
     """
-    least, most = AUTOMATIC_WORKERS
     return [
         {
             "name": name,
-            "connections": app["pool_size"]
-            * (SLOTS * (app["workers"] or min(most, max(least, processors))) + background_forms.most_at_once(app))
-            + TOOLS,
+            "connections": (counted := _connections(app, processors)),
+            "limit": counted if app["database"]["connections"] else max(counted, LEAST_LIMIT),
+            "owner": app["database"]["owner"],
+            "tcp": app["database"]["tcp"],
         }
         for name, app in apps.items()
         if app["database"]["kind"] == "postgresql"
     ]
+
+
+def _connections(app: Mapping[str, Any], processors: int) -> int:
+    if app["database"]["connections"]:
+        return int(app["database"]["connections"])
+    least, most = AUTOMATIC_WORKERS
+    workers = app["workers"] or min(most, max(least, processors))
+    return int(app["pool_size"] * (SLOTS * workers + background_forms.most_at_once(app)) + TOOLS)
 
 
 def paths(app: str) -> dict[str, str]:
@@ -262,7 +272,9 @@ def packages(apps: Settings) -> list[str]:
 
 def generating(apps: Settings) -> list[str]:
     """The apps with variables whose values the host makes."""
-    return [name for name, app in apps.items() if env_values.generated(app["env"])]
+    return [
+        name for name, app in apps.items() if env_values.generated(app["env"]) or app_settings.host_secrets(app, name)
+    ]
 
 
 def access(apps: Settings) -> list[dict[str, Any]]:
@@ -278,6 +290,9 @@ def access(apps: Settings) -> list[dict[str, Any]]:
             "build_user": f"{name}_build",
             "migrate_user": f"{name}_migrate",
             "database": _elsewhere(app),
+            "loopback": app_settings.loopback_ports(app, name),
+            "reserved": services.reserved(app["services"], name),
+            "is_closed": app_settings.network(app) == "loopback",
             "build_from": _named(app["build_env"]),
         }
         for name, app in apps.items()
@@ -287,6 +302,8 @@ def access(apps: Settings) -> list[dict[str, Any]]:
 def _elsewhere(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where the database of an app is, [{host, port}], if it is reached by a network."""
     declared, env = app["database"], env_values.texts(app["env"])
+    if declared["kind"] == "postgresql" and declared["tcp"]:
+        return [{"host": database.LOOPBACK, "port": database.PORT}]
     if declared["kind"] != "external":
         return []
     parts = declared["parts"]
@@ -351,5 +368,6 @@ class FilterModule:
             "app_access": access,
             "app_generating": generating,
             "app_packages": packages,
+            "app_redis": services.instances,
             "app_password_files": password_files,
         }

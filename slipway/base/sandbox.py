@@ -122,6 +122,17 @@ OUTBOUND = Need(
     calls=r"\bsocket\(|create_connection|\.connect\(|sock_connect|create_server|\.bind\(|start_http_server",
 )
 
+# Where a service of the host is reached by its port; the firewall lets the app's user to that port alone.
+LOOPBACK = Need(
+    allows="Connections to the host's own PostgreSQL or Redis by TCP.",
+    costs="Without the firewall, every port of the host that listens on 127.0.0.1.",
+    instead={
+        "PrivateNetwork": "no",
+        "RestrictAddressFamilies": "AF_UNIX AF_INET AF_INET6",
+        "IPAddressAllow": "localhost",
+    },
+)
+
 NEEDS: Mapping[str, Need] = {
     "jit": Need(
         allows="Machine code that is made at run time: `numba`, `ffi.callback` of cffi, a JavaScript engine, Chromium.",
@@ -237,7 +248,7 @@ def directives(
     """The lines of the unit, as `Name=value`, for an app with these `needs`, its directory `root` and its `network`."""
     if "unconfined" in words:
         return []
-    needs = [OUTBOUND] if network == "outbound" else []
+    needs = {"outbound": [OUTBOUND], "loopback": [LOOPBACK]}.get(network, [])
     needs += [need for word, need in NEEDS.items() if word in words]  # in the order of the table
     lines = {name: list(values) for name, values in STRICT.items()}
     for need in needs:

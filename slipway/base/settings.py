@@ -150,6 +150,10 @@ class Settings:
     database_owner: Literal["migrate", "app"]
     database_url: str  # the variable that has the URL; "" where the app reads its parts
     database_parts: dict[str, str]  # of host, port, user, password and name: their variables
+    database_passwords: dict[str, str]  # of its roles: what their passwords are called in the host's own file
+    host_secrets: list[str]  # passwords that the host makes for services of its own
+    filled_env: dict[str, str]  # variables of the app in which `{NAME}` stands for such a password
+    filled_migrate_env: dict[str, str]  # those of its migrations
     workers: int
     root: Path
     required_env: list[str]
@@ -162,7 +166,7 @@ class Settings:
     allowed_signers: str
     health_path: str
     needs: list[str]
-    network: Literal["none", "outbound"]
+    network: Literal["none", "loopback", "outbound"]
     writable_paths: list[str]
     auth_check: str
     keep_releases: int

@@ -17,7 +17,7 @@ from slipway.records import deployment as record
 from slipway.records import journal, manifest, phases
 from slipway.records.deployment import Deployment, Request
 from slipway.release import build, fit, kept, store
-from slipway.schema import migrate
+from slipway.schema import migrate, roles
 from slipway.slot import background, cutover, secrets, slots, standby, systemd
 
 _STANDBY_WAIT = 3600.0  # seconds that the command `end-standby` waits for a running phase, such as a migration
@@ -266,7 +266,9 @@ class Engine:
         """Make the values of variables that the host is to make and does not have yet."""
         with lock.hold(self.settings.lock, self.settings.app):
             made = secrets.complete(self.settings)
-        return Result(f"made {', '.join(made)}" if made else "nothing to make", changed=bool(made))
+            given = roles.give_passwords(self.settings)
+        done = [*(f"made {name}" for name in made), *(f"gave {role} its password" for role in given)]
+        return Result(", ".join(done) or "nothing to make", changed=bool(done))
 
     def rotate(self, name: str) -> Rotated:
         """Make the value of such a variable anew; what is live goes on with the one before until it is deployed."""

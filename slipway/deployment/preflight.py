@@ -72,6 +72,7 @@ def check_host(settings: Settings) -> str | None:
     live = slots.live_release(settings)
     release = manifest.read(settings.release(live)) if live else None
     if settings.migrates == "alembic" and release is not None and release.revisions is None:
+        database.check(settings, envfile.of_migrations(settings))
         return None  # an app without alembic
     table = release.version_table if release is not None else ""
     return database.current_revision(settings, envfile.of_migrations(settings), table)

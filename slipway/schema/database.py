@@ -188,14 +188,50 @@ def server(settings: Settings, environment: Mapping[str, str]) -> standby.Server
 
 def _query(settings: Settings, environment: Mapping[str, str], query: str) -> str:
     """The output of psql for a query: a row per line, with tabs between columns. FailedError with its message."""
-    command = [_psql(), "--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--field-separator=\t"]
+    command = [psql(), "--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--field-separator=\t"]
     result = _run(settings, environment, [*command, "--set=VERBOSITY=verbose", f"--command={query}"], timeout=30)
     if result.returncode != 0:
-        raise FailedError("PostgreSQL does not answer the migration role.", process.tail(result.stderr, 5))
+        said = process.tail(result.stderr, 5)
+        if not (meaning := _meaning(settings, environment, result.stderr)):
+            raise FailedError("PostgreSQL does not answer the migration role.", said)
+        place = url.connection(settings, environment).get("PGHOST", "the host itself")
+        raise FailedError(f"PostgreSQL at {place} {meaning}.", said)
     return result.stdout
 
 
-def _psql() -> str:
+# What psql says, and what that means.
+_REASONS = (
+    ("certificate verify failed", "has a certificate that the authority in database.ca has not signed"),
+    ("does not match host name", "has a certificate for another name than that of the host in the URL"),
+    ("root certificate file", "cannot be checked: the file of database.ca is not on the host. Run site.yml"),
+    ("server does not support SSL", "has no TLS, which database.ca or the URL asks for"),
+    ("password authentication failed", "refuses the password of role {user}"),
+    ("no password supplied", "wants a password of role {user}, and there is none"),
+    ("no pg_hba.conf entry", "does not let role {user} of this host in (pg_hba.conf)"),
+    ("too many connections", "has no connection left for role {user}"),
+    ("too many clients", "has no connection left for role {user}"),
+    ("remaining connection slots", "has no connection left for role {user}"),
+    ("could not translate host name", "has a name that this host cannot resolve"),
+    ("Connection refused", "does not answer"),
+    ("timeout expired", "does not answer"),
+    ("No route to host", "does not answer"),
+    ("Network is unreachable", "does not answer"),
+    ("No such file or directory", "does not answer"),
+)
+
+
+def _meaning(settings: Settings, environment: Mapping[str, str], said: str) -> str:
+    """What it means that PostgreSQL did not answer, as the end of a sentence; "" where that is not known."""
+    user = url.connection(settings, environment).get("PGUSER", settings.migrate_user)
+    return next((meaning.format(user=user) for sign, meaning in _REASONS if sign in said), "")
+
+
+def check(settings: Settings, environment: Mapping[str, str]) -> None:
+    """FailedError, in one sentence, when PostgreSQL cannot be connected to."""
+    _query(settings, environment, "SELECT 1")
+
+
+def psql() -> str:
     """The newest psql on this host, found as Debian's own wrapper finds it; "psql" where there is no such directory."""
     found = [path for path in PROGRAMS.glob("*/bin/psql") if path.parts[-3].isdecimal()]
     return str(max(found, key=lambda path: int(path.parts[-3]), default="psql"))

@@ -13,6 +13,9 @@ from slipway.base.settings import Settings
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+# Where a text has one of the host's own secrets.
+_HOLE = re.compile(r"\{([A-Z_]+)\}")
+
 # Variables that Slipway itself sets, whose values are words and paths that messages need.
 PUBLIC = frozenset(("ENV", "SSL_CERT_FILE", "STATE_DIRECTORY"))
 
@@ -98,12 +101,30 @@ def of_host(settings: Settings) -> dict[str, str]:
 def of_app(settings: Settings) -> dict[str, str]:
     """The environment of the app: what its inventory says, and the values made on the host that it asks for."""
     asked = {wanted for name in settings.generated_env for wanted in (name, previous(name))}
-    return {**{name: value for name, value in of_host(settings).items() if name in asked}, **read(settings.env_file)}
+    known = of_host(settings)
+    return {
+        **{name: value for name, value in known.items() if name in asked},
+        **filled(settings.filled_env, known),
+        **read(settings.env_file),
+    }
+
+
+def filled(variables: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """The variables with the passwords that the host has made in place of their names in braces.
+
+    Those whose password is not there yet are left out: what lacks them says so.
+    """
+    found = {}
+    for name, text in variables.items():
+        wanted = _HOLE.findall(text)
+        if all(known.get(secret) for secret in wanted):
+            found[name] = _HOLE.sub(lambda hole: known[hole[1]], text)
+    return found
 
 
 def of_migrations(settings: Settings) -> dict[str, str]:
     """The environment of alembic: that of the app, overridden by the values for the migration role."""
-    values = of_app(settings)
+    values = of_app(settings) | filled(settings.filled_migrate_env, of_host(settings))
     if settings.migrate_env_file.exists():
         values |= read(settings.migrate_env_file)
     return values

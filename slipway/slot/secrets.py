@@ -19,7 +19,7 @@ BYTES = 48  # random ones in a value, which has four characters for three of the
 def complete(settings: Settings) -> list[str]:
     """Make the values that are missing; the names of these. Only one process at a time may do this for an app."""
     known = envfile.of_host(settings)
-    missing = [name for name in settings.generated_env if not known.get(name)]
+    missing = [name for name in [*settings.generated_env, *settings.host_secrets] if not known.get(name)]
     if missing:
         _write(settings, {**known, **{name: _new() for name in missing}})
     return missing
@@ -31,6 +31,11 @@ def rotate(settings: Settings, name: str) -> bool:
     False, and nothing is changed, when the live release has not got the present value yet: what it has would be
     forgotten. RefusedError when the host does not make this value.
     """
+    if name in settings.host_secrets or name in settings.filled_env:
+        raise RefusedError(
+            f"{name} is the password of a service of the host, which knows one at a time: what is live would lose its "
+            "connections. It never leaves the host, and is not rotated."
+        )
     if name not in settings.generated_env:
         made = ", ".join(settings.generated_env) or "none"
         raise RefusedError(

@@ -162,3 +162,115 @@ def test_sqlite_is_a_file_of_the_app_on_one_host() -> None:
     declared = {"logbook": {**render.APP, "database": "sqlite"}}
     assert apps.faults(declared) == []
     assert "each of the 3 hosts would have data of its own" in apps.faults(declared, hosts=3)[0]
+
+
+PARTS = {"host": "PG_SERVER", "port": "PG_PORT", "user": "PG_USER", "password": "PG_PASSWORD", "name": "PG_DB"}
+
+
+def test_parts_are_filled_on_the_host_with_a_password_that_only_it_knows() -> None:
+    written = facts(database=PARTS)
+    assert written["network"] == "loopback"
+    assert written["host_secrets"] == ["SLIPWAY_DATABASE_PASSWORD", "SLIPWAY_MIGRATION_PASSWORD"]
+    assert written["required_env"] == [*PARTS.values(), "SECRET_KEY"]
+    secrets = {"SLIPWAY_DATABASE_PASSWORD": "one", "SLIPWAY_MIGRATION_PASSWORD": "two"}
+    of_app = envfile.filled(written["filled_env"], secrets)
+    assert of_app == {
+        "PG_SERVER": "127.0.0.1", "PG_PORT": "5432", "PG_USER": "logbook", "PG_PASSWORD": "one", "PG_DB": "logbook"
+    }  # fmt: skip
+    assert envfile.filled(written["filled_migrate_env"], secrets) == {
+        **of_app, "PG_USER": "logbook_migrate", "PG_PASSWORD": "two"
+    }  # fmt: skip
+    assert envfile.filled(written["filled_env"], {}).keys() == {*PARTS.values()} - {"PG_PASSWORD"}
+
+
+def test_a_url_over_tcp_is_for_what_cannot_use_a_socket() -> None:
+    written = facts(database={"tcp": True, "scheme": "postgresql", "owner": "app"})
+    assert written["filled_env"] == {
+        "DATABASE_URL": "postgresql://logbook:{SLIPWAY_DATABASE_PASSWORD}@127.0.0.1:5432/logbook"
+    }
+    assert written["filled_migrate_env"] == written["filled_env"], "migrations run as the app's role"
+    assert written["host_secrets"] == ["SLIPWAY_DATABASE_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    ("tcp", "expected"), [(True, "listen_addresses = '127.0.0.1'"), (False, "listen_addresses = ''")]
+)
+def test_postgresql_listens_only_where_an_app_needs_it(tcp: bool, expected: str) -> None:
+    declared = {"database": {"tcp": tcp}}
+    found = apps.databases({"logbook": settled(**declared)}, 2)
+    assert expected in render.render("postgresql", "slipway.conf.j2", declared, postgresql_databases=found)
+    rules = render.render("postgresql", "pg_hba.conf.j2", declared, postgresql_databases=found)
+    assert ("127.0.0.1/32  scram-sha-256" in rules) == tcp
+
+
+def test_the_firewall_lets_such_an_app_to_that_port_alone() -> None:
+    found = render.render("access", "firewall.nft.j2", {"database": {"tcp": True}})
+    assert 'meta skuid 990 jump loopback_logbook comment "logbook"' in found
+    assert 'oifname "lo" tcp dport { 5432 } accept' in found
+    assert "ip daddr 127.0.0.1 tcp dport 5432 accept" in found, "its migrations, too"
+    assert "loopback_logbook" not in render.render("access", "firewall.nft.j2")
+
+
+@pytest.mark.parametrize(
+    ("had", "apps_want", "expected"),
+    [
+        ([], 50, 200),
+        (["max_connections theirs 100"], 50, 200),
+        (["max_connections theirs 500"], 50, 500),
+        (["max_connections ours 100", "max_connections theirs 100"], 50, 100),  # no restart to raise it a little
+        (["max_connections ours 100"], 95, 150),
+        (["max_connections ours 300"], 95, 300),
+        ([], 400, 450),
+    ],
+)
+def test_a_server_that_serves_is_restarted_only_for_connections_that_apps_want(
+    had: list[str], apps_want: int, expected: int
+) -> None:
+    known = render.variables("postgresql", __postgresql_clusters={"stdout_lines": had})
+    known["postgresql_databases"] = [{"name": "shop", "connections": apps_want}]
+    assert int(render.evaluate("{{ __postgresql_connections }}", **known)) == expected
+
+
+def test_six_apps_of_one_worker_and_one_process_fit_beside_the_bundled_one() -> None:
+    declared = {f"app{n}": {"workers": 1, "processes": {"worker": "x"}} for n in range(6)}
+    whole = apps.settings({"logbook": render.APP}) | {name: {**settled(), **own} for name, own in declared.items()}
+    assert sum(item["connections"] for item in apps.databases(whole, 2)) <= 190
+
+
+@pytest.mark.parametrize(
+    ("declared", "sentence"),
+    [
+        (
+            {"database": {"ca": "no.pem", "kind": "external"}, "env": {"DATABASE_URL": "postgresql://u@db/x"}},
+            "no PEM file",
+        ),
+        (
+            {
+                "database": {"ca": "CA", "kind": "external"},
+                "env": {"DATABASE_URL": "postgresql://u@db/x?sslmode=require"},
+            },
+            "has sslmode= in its URL, which would count in place of apps.logbook.database.ca",
+        ),
+        ({"database": {"ca": "CA"}}, "database.ca is for a database elsewhere"),
+        ({"database": PARTS, "env": {"PG_USER": "me"}}, "apps.logbook.env.PG_USER is one of the variables of"),
+    ],
+)
+def test_what_would_keep_an_authority_or_a_password_from_counting_is_refused(
+    declared: dict[str, Any], sentence: str, tmp_path: Any
+) -> None:
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    if declared["database"].get("ca") == "CA":
+        declared = {**declared, "database": {**declared["database"], "ca": str(tmp_path / "ca.pem")}}
+    found = app_settings.faults(settled(**declared), "logbook", "prod", {"SECRET_KEY": "x"})
+    assert len(found) == 1, found
+    assert sentence in found[0]
+
+
+def test_app_and_migrations_check_a_database_elsewhere_with_the_same_authority() -> None:
+    env = {"SECRET_KEY": "x", "DATABASE_URL": "postgresql://u@db/x", "MIGRATION_DATABASE_URL": "postgresql://m@db/x"}
+    declared = {"database": {"kind": "external", "ca": "ca.pem"}, "env": env}
+    found = variables(**declared)
+    assert (found["PGSSLMODE"], found["PGSSLROOTCERT"]) == ("verify-full", "/etc/logbook/database-ca.pem")
+    assert "MIGRATION_DATABASE_URL" not in found, "it is the migrations' alone"
+    known = render.variables("app", declared)
+    assert render.evaluate("{{ __app_migrate_env }}", **known) == {"DATABASE_URL": "postgresql://m@db/x"}

@@ -47,7 +47,9 @@ def test_the_engine_takes_the_choices_that_can_be_declared() -> None:
     declared = {name: option["choices"] for name, option in app_settings.specification().items() if "choices" in option}
     hints = {name: hint for name, hint in hints.items() if not name.startswith("database")}  # decided by the role
     declared.pop("state")  # the engine has no settings of an app that is absent
-    declared["network"] = [choice for choice in declared["network"] if choice != "auto"]  # the role has decided it
+    # The role has decided it, and knows a network of the host alone.
+    declared["network"] = ["loopback" if choice == "auto" else choice for choice in declared["network"]]
+    hints["network"] = Literal["loopback", "none", "outbound"]
     assert {name: list(get_args(hint)) for name, hint in hints.items()} == declared
 
 
@@ -56,8 +58,11 @@ def test_a_role_a_playbook_or_the_engine_reads_every_setting(name: str) -> None:
     roles = [path for ending in ("tasks/*.yml", "templates/*.j2") for path in (PROJECT / "roles").glob(f"*/{ending}")]
     places = [*roles, ROLE / "vars/main.yml", *(PROJECT / "playbooks").rglob("*.yml")]
     places += [PROJECT / "filter_plugins/apps.py", ROLE / "filter_plugins/pythons.py"]
+    places.append(ROLE / "filter_plugins/app_settings.py")
     text = "".join(path.read_text() for path in places)
-    forms = rf"""(__app_settings|site|declared_apps\[\w+\])\.{name}\b|(app|settings)\["{name}"\]|app_{name}_file\b"""
+    forms = (
+        rf"""(__app_settings|site|declared_apps\[\w+\])\.{name}\b|(app|settings|found)\["{name}"\]|app_{name}_file\b"""
+    )
     assert re.search(forms, text) or name in config.Settings.__dataclass_fields__
 
 

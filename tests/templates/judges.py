@@ -370,7 +370,7 @@ def database_settings(rendered: Render, _: Path) -> None:
     file = cluster / "slipway.conf"
     file.write_text(rendered())
     said = _ask(cluster, "SELECT setting, 'x' FROM pg_settings WHERE name = 'max_connections'", config_file=file)
-    assert 'setting = "100"' in said
+    assert 'setting = "200"' in said
     said = _ask(cluster, "SELECT count(*) AS wrong FROM pg_file_settings WHERE error IS NOT NULL", config_file=file)
     assert 'wrong = "0"' in said, said
 
@@ -451,4 +451,5 @@ JUDGES: dict[str, Judge] = {
     "postgresql/pg_hba.conf.j2": database_access,
     "postgresql/sandbox.conf.j2": functools.partial(dropped_in, 2.0),
     "postgresql/slipway.conf.j2": database_settings,
+    "redis/slipway-redis@.service.j2": functools.partial(unit, "redis/slipway-redis@.service.j2"),
 }

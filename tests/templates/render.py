@@ -137,6 +137,7 @@ def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "__nginx_found": {"stdout": "nginx version: nginx/1.26.3"},
         },
         "postgresql": {"postgresql_databases": apps.databases(whole, FACTS["processor_vcpus"])},
+        "redis": {"redis_instances": []},
         "release": {"release_app": "logbook", "release_environment": "prod"},
     }
 

@@ -168,9 +168,26 @@ def users(apps: Sequence[Mapping[str, Any]], lines: Iterable[str]) -> list[dict[
     wanted = [(name, "apps") for name in SERVICES]
     for app in apps:
         for key, chain in KINDS.items():
-            elsewhere = key == "migrate_user" and app["database"]
-            wanted.append((app[key], f"database_{app['name'].replace('-', '_')}" if elsewhere else chain))
+            own = app["name"].replace("-", "_")
+            if key == "migrate_user" and app["database"]:
+                chain = f"database_{own}"  # the usual one is for those without
+            if key == "user" and app.get("is_closed"):
+                chain = f"loopback_{own}"
+            wanted.append((app[key], chain))
     return [{"name": name, "id": numbers[name], "chain": chain} for name, chain in wanted if name in numbers]
+
+
+def reserved(apps: Sequence[Mapping[str, Any]], lines: Iterable[str]) -> list[str]:
+    """The rules for ports of the host that only root and the users of one app may reach: nobody asks for a password."""
+    numbers = dict(line.split()[1:3] for line in lines if line.startswith("user ") and len(line.split()) == 3)
+    rules = []
+    for app in apps:
+        ids = ["0", *(numbers[app[key]] for key in ("user", "migrate_user") if app[key] in numbers)]
+        rules += [
+            f'oifname "lo" tcp dport {port} meta skuid != {{ {", ".join(ids)} }} reject with icmpx admin-prohibited'
+            for port in app.get("reserved") or []
+        ]
+    return rules
 
 
 def key_exchanges(lines: Iterable[str], older_clients: bool) -> list[str]:
@@ -293,6 +310,7 @@ class FilterModule:
             "access_places": places,
             "access_indexes": indexes,
             "access_users": users,
+            "access_reserved": reserved,
             "access_kex": key_exchanges,
             "access_host_keys": host_keys,
         }

@@ -31,6 +31,8 @@ from roles.app.module_utils import (  # noqa: E402  # the path comes first
     env_values,
     file_settings,
     reach,
+    secret_names,
+    services,
     setting_forms,
     setting_texts,
 )
@@ -53,7 +55,7 @@ RESERVED_NAMES = frozenset(
     (
         *("postgres", "postgresql", "public", "none", "root", "nginx", "slipway", "systemd", "ssl"),
         *("template0", "template1", "slipway-recover", "slipway-certificate"),
-        *("access", "access-back", "recover", "certificate"),
+        *("access", "access-back", "recover", "certificate", "redis", "mysql", "mariadb"),
     )
 )
 # Of what Slipway has for an app: units before whose names it puts a word, and where Nginx leads requests that wait.
@@ -136,6 +138,8 @@ def _normalise(found: dict[str, Any], app: str) -> None:
     try:
         for name in WHOLE.keys() & found.keys():
             found[name] = WHOLE[name](found[name])
+        found["services"] = services.whole(found["services"])
+        found["env"] = secret_names.with_secrets(found["secrets"], found["env"])
         if "database" in found:
             found["database"] = database.whole(found["database"], found["env"], app)
             found["env"] = database.without_own(found["database"], found["env"])
@@ -176,11 +180,28 @@ def _plain(value: Any) -> Any:
 
 
 def network(settings: Values) -> str:
-    """What the app reaches, decided where it is left to Slipway: `none` or `outbound`."""
+    """What the app reaches, decided where it is left to Slipway: `none`, `loopback` or `outbound`."""
+    closed = "loopback" if loopback_ports(settings, "app") else "none"
     if settings["network"] != "auto":
-        return str(settings["network"])
+        return closed if settings["network"] == "none" else str(settings["network"])
     needed = "listen" in settings["needs"] or reach.elsewhere(env_values.texts(settings["env"]), settings["domains"])
-    return "outbound" if needed else "none"
+    return "outbound" if needed else closed
+
+
+def host_secrets(settings: Values, app: str) -> list[str]:
+    """The names of the passwords that the host makes for an app's database and services."""
+    return [*database.passwords(settings["database"], app).values(), *services.secrets(settings["services"])]
+
+
+def filled_env(settings: Values, app: str, role: str = "") -> dict[str, str]:
+    """The variables of the app, or of its migrations as `role`, in which the host puts such a password."""
+    return {**database.filled(settings["database"], app, role), **services.filled(settings["services"], app)}
+
+
+def loopback_ports(settings: Values, app: str) -> list[int]:
+    """The ports of the host's own services that an app reaches."""
+    own = [database.PORT] if database.passwords(settings["database"], app) else []
+    return own + services.ports(settings["services"], app)
 
 
 def credentials(settings: Values) -> list[str]:
@@ -240,6 +261,7 @@ def _environment(app: App) -> Iterator[str]:
                 f"(inventories/{app.environment}/group_vars/{app.environment}/vault.yml)."
             )
     yield from database.faults(app.name, app.settings["database"], app.settings["env"])
+    yield from services.faults(app.name, app.settings["services"], app.settings["env"])
     for setting in VARIABLES:
         yield from env_values.faults(f"apps.{app.name}.{setting}", app.settings[setting])
     for name in filter(envfile.NAME.fullmatch, app.settings["credentials"]):
@@ -484,9 +506,16 @@ class FilterModule:
             "app_complete": complete,
             "app_check": faults,
             "app_credentials": credentials,
-            "app_database_variables": lambda settings, app, role="": database.variables(
-                settings["database"], app, role
+            "app_database_variables": lambda settings, app: database.variables(settings["database"], app),
+            "app_migration_variables": lambda settings, app, role: database.of_migrations(
+                settings["database"], settings["env"], app, role
             ),
+            "app_own_env": lambda settings: {
+                name: value for name, value in settings["env"].items() if name != database.MIGRATION_URL
+            },
+            "app_database_passwords": lambda settings, app: database.passwords(settings["database"], app),
+            "app_host_secrets": host_secrets,
+            "app_filled_env": filled_env,
             "app_database_kind": lambda settings: database.engine_kind(settings["database"], settings["env"]),
             "app_database_names": lambda settings: database.names(settings["database"]),
             "app_env_file": env_file,

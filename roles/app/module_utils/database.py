@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from slipway.base.errors import RefusedError
 from slipway.schema import url as urls
 from slipway.slot import envfile
 
+PROJECT = Path(__file__).resolve().parents[3]
 KINDS = ("none", "postgresql", "external", "mariadb", "sqlite")
 OWNERS = ("migrate", "app")
 PARTS = ("host", "port", "user", "password", "name")
 URL = "DATABASE_URL"
 MIGRATION_URL = "MIGRATION_DATABASE_URL"  # of a database elsewhere, for the role that changes its schema
 SOCKET = "/run/postgresql"
+LOOPBACK = "127.0.0.1"
+PASSWORD = "SLIPWAY_DATABASE_PASSWORD"  # noqa: S105  # a name
+MIGRATE_PASSWORD = "SLIPWAY_MIGRATION_PASSWORD"  # noqa: S105  # a name
+CA = "/etc/{app}/database-ca.pem"
 PORT = 5432
 
 # What each kind is reached by where nothing else is said.
@@ -98,6 +105,8 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _kind(scheme: str, name: str, parts: Mapping[str, str], env: Mapping[str, Any], app: str) -> str:
     """Where the database is, as nobody has said so: elsewhere if the app is given its address."""
     variable = name or parts.get("host", "")
+    if not name and env.get(variable) in ("localhost", LOOPBACK):
+        variable = ""
     if env.get(variable) not in (None, "") and not _is_own(env[variable], app):
         return "external"
     family = scheme.partition("+")[0] or "postgresql"
@@ -124,6 +133,35 @@ def without_own(database: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str
     return {name: item for name, item in env.items() if name != database["url"]}
 
 
+def _in_parts(database: Mapping[str, Any], role: str, app: str) -> dict[str, str]:
+    values = {"host": LOOPBACK, "port": str(PORT), "user": role, "password": f"{{{_password(role, app)}}}", "name": app}
+    return {name: values[part] for part, name in database["parts"].items()}
+
+
+def _password(role: str, app: str) -> str:
+    """The name that the password of a role has in the host's own file."""
+    return PASSWORD if role == app else MIGRATE_PASSWORD
+
+
+def passwords(database: Mapping[str, Any], app: str) -> dict[str, str]:
+    """The names of the passwords that the host makes, by the roles of the database; they are for TCP alone."""
+    if database["kind"] != "postgresql" or not database["tcp"]:
+        return {}
+    roles = [app] if database["owner"] == "app" else [app, f"{app}_migrate"]
+    return {role: _password(role, app) for role in roles}
+
+
+def filled(database: Mapping[str, Any], app: str, role: str = "") -> dict[str, str]:
+    """The variables with a password in them, which only the host knows: `{NAME}` stands for it."""
+    role = role or app
+    if not passwords(database, app):
+        return {}
+    if database["parts"]:
+        return _in_parts(database, role, app)
+    secret = _password(role, app)
+    return {database["url"]: f"{database['scheme']}://{role}:{{{secret}}}@{LOOPBACK}:{PORT}/{app}"}
+
+
 def engine_kind(database: Mapping[str, Any], env: Mapping[str, Any]) -> str:
     """What the engine may ask: none, postgresql, mysql or sqlite."""
     kind = str(database["kind"])
@@ -140,10 +178,19 @@ def variables(database: Mapping[str, Any], app: str, role: str = "") -> dict[str
     """
     scheme, name = database["scheme"], database["url"]
     if database["kind"] == "postgresql":
-        return {name: f"{scheme}://{role or app}@localhost/{app}?host={SOCKET}"}
+        return {} if database["tcp"] else {name: f"{scheme}://{role or app}@localhost/{app}?host={SOCKET}"}
+    if database["kind"] == "external" and database["ca"]:  # libpq and asyncpg read both, where the URL says nothing
+        return {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": CA.format(app=app)}
     if database["kind"] == "sqlite":
         return {name: f"{scheme}:////var/lib/{app}/{app}.sqlite3"}
     return {}
+
+
+def of_migrations(database: Mapping[str, Any], env: Mapping[str, Any], app: str, role: str) -> dict[str, Any]:
+    """The variables of migrations that are others than the app's: those by which they reach the database."""
+    if database["kind"] == "external":
+        return {database["url"]: env[MIGRATION_URL]} if database["url"] and env.get(MIGRATION_URL) else {}
+    return variables(database, app, role)
 
 
 def only_one_host(database: Mapping[str, Any], hosts: int) -> Iterator[str]:
@@ -171,8 +218,14 @@ def faults(app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Ite
         yield f"{where} is mariadb, which Slipway does not install yet. Set it to external, and env.DATABASE_URL."
     if database["connections"] < 0:
         yield f"{where}.connections is {database['connections']}, but must be 0 or more."
+    yield from _of_tls(where, app, database, env)
     for name in names(database):
         value = env.get(name)
+        if value not in (None, "") and database["kind"] == "postgresql" and not isinstance(value, Mapping):
+            yield (
+                f"apps.{app}.env.{name} is one of the variables of {where}, and the host sets it for its own database. "
+                "Take it out of env, or set all of them there, for a database elsewhere."
+            )
         if value == "" or (database["kind"] == "external" and value is None):
             state = "empty" if value == "" else "not set"
             yield (
@@ -187,3 +240,30 @@ def faults(app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Ite
             f"{where}.scheme is '{database['scheme']}', which is none of {database['kind']}. Write one like "
             f"{SCHEMES[database['kind']]}."
         )
+
+
+def _of_tls(where: str, app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Iterator[str]:
+    """Whether the authority of `ca` is asked: the URL could say otherwise, and it counts before the environment."""
+    if not database["ca"]:
+        return
+    if database["kind"] != "external":
+        yield f"{where}.ca is for a database elsewhere, but this one is on the host. Remove it."
+        return
+    if engine_kind(database, env) != "postgresql":
+        yield f"{where}.ca is for PostgreSQL, and env.{database['url']} is another database. Remove it."
+    if not any(map(_has_certificate, (Path(database["ca"]), PROJECT / database["ca"]))):
+        yield f"{where}.ca is '{database['ca']}', which is no PEM file with a certificate on this machine."
+    for name in filter(None, (database["url"], MIGRATION_URL)):
+        query = str(env.get(name) or "").partition("?")[2]
+        if said := re.search(r"(?:^|&)(ssl|sslmode|sslrootcert)=", query):
+            yield (
+                f"apps.{app}.env.{name} has {said[1]}= in its URL, which would count in place of {where}.ca. Take it "
+                "out of the URL: with ca, TLS is verified in full."
+            )
+
+
+def _has_certificate(path: Path) -> bool:
+    try:
+        return "-----BEGIN CERTIFICATE-----" in path.read_text()
+    except (OSError, ValueError):
+        return False

@@ -8,6 +8,15 @@
 -- It is not to write alembic's table of versions, which has this one column whatever its name is: what is migrated would
 -- be the app's decision. And it is not to create large objects, which belong to nobody's table and are in no limit; a
 -- migration may give it that back, as the owner has it with the right to pass it on.
+--
+-- First, what the app has made itself while its role owned the schema, and goes on using.
+SELECT format('REASSIGN OWNED BY %1$I TO %2$I; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO %1$I;'
+              ' GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO %1$I;', :'app', :'owner')
+ WHERE EXISTS (
+     SELECT FROM pg_shdepend d
+      WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = :'app'::regrole AND d.deptype = 'o'
+        AND d.classid <> 'pg_default_acl'::regclass
+        AND d.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()));
 WITH versions AS (
     SELECT c.oid FROM pg_class c
      WHERE c.relowner = :'owner'::regrole AND c.relkind IN ('r', 'p')

@@ -1,0 +1,165 @@
+"""The settings `services` and `secrets`: their whole forms, what they mean for the host, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from filter_plugins import apps
+from roles.app.filter_plugins import app_settings
+from roles.app.module_utils import services
+from roles.redis.filter_plugins import redis_files
+from slipway.base.errors import RefusedError
+from slipway.slot import envfile
+from tests.templates import render
+
+from .test_database import facts, settled
+
+SECRETS = {services.PASSWORD: "p4ss"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([], {}),
+        (["redis"], {"REDIS_URL": "redis://:p4ss@127.0.0.1:20001/0"}),
+        ("redis", {"REDIS_URL": "redis://:p4ss@127.0.0.1:20001/0"}),
+        ({"redis": "BROKER"}, {"BROKER": "redis://:p4ss@127.0.0.1:20001/0"}),
+        (
+            {"redis": {"url": ["BROKER", "RESULTS"], "scheme": "redis+socket"}},
+            dict.fromkeys(("BROKER", "RESULTS"), "redis+socket://:p4ss@/run/logbook.redis/redis.sock"),
+        ),
+        ({"redis": {"scheme": "unix"}}, {"REDIS_URL": "unix://:p4ss@/run/logbook.redis/redis.sock?db=0"}),
+        ({"redis": {"host": "R_HOST", "port": "R_PORT"}}, {"R_HOST": "127.0.0.1", "R_PORT": "20001"}),
+        (
+            {"redis": {"host": "R_HOST", "password": "R_PASSWORD", "url": "R_URL"}},
+            {"R_HOST": "127.0.0.1", "R_PASSWORD": "p4ss", "R_URL": "redis://:p4ss@127.0.0.1:20001/0"},
+        ),
+    ],
+)
+def test_an_app_gets_its_redis_by_the_names_that_it_reads(
+    value: Any, expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "port", lambda *_: 20001)
+    whole = services.whole(value)
+    assert services.whole(whole) == whole, "it stays as it is"
+    assert envfile.filled(facts(services=value)["filled_env"], SECRETS) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (["rabbitmq"], "services has 'rabbitmq', but must be one of redis"),
+        ({"redis": {"urls": "X"}}, "services.redis has 'urls', but it has only url"),
+        ({"redis": {"url": "redis://x"}}, "'redis://x' cannot be the name of a variable"),
+        ({"redis": {"memory_mb": "64m"}}, "services.redis.memory_mb is '64m'"),
+        ({"redis": {"eviction": "lru"}}, "services.redis.eviction is 'lru', but must be one of noeviction"),
+        (5, "services is 5"),
+    ],
+)
+def test_what_services_cannot_be_is_one_sentence(value: Any, sentence: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        services.whole(value)
+    assert sentence in str(refused.value)
+
+
+def test_only_what_a_socket_cannot_do_opens_the_network() -> None:
+    assert facts(services=["redis"])["network"] == "loopback"
+    assert facts(services={"redis": {"scheme": "unix"}})["network"] == "none"
+    found = render.render("access", "firewall.nft.j2", {"services": {"redis": {"tcp_port": 20007}}})
+    assert 'oifname "lo" tcp dport { 20007 } accept' in found
+
+
+def test_a_redis_without_a_password_is_for_the_app_alone() -> None:
+    found = render.render("access", "firewall.nft.j2", {"services": {"redis": {"host": "R", "tcp_port": 20007}}})
+    assert 'oifname "lo" tcp dport 20007 meta skuid != { 0, 990, 992 } reject with icmpx' in found
+    found = render.render("access", "firewall.nft.j2", {"services": {"redis": {"tcp_port": 20007}}})
+    assert "tcp dport 20007 meta skuid" not in found
+
+
+def test_two_apps_on_one_port_are_told() -> None:
+    both = {name: {**settled(), "services": services.whole({"redis": {"tcp_port": 20007}})} for name in ("a", "b")}
+    assert [line for line in apps.checks(both, "prod") if "same port" in line] == list(services.twice(both))
+    assert "Set apps.b.services.redis.tcp_port to another one." in next(services.twice(both))
+    assert services.port({"tcp_port": 0}, "shop") == services.port({"tcp_port": 0}, "shop")
+
+
+def test_a_variable_that_the_host_sets_is_not_set_in_env() -> None:
+    settings = settled(services=["redis"], env={"SECRET_KEY": "x", "REDIS_URL": "redis://other"})
+    (sentence,) = app_settings.faults(settings, "logbook", "prod", {"SECRET_KEY": "x"})
+    assert sentence.startswith("apps.logbook.env.REDIS_URL is set, and so is apps.logbook.services")
+
+
+def test_what_redis_is_started_with_is_what_redis_takes(tmp_path: Path) -> None:
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("needs redis-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    (server,) = services.instances({"shop": {"services": services.whole({"redis": {"tcp_port": number}})}})
+    text = redis_files.configuration(server)
+    text = text.replace("/var/lib/shop.redis", str(tmp_path)).replace("/run/shop.redis", str(tmp_path))
+    (tmp_path / "password.conf").write_text("requirepass p4ss\n")
+    (tmp_path / "redis.conf").write_text(text.replace("supervised systemd", "supervised no"))
+    with subprocess.Popen([program, tmp_path / "redis.conf"], stdout=subprocess.PIPE, text=True) as started:
+        try:
+            answers = {}
+            for given in ("PING", "AUTH p4ss\r\nPING", "AUTH p4ss\r\nCONFIG GET maxmemory"):
+                deadline = time.monotonic() + 10
+                while True:
+                    try:
+                        with socket.create_connection(("127.0.0.1", number), timeout=2) as client:
+                            client.sendall(f"{given}\r\n".encode())
+                            time.sleep(0.2)
+                            answers[given] = client.recv(4096).decode()
+                        break
+                    except ConnectionRefusedError:
+                        assert time.monotonic() < deadline, started.poll()
+                        time.sleep(0.1)
+            assert "NOAUTH" in answers["PING"]
+            assert answers["AUTH p4ss\r\nPING"] == "+OK\r\n+PONG\r\n"
+            assert str(64 * 2**20) in answers["AUTH p4ss\r\nCONFIG GET maxmemory"]
+            assert (tmp_path / "redis.sock").is_socket()
+        finally:
+            started.terminate()
+
+
+def test_a_secret_is_the_inventorys_or_else_made_by_the_host() -> None:
+    settings = settled(secrets=["SECRET_KEY", "FIRST_SUPERUSER_PASSWORD"], env={"SECRET_KEY": "given"})
+    assert settings["env"] == {"SECRET_KEY": "given", "FIRST_SUPERUSER_PASSWORD": {"generate": True}}
+    assert apps.generating({"logbook": settings}) == ["logbook"]
+    assert app_settings.complete(settings) == settings
+    assert facts(secrets=["SALT"])["generated_env"] == ["SALT"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["STRIPE_SECRET_KEY", "OPENAI_API_KEY", "SMTP_PASSWORD", "MAIL_PASSWORD", "AWS_SECRET_ACCESS_KEY", "SENTRY_DSN",
+     "GOOGLE_CLIENT_SECRET", "DATABASE_URL", "FIRST_SUPERUSER_EMAIL"],
+)  # fmt: skip
+def test_what_somebody_else_gives_out_is_not_made_up(name: str) -> None:
+    sentence = apps.faults({"logbook": {"secrets": [name]}})[0]
+    assert f"secrets has {name}, which looks like something that somebody else gives out" in sentence
+    assert f"Set env.{name} from ansible-vault" in sentence
+    assert apps.faults({"logbook": {**render.APP, "secrets": [name], "env": {name: "postgresql://u@h/d"}}}) == []
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "JWT_SECRET", "FIRST_SUPERUSER_PASSWORD", "SALT", "API_TOKEN"])
+def test_what_is_the_apps_own_is_made(name: str) -> None:
+    assert apps.faults({"logbook": {**render.APP, "secrets": [name]}}) == []
+
+
+def test_another_name_of_a_variable_is_a_reason_to_deploy() -> None:
+    """The unit is what a deploy compares; the passwords themselves are not in it."""
+    first = render.render("app", "app@.service.j2", {"services": ["redis"]})
+    other = render.render("app", "app@.service.j2", {"services": {"redis": "BROKER_URL"}})
+    assert first != other
+    assert "After=slipway-redis@logbook.service" in first
+    assert "Filled in" not in render.render("app", "app@.service.j2")
