@@ -193,8 +193,9 @@ def emptied_headers() -> frozenset[str]:
 def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
     """The databases to have on the host: [{name, connections, limit, owner, tcp}], for the apps that have one there.
 
-    `connections` is what an app is counted with: what it says itself, or pool x (slots x workers + processes and
-    jobs), and some for tools. An app that says nothing may hold some more for a moment (`limit`), as most do not read its pool_size.
+    `connections` is what an app is counted with: what it says itself, or pool x (slots x workers + processes and jobs),
+    and some for tools. An app that says nothing may hold some more for a moment (`limit`), as most do not read its
+    pool_size.
     """
     return [
         {

@@ -232,8 +232,8 @@ def test_a_server_that_serves_is_restarted_only_for_connections_that_apps_want(
 
 
 def test_six_apps_of_one_worker_and_one_process_fit_beside_the_bundled_one() -> None:
-    declared = {f"app{n}": {"workers": 1, "processes": {"worker": "x"}} for n in range(6)}
-    whole = apps.settings({"logbook": render.APP}) | {name: {**settled(), **own} for name, own in declared.items()}
+    declared = {f"app{n}": {**render.APP, "workers": 1, "processes": {"worker": "python -m x"}} for n in range(6)}
+    whole = apps.settings({"logbook": render.APP, **declared})
     assert sum(item["connections"] for item in apps.databases(whole, 2)) <= 190
 
 
