@@ -76,6 +76,7 @@ class Places:
             self.top / f"run/slipway/{self.app}.standby.json",
             self.top / f"etc/{self.app}",
             self.top / f"etc/nginx/{self.app}.htpasswd",
+            self.top / f"etc/redis/slipway-{self.app}.conf",
             self.top / f"etc/ssl/slipway/{self.app}",
             self.top / f"var/lib/slipway/certificates/{self.app}",
             self.top / f"etc/tmpfiles.d/slipway-{self.app}.conf",
@@ -88,6 +89,7 @@ class Places:
         return [
             self.root,
             self.data,
+            self.top / f"var/lib/{self.app}.redis",
             self.top / f"var/cache/slipway/{self.app}",
             *sorted((self.top / "var/log/nginx").glob(f"{self.app}.access.log*")),
             self.secrets,
@@ -101,7 +103,7 @@ class Places:
 
     def is_unit(self, name: str) -> bool:
         """Whether a unit is the app's: its slots (shop@blue), its processes (shop.worker@blue), and our own for it."""
-        own = ("recover@", "certificate@")
+        own = ("recover@", "certificate@", "redis@")
         if name.startswith((f"{self.app}@", *(f"slipway-{word}{self.app}." for word in own))):
             return True
         return name.startswith((f"slipway-standby-{self.app}.", f"slipway-guard-{self.app}.")) or (
