@@ -48,7 +48,7 @@ def test_check_mode_passes_on_a_new_host_and_changes_nothing(controller: Control
     ("wrong", "sentence"),
     [
         ({"settings": {"nginx_hsts_seconds": "never"}}, "'nginx_hsts_seconds' is of type str"),
-        ({"settings": {"postgresql_max_connections": 20}}, "Lower workers or pool_size"),
+        ({"settings": {"postgresql_max_connections": 20}}, "Lower workers, pool_size or database.connections"),
         ({"settings": {"host_journal_max_mb": "much"}}, "'host_journal_max_mb' is of type str"),
         ({"others": {"backup": {"domains": ["b.example"]}}}, "'backup' is the name of an account, a unit or a dir"),
         ({"others": {"postgresql": {"domains": ["b.example"]}}}, "'postgresql' cannot be an app's name"),
