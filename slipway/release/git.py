@@ -222,8 +222,10 @@ class Repository:
         return hashlib.sha256(self.run("cat-file", "blob", f"{sha}:{path}").stdout.encode()).hexdigest()
 
     def text(self, sha: str, path: str) -> str:
-        """A text file of a commit; "" when it has none."""
-        return self.run("cat-file", "blob", f"{sha}:{path}").stdout
+        """A text file of a commit, also where a link of it leads to one; "" when it has none."""
+        said = self.git("cat-file", "--batch=%(objecttype)", "--follow-symlinks", given=f"{sha}:{path}\n")
+        kind, _, text = said.partition("\n")
+        return text if kind == "blob" else ""
 
     def has(self, sha: str) -> bool:
         return self.commit(sha) is not None

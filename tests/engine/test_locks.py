@@ -449,6 +449,15 @@ def test_a_virtualenv_is_known_by_all_that_decides_what_is_in_it(
     assert identity({"poetry.lock": ""}) not in {first, *others}
 
 
+def test_a_virtualenv_is_known_by_what_a_link_leads_to(settings: config.Settings, mirror: GitRepository) -> None:
+    (mirror.path / "requirements.txt").symlink_to("deps.txt")
+
+    def identity(text: str) -> str:
+        return records.identity(settings, build.repository(settings), commit(settings, mirror, {"deps.txt": text}))
+
+    assert identity("a==1") != identity("a==2")
+
+
 def test_a_record_is_for_its_release_and_for_live_ones_with_the_same_requirements(settings: config.Settings) -> None:
     record = f"a==1.0 --hash={HASH}\n"
     records.write(settings, "v1-a", "one", record)
