@@ -21,6 +21,7 @@ PASSED_ON = {
     "problem",
     "reason",
     "result.error_messages[-1]",
+    "setting_forms.unknown(f'database.{unknown[0]}', unknown[0], _KEYS)",
     "wrong[0]",
     "why_not(host, user, found['stdout'] + '\\n' + found['stderr'])",
     "wrong or f'openssl {arguments[0]} failed: {done.stderr.strip().splitlines()[-1:]}'",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from roles.app.module_utils import setting_forms
 from slipway.base.errors import RefusedError
 from slipway.schema import url as urls
 from slipway.slot import envfile
@@ -96,7 +97,7 @@ def _mapping(value: Any) -> dict[str, Any]:
         raise RefusedError(f"database is {value!r}. {_LIKE}.")
     given = {str(key): item for key, item in value.items() if item is not None}
     if unknown := [key for key in given if key not in _KEYS]:
-        raise RefusedError(f"database has '{unknown[0]}', but it has only {', '.join(_KEYS)}.")
+        raise RefusedError(setting_forms.unknown(f"database.{unknown[0]}", unknown[0], _KEYS))
     if isinstance(given.get("kind"), str):
         given["kind"] = _WORDS.get(given["kind"], given["kind"])
     return given
