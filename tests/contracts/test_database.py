@@ -83,7 +83,7 @@ def test_there_is_one_whole_form(value: Any, env: dict[str, str], expected: dict
         ("mongo", "database is 'mongo', but must be one of none, postgresql, external"),
         ({"url": "postgresql://me:s3cret@db/a"}, "database.url is the name of the variable that has the URL"),
         ({"url": "MY-URL"}, "'MY-URL' cannot be the name of a variable"),
-        ({"hots": "X"}, "database has 'hots', but it has only"),
+        ({"hots": "X"}, "database.hots is no setting. The nearest is 'host'"),
         ({"host": 5}, "are names of variables"),
         ({"scheme": "oracle"}, "database.scheme is 'oracle'"),
         ({"connections": "many"}, "database.connections is 'many'"),
