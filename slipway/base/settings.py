@@ -31,6 +31,9 @@ APP_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,21}[a-z0-9])?")
 # What the gate asks without credentials, as "METHOD /path".
 AUTH_CHECK = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /[A-Za-z0-9._~/?&=%-]*")
 
+# What a release serves: a module and a name in it, perhaps with a call that has plain texts or numbers.
+MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\([A-Za-z0-9_ '=,.-]*\))?")
+
 # The rest of a URL, as it stands in a request; a fragment never does.
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")
 
@@ -63,6 +66,12 @@ class Rule:
 
 # Said once for the engine, which checks what it reads, and for the role `app`, which checks what is declared.
 RULES = (
+    Rule(
+        "module",
+        lambda value: not value or MODULE.fullmatch(value) is not None,
+        "must be a module and the app's name in it, such as 'app.main:app' for app in app/main.py, or a function that "
+        "makes the app, such as 'server:create_app'.",
+    ),
     Rule(
         "auth_check",
         lambda value: not value or AUTH_CHECK.fullmatch(value) is not None,
@@ -165,6 +174,8 @@ class Settings:
     accept: Accept
     allowed_signers: str
     health_path: str
+    health_status: list[int]
+    health_every: float  # between two health requests
     needs: list[str]
     network: Literal["none", "loopback", "outbound"]
     writable_paths: list[str]

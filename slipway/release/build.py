@@ -20,9 +20,9 @@ from typing import Any
 import slipway
 from slipway.base import confined, files, process
 from slipway.base.errors import FailedError, RefusedError
-from slipway.base.settings import Settings
+from slipway.base.settings import MODULE, Settings
 from slipway.records import journal, manifest
-from slipway.release import fit, git, inside, kept, records, store, takeover
+from slipway.release import fit, git, inside, kept, modules, records, store, takeover
 from slipway.release.work import Work
 from slipway.slot import envfile, slots
 
@@ -118,7 +118,7 @@ def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bo
     final = settings.release(name)
     present = manifest.read(final)
     if present is not None and not again:
-        return present
+        return _served_as_set(settings, present)
     box = final.with_name(f"{name}{store.PARTIAL}")
     partial = box / "release"
     try:
@@ -131,6 +131,19 @@ def build(settings: Settings, name: str, tag: str | None, sha: str, *, again: bo
         store.delete(box)
     files.sync_directory(settings.releases)
     return made
+
+
+def _served_as_set(settings: Settings, present: manifest.Manifest) -> manifest.Manifest:
+    """The manifest of a release that is here already, with the module of the inventory where that has changed since."""
+    release = settings.release(present.release)
+    if not settings.module or settings.module == present.module:
+        return present
+    where, commit = f"apps.{settings.app}.module", f"Commit {present.sha[:12]}"
+    if problem := modules.fault(release, settings.directory, settings.module, commit, where):
+        raise FailedError(problem)
+    changed = dataclasses.replace(present, module=settings.module)
+    files.write_atomically(release / manifest.NAME, manifest.dump(changed))
+    return changed
 
 
 def _put_in_place(settings: Settings, partial: Path, final: Path) -> None:
@@ -179,20 +192,20 @@ def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
     if donor is not None:
         _link_packages(settings, donor, partial)
     shutil.chown(partial, settings.build_user, settings.build_user)
-    python, seen = _fill(settings, partial, name, tag, sha, donor, identity)
+    python, module, seen = _fill(settings, partial, name, tag, sha, donor, identity)
     takeover.take(partial, pwd.getpwnam(settings.build_user).pw_uid, settings.python)
     partial.parent.chmod(0o755)  # now others may look at it
     if taken := [mine for mine in (manifest.NAME, manifest.COMPLETE) if os.path.lexists(partial / mine)]:
         raise FailedError(f"The release has {taken[0]}, a name that Slipway itself uses. Give it another one.")
     kept.link(settings, partial)
-    made = _describe(settings, name, tag, sha, partial, python, seen)
+    made = _describe(settings, name, tag, sha, partial, python, module, seen)
     return dataclasses.replace(made, packages=identity, built_with=fit.chosen(settings))
 
 
 def _fill(
     settings: Settings, partial: Path, name: str, tag: str | None, sha: str, donor: Path | None, identity: str
-) -> tuple[str, Mapping[str, Any]]:
-    """Fill the release as the build user; the version of its Python, and what was seen of its migrations."""
+) -> tuple[str, str, Mapping[str, Any]]:
+    """Fill the release as the build user; its Python's version, what it serves, what was seen of its migrations."""
     work = Work(
         app=settings.app,
         repository=str(settings.repository),
@@ -243,7 +256,9 @@ def _fill(
     if answer.get("record"):
         records.write(settings, name, identity, str(answer["record"]))
     python = str(answer.get("python"))
-    return (python if _PYTHON.fullmatch(python) else ""), answer.get("seen") or {}
+    module = str(answer.get("module"))
+    module = module if MODULE.fullmatch(module) else ""
+    return (python if _PYTHON.fullmatch(python) else ""), module, answer.get("seen") or {}
 
 
 def _engine() -> str:
@@ -299,11 +314,13 @@ def _describe(
     sha: str,
     release: Path,
     python: str,
+    module: str,
     seen: Mapping[str, Any],
 ) -> manifest.Manifest:
     from slipway.release import migrations  # here, as a rollback does not need it
 
     looked = migrations.seen(seen)
+    settings = dataclasses.replace(settings, module=module)  # as there is no manifest yet that says it
     found = migrations.find(settings, release, looked, slots.identity(tag, sha))
     return manifest.Manifest(
         release=name,
@@ -317,6 +334,7 @@ def _describe(
         revisions=found.revisions,
         version_table=found.version_table,
         setup=looked.setup,
+        module=module,
         migrates=settings.migrates,
         alembic_at=found.at,
         data=list(settings.data),

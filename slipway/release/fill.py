@@ -11,7 +11,7 @@ from typing import Any
 
 from slipway.base import files
 from slipway.base.errors import FailedError
-from slipway.release import bytecode, dynamic, extras, git, history, packages, source
+from slipway.release import bytecode, dynamic, extras, git, history, modules, packages, server, source
 from slipway.release.work import Work
 
 
@@ -22,6 +22,7 @@ def main(answer: int) -> None:
         python, record = fill(work, Path.cwd())
         seen = asdict(history.look(Path.cwd(), python, work.directory))
         said: dict[str, Any] = {"python": python, "seen": seen, "record": record}
+        said["module"] = modules.settle(work, Path.cwd())
     except files.UnfitError as error:
         said = {"failed": f"{error.filename} cannot be read ({error.strerror}).", "detail": ""}
     except FailedError as error:
@@ -37,15 +38,16 @@ def fill(work: Work, release: Path) -> tuple[str, str]:
     """
     repository = git.Repository(Path(work.repository), work.user, Path(work.cache))
     source.unpack(repository, work.sha, release, work.user, work.module, work.directory, work.lock)
+    modules.settle(work, release)  # before the time that packages take
     told = dynamic.variables(release, source.project(release, work.directory), work.tag, work.sha)
     installer = packages.Installer(work, release, told)
     installer.install()
     extras.fetch(work, release)
     extras.run(work, release, told)
-    if absent := source.not_installed(release):
-        raise FailedError(absent)
     # The service cannot write below its release, so its own modules are compiled here.
     python = bytecode.make(release, Path(work.donor) if work.donor else None, work.user)
+    if problem := server.problem(release, python):
+        raise FailedError(problem)
     return python, installer.record
 
 

@@ -70,7 +70,7 @@ def _interpreter(settings: Settings, directory: Path, release: Manifest) -> str:
     if release.python and not same_minor(found, release.python):
         return f"it was built with Python {release.python}, and runs {found} now"
     minor = ".".join(found.split(".")[:2])
-    if not (directory / f".venv/lib/python{minor}/site-packages/gunicorn").is_dir():
+    if not (directory / f".venv/lib/python{minor}/site-packages").is_dir():
         return "its Python does not find its packages"
     wanted = python_version(settings)
     if wanted and not same_minor(found, wanted):

@@ -23,8 +23,8 @@ from slipway.release.git import Entry, Repository
 PROJECT, LOCK = locks.PROJECT, locks.UV
 ATTRIBUTES = ".gitattributes"
 
-# The packages that serve an app, each with its module. The settings of Gunicorn import both.
-SERVED_BY = {"gunicorn": "gunicorn", "uvicorn-worker": "uvicorn_worker"}
+# The files in which the command `fastapi` looks for an app, in its order.
+USUAL = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LONGEST_POINTER = 1024  # bytes, by the specification of Git LFS
@@ -69,18 +69,6 @@ def project(release: Path, directory: str = "") -> Mapping[str, Any]:
         return tomllib.loads(files.read_text(release / found, inside=release))
     except (OSError, ValueError, RecursionError):
         return {}
-
-
-def not_installed(release: Path) -> str:
-    """Which of the packages that every release is served by has not been installed with it; "" when all have."""
-    for name, module in SERVED_BY.items():
-        places = [release, *release.glob(".venv/lib/python*/site-packages")]
-        if not any(_exists(place / module) or _exists(place / f"{module}.py") for place in places):
-            return (
-                f"The release has no {name}, which serves the app. Add it with `uv add {' '.join(SERVED_BY)}`, commit "
-                f"{PROJECT} and {LOCK}, and tag that."
-            )
-    return ""
 
 
 # What has to be there
@@ -132,7 +120,9 @@ def _exists(path: Path) -> bool:
 def _needed(release: Path, left_out: Sequence[str], module: str, directory: str) -> Iterator[str]:
     """Those of the paths that a release cannot be built, migrated or started without."""
     file = module.partition(":")[0].replace(".", "/")
-    served = [f"{root}{file}{end}" for root in ("", "src/") for end in (".py", "/__init__.py")]
+    served = [f"{root}{file}{end}" for root in ("", "src/") for end in (".py", "/__init__.py")] if file else []
+    if not file and not any(_exists(release / directory / path) for path in USUAL):
+        served = list(USUAL)
     named = {str(PurePosixPath(directory, name)) for name in ("alembic.ini", *served)}
     named |= {str(place / name) for place in locks.upwards(directory) for name in (PROJECT, LOCK)}
     if left_out and LOCK not in left_out:

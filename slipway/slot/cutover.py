@@ -121,6 +121,7 @@ def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = 
     before systemd is asked about it. FailedError as for `start`.
     """
     deadline = settings.start_deadline if deadline is None else deadline
+    deadline += health.patience(settings, settings.workers)
     gate = health.Gate(sha=sha, workers=settings.workers, answers=settings.start_answers)
     started = time.monotonic()
     socket = slots.socket(settings, slot)
@@ -151,14 +152,15 @@ def why_not_ready(settings: Settings, slot: str, sha: str) -> str:
     """Why a slot that takes traffic is not ready, after several health requests to each worker; "" when it is."""
     started = time.monotonic()
     # The slot's actual number of workers, as the settings may have changed since it was started.
-    gate = health.Gate(sha=sha, workers=len(systemd.workers(settings.app, slot)) or 1, answers=settings.start_answers)
+    workers = len(systemd.workers(settings.app, slot)) or 1
+    gate = health.Gate(sha=sha, workers=workers, answers=settings.start_answers)
     while True:
         ask_in_turn(gate, settings, slots.socket(settings, slot))
         if gate.is_open:
             return ""
         if gate.lost_worker:
             return "a worker has crashed meanwhile"
-        if time.monotonic() - started > _PATIENCE:
+        if time.monotonic() - started > _PATIENCE + health.patience(settings, workers):
             return gate.problem
         health.wait_briefly(started)
 
@@ -168,7 +170,7 @@ def why_no_answer(settings: Settings, slot: str) -> str:
     started = time.monotonic()
     while True:
         answer = health.ask_slot(settings, slots.socket(settings, slot), timeout=2)
-        if answer.ok or time.monotonic() - started > _SHORT_PATIENCE:
+        if answer.ok or time.monotonic() - started > _SHORT_PATIENCE + 2 * settings.health_every:
             return "" if answer.ok else answer.sentence
         health.wait_briefly(started)
 

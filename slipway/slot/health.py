@@ -12,9 +12,10 @@ import http.client
 import io
 import socket
 import ssl
+import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ from slipway.base.settings import Settings
 _SAID = 1000  # characters of what an app says
 
 READY = (200, 204)  # HTTP statuses of a release that can take traffic
+
+TOO_MANY = 429
+_SLOW_DOWN = 0.5  # seconds between two requests after the first such answer; twice as many after each further one
+_SLOWEST = 8.0
 
 # What the authentication check leaves out of the app's health_headers: it is about a request without credentials.
 CREDENTIALS = ("authorization", "cookie", "proxy-authorization", "x-api-key")
@@ -46,6 +51,7 @@ class Answer:
     seconds: float = 0.0
     location: str = ""  # where a redirect leads
     hint: str = ""  # the likely cause of an answer that is not ready
+    accepted: tuple[int, ...] = READY  # the statuses that are ready
 
     @property
     def sentence(self) -> str:
@@ -57,7 +63,12 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        return self.status in READY
+        return self.status in self.accepted
+
+    @property
+    def is_limited(self) -> bool:
+        """The app, or what is before it, only says that it is asked too often: that says nothing of the release."""
+        return self.status == TOO_MANY and not self.ok
 
 
 class _Received(io.RawIOBase):
@@ -139,7 +150,9 @@ def _unverified() -> ssl.SSLContext:
 def ask_slot(settings: Settings, path: Path, timeout: float = 5) -> Answer:
     """Send one health request on a new connection to a slot's socket."""
     headers = {**_as_nginx_does(settings), **own_headers(settings)}
-    return _ask(_UnixConnection(path, timeout), settings.health_path, headers)
+    _PACE.wait(settings)
+    answer = _ask(_UnixConnection(path, timeout), settings.health_path, headers, accepted=settings.health_status)
+    return _PACE.noted(answer)
 
 
 def ask_without_credentials(settings: Settings, path: Path, request: str, timeout: float = 5) -> Answer:
@@ -153,9 +166,10 @@ def ask_without_credentials(settings: Settings, path: Path, request: str, timeou
 def ask_site(settings: Settings, timeout: float = 5) -> Answer:
     """Send one health request through Nginx at 127.0.0.1, with the name of the site as server name and as Host."""
     parts = urlsplit(settings.watch_url)
-    connection = _LoopbackTLSConnection(parts.hostname or "localhost", settings.watch_port, timeout)
     headers = {**_as_a_client_does(settings), **own_headers(settings)}
-    return _ask(connection, settings.health_path, headers)
+    _PACE.wait(settings)
+    connection = _LoopbackTLSConnection(parts.hostname or "localhost", settings.watch_port, timeout)
+    return _PACE.noted(_ask(connection, settings.health_path, headers, accepted=settings.health_status))
 
 
 def served_certificate(settings: Settings, timeout: float = 5) -> str:
@@ -213,6 +227,7 @@ def _ask(
     headers: Mapping[str, str],
     method: str = "GET",
     body: bytes | None = None,
+    accepted: Sequence[int] = READY,
 ) -> Answer:
     sent = {name.lower(): (name, value) for name, value in headers.items()}  # the last one of a name counts
     if body is not None:
@@ -222,11 +237,12 @@ def _ask(
         with contextlib.suppress(BrokenPipeError):  # an app may answer, and hang up, before it has read the body
             connection.request(method, path, body, dict(sent.values()))
         response = connection.answer()
-        answer = read_answer(response.status, response.read(65536), response.headers.get("Location") or "")
+        location = response.headers.get("Location") or ""
+        answer = read_answer(response.status, response.read(65536), location, tuple(accepted))
         if not answer.ok:
             answer = replace(answer, hint=explain(answer, path, headers["Host"]))
     except (OSError, http.client.HTTPException) as error:
-        answer = Answer(0, problem=f"{type(error).__name__}: {error}".rstrip(": "))
+        answer = Answer(0, problem=f"{type(error).__name__}: {error}".rstrip(": "), accepted=tuple(accepted))
     finally:
         connection.close()
     return replace(answer, seconds=time.monotonic() - started)
@@ -249,7 +265,8 @@ def explain(answer: Answer, path: str, asked_as: str) -> str:
         406: "health requests accept every type (Accept: */*), or set health_headers",
         421: f"the app must serve the host {asked_as}, or set health_host to another one of its domains",
         422: "the app wants a parameter: give it in health_path, or in health_headers",
-        429: "the app must not limit how often health_path is asked",
+        429: "the app must not limit how often health_path is asked; or set health_every to the seconds between two "
+        "requests that it allows, or take 429 into health_status",
     }.get(answer.status, "")
 
 
@@ -267,15 +284,17 @@ def _explain_redirect(location: str, path: str, asked_as: str) -> str:
     return f"{said}: set it to the path that it leads to, or take it out of what redirects"
 
 
-def read_answer(status: int, body: bytes, location: str = "") -> Answer:
+def read_answer(status: int, body: bytes, location: str = "", accepted: tuple[int, ...] = READY) -> Answer:
     """Parse a health answer. Of a body that is not a JSON object only the status counts."""
-    ready = status in READY
+    ready = status in accepted
     try:
         value: Any = files.decode_json(body)
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        return Answer(status, problem="" if ready else body[:200].decode(errors="replace"), location=location)
+        return Answer(
+            status, problem="" if ready else body[:200].decode(errors="replace"), location=location, accepted=accepted
+        )
     sha, pid = value.get("sha"), value.get("pid")
     return Answer(
         status,
@@ -283,6 +302,7 @@ def read_answer(status: int, body: bytes, location: str = "") -> Answer:
         pid=pid if isinstance(pid, int) else None,
         problem="" if ready else _said(value.get("detail") or value.get("status") or ""),
         location=location,
+        accepted=accepted,
     )
 
 
@@ -309,8 +329,10 @@ class Gate:
     problem: str = "no answer yet"
 
     def observe(self, answer: Answer) -> None:
-        """Count one answer. An answer that is not ready resets the count."""
-        if not answer.ok:
+        """Count one answer. An answer that is not ready resets the count, unless it only says: not so often."""
+        if answer.is_limited:
+            self.problem = answer.sentence
+        elif not answer.ok:
             self.problem = answer.sentence
             self.by_worker.clear()
         elif answer.sha is not None and answer.sha != self.sha:
@@ -335,6 +357,38 @@ class Gate:
     def lost_worker(self) -> bool:
         """Whether more workers answered than there are: then one crashed after it was ready, and was replaced."""
         return len(self.by_worker) > self.workers
+
+
+class _Pace:
+    """Keeps a time between two health requests: that of the setting, or a longer one when the app says so (429)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # clients are watched in a thread beside the phase
+        self._next = 0.0
+        self._pause = 0.0
+
+    def wait(self, settings: Settings) -> None:
+        """Wait until the next request may be sent."""
+        with self._lock:
+            at = max(time.monotonic(), self._next)
+            self._next = at + max(settings.health_every, self._pause)
+        time.sleep(max(0.0, at - time.monotonic()))
+
+    def noted(self, answer: Answer) -> Answer:
+        """The answer, which may say that requests have to become fewer."""
+        if answer.is_limited:
+            with self._lock:
+                self._pause = min(_SLOWEST, max(_SLOW_DOWN, self._pause * 2))
+                self._next = max(self._next, time.monotonic() + self._pause)
+        return answer
+
+
+_PACE = _Pace()
+
+
+def patience(settings: Settings, workers: int) -> float:
+    """Seconds that the pauses between requests add, until each of so many workers has given its ready answers."""
+    return workers * settings.start_answers * settings.health_every
 
 
 def wait_briefly(started: float) -> None:

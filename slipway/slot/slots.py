@@ -54,6 +54,7 @@ def switch(settings: Settings, slot: str) -> None:
 def environment(settings: Settings, slot: str, manifest: Manifest) -> dict[str, str]:
     """The environment of a slot: that of the app, tag and commit of the release, and where its programs are."""
     values = {**envfile.of_app(settings), **identity(manifest.tag, manifest.sha)}
+    values["SLIPWAY_MODULE"] = surroundings.module_of(settings, manifest)
     release = settings.release(manifest.release)
     return surroundings.complete(settings, release, values, at=settings.slot(slot) / "release")
 
@@ -115,11 +116,15 @@ def prepared_at(settings: Settings, slot: str) -> float:
 
 
 def inputs_digest(settings: Settings) -> str:
-    """A digest of the files outside of the release that affect a slot (environment, Gunicorn, unit)."""
+    """A digest of what is outside of the release and affects a slot: environment, Gunicorn, unit, health requests."""
     digest = hashlib.sha256()
     for path in settings.slot_inputs:
         content = files.read_bytes(path) if path.exists() else b""
         digest.update(hashlib.sha256(content).digest())
+    # How the app is asked whether it is ready: what nobody has tried must not pass for what is live.
+    asked = repr((settings.health_path, settings.watch_url, settings.health_status)).encode()
+    headers = settings.health_headers_file
+    digest.update(hashlib.sha256(asked + (files.read_bytes(headers) if headers.exists() else b"")).digest())
     return digest.hexdigest()
 
 

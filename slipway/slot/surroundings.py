@@ -13,15 +13,20 @@ from slipway.base import process
 from slipway.base.settings import Settings
 from slipway.records import manifest
 
-SRC = "src"  # the directory of projects that keep their packages apart from everything else
+# Directories that modules may be in beside the app's own, as the command `fastapi` takes them: `src` of projects that
+# keep their packages apart from everything else, `app` of some whose files are no package.
+SRC = "src"
+PLACES = (SRC, "app")
+# What a release serves of which nobody has said it: the default before it was found.
+MODULE = "app.main:app"
 
 
 def surroundings(settings: Settings, release: Path, at: Path | None = None) -> dict[str, str]:
     """The variables for a release in a directory; `at` is the path by which it runs, if that is another one."""
     place = at or release
     workdir = settings.workdir(place)
-    module = settings.module or _recorded(release)
-    paths = [workdir, *([workdir / SRC] if is_in_src(settings.workdir(release), release, module) else [])]
+    below = place_of(settings.workdir(release), release, module_of(settings, manifest.read(release)))
+    paths = [workdir, *([workdir / below] if below else [])]
     return {
         "PATH": f"{place / '.venv/bin'}:{process.PATH}",
         "VIRTUAL_ENV": str(place / ".venv"),
@@ -44,12 +49,17 @@ def complete(settings: Settings, release: Path, variables: Mapping[str, str], at
     return whole
 
 
-def is_in_src(workdir: Path, release: Path, module: str) -> bool:
-    """Whether a module such as `shop.main:app` is below `src/`, and would not be found without that directory."""
+def module_of(settings: Settings, release: manifest.Manifest | None) -> str:
+    """What a release serves: what was found or set when it was built, so that a rollback serves what it was."""
+    return (release.module if release else "") or settings.module or MODULE
+
+
+def place_of(workdir: Path, release: Path, module: str) -> str:
+    """The directory of PLACES that a module such as `shop.main:app` is in; "" when it is found without one."""
     top = module.partition(":")[0].partition(".")[0]
-    if not top or _has(workdir, top):
-        return False
-    return _has(workdir / SRC, top) and not any(_has(place, top) for place in packages(release))
+    if has(workdir, top) or any(has(place, top) for place in packages(release)):
+        return ""
+    return next((name for name in PLACES if has(workdir / name, top)), "")
 
 
 def packages(release: Path) -> list[Path]:
@@ -57,11 +67,6 @@ def packages(release: Path) -> list[Path]:
     return sorted(release.glob(".venv/lib/python*/site-packages"))
 
 
-def _has(directory: Path, name: str) -> bool:
+def has(directory: Path, name: str) -> bool:
+    """Whether a directory has a module or a package of that name."""
     return (directory / name).is_dir() or (directory / f"{name}.py").is_file()
-
-
-def _recorded(release: Path) -> str:
-    """The module that was found when the release was built."""
-    made = manifest.read(release)
-    return str(made.module) if made else ""

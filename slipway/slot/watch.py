@@ -32,6 +32,8 @@ class Tally:
     milliseconds: list[float] = field(default_factory=list)  # how long each probe took
     lost_for: float = 0.0  # seconds since the last good answer to a probe, or since the first probe was sent
     problem: str = ""
+    interval: float = _PROBE_INTERVAL  # seconds between two probes
+    limited: int = 0  # probes that the app only called too many
     log: tuple[int, int] | None = None  # how far the access log was read; set when the counting has ended
 
     def probe(self, answer: health.Answer, shas: Collection[str]) -> None:
@@ -41,8 +43,12 @@ class Tally:
         if answer.ok and (answer.sha is None or answer.sha in shas):
             self.lost_for = 0.0
             return
+        if answer.is_limited:  # it answers, and neither proves nor loses anything
+            self.limited += 1
+            self.problem = answer.sentence
+            return
         self.failed_probes += 1
-        self.lost_for += answer.seconds + _PROBE_INTERVAL
+        self.lost_for += answer.seconds + (self.interval if self.lost_for else _PROBE_INTERVAL)
         self.problem = answer.sentence
         if answer.ok:
             self.problem = f"the answer came from commit {str(answer.sha)[:12]}"
@@ -132,7 +138,7 @@ def watch(settings: Settings, sha: str, log: tuple[int, int] | None) -> tuple[Ta
 
     `log` is how far the access log was counted before; with None it is counted from now on.
     """
-    tally = Tally()
+    tally = Tally(interval=max(_PROBE_INTERVAL, settings.health_every))
     deadline = time.monotonic() + settings.watch_seconds
     tail = _clients(settings, log)
     while True:
@@ -140,6 +146,8 @@ def watch(settings: Settings, sha: str, log: tuple[int, int] | None) -> tuple[Ta
             tally.probe(health.ask_site(settings), [sha])
         _count(tally, tail, settings)
         reason = tally.over_budget(settings.watch_max_error_ratio, settings.watch_min_requests)
+        if not reason and time.monotonic() >= deadline and tally.probes == tally.limited > 0:
+            reason = f"no health request through Nginx was answered but with {tally.problem}"
         if reason or time.monotonic() >= deadline:
             return tally, reason
         time.sleep(min(_PROBE_INTERVAL, max(0.0, deadline - time.monotonic())))
@@ -151,7 +159,7 @@ def probing(settings: Settings, shas: Collection[str], log: tuple[int, int] | No
 
     `shas` are the commits that may answer, `log` is as for `watch`.
     """
-    tally, done = Tally(), threading.Event()
+    tally, done = Tally(interval=max(_PROBE_INTERVAL, settings.health_every)), threading.Event()
 
     def probe() -> None:
         while not done.wait(_PROBE_INTERVAL if tally.probes else 0):

@@ -57,8 +57,12 @@ def test_the_engine_takes_the_choices_that_can_be_declared() -> None:
 def test_a_role_a_playbook_or_the_engine_reads_every_setting(name: str) -> None:
     roles = [path for ending in ("tasks/*.yml", "templates/*.j2") for path in (PROJECT / "roles").glob(f"*/{ending}")]
     places = [*roles, ROLE / "vars/main.yml", *(PROJECT / "playbooks").rglob("*.yml")]
-    places += [PROJECT / "filter_plugins/apps.py", ROLE / "filter_plugins/pythons.py"]
-    places.append(ROLE / "filter_plugins/app_settings.py")
+    places += [
+        PROJECT / "filter_plugins/apps.py",
+        ROLE / "filter_plugins/pythons.py",
+        ROLE / "filter_plugins/app_settings.py",
+        ROLE / "module_utils/health_setting.py",
+    ]
     text = "".join(path.read_text() for path in places)
     forms = (
         rf"""(__app_settings|site|declared_apps\[\w+\])\.{name}\b|(app|settings|found)\["{name}"\]|app_{name}_file\b"""
@@ -102,8 +106,8 @@ def test_no_secret_is_in_the_engines_settings() -> None:
 
 def test_the_engine_reads_what_was_declared_whatever_characters_it_has() -> None:
     awkward = 'a"b\\c\td\x7f ünï 🙂'
-    read = config.parse(tomllib.loads(_render("app.toml.j2", settings={"module": awkward})), source="test")
-    assert read.module == awkward
+    read = config.parse(tomllib.loads(_render("app.toml.j2", settings={"logbook_ca": awkward})), source="test")
+    assert read.logbook_ca == awkward
 
 
 @pytest.mark.parametrize(

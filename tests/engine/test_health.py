@@ -141,3 +141,47 @@ def test_an_answer_in_time_is_read_as_a_whole(settings: config.Settings, tmp_pat
     with dripping(tmp_path / "s", head + body, b""):
         answer = health.ask_slot(settings, tmp_path / "s", timeout=2)
     assert (answer.status, answer.sha, answer.pid) == (200, "abc", 7)
+
+
+def test_a_status_counts_as_ready_where_the_settings_say_so() -> None:
+    assert not health.read_answer(429, b"slow down").ok
+    assert health.read_answer(429, b"slow down", accepted=(200, 429)).ok
+    assert not health.read_answer(204, b"", accepted=(200, 429)).ok
+
+
+def test_an_answer_that_only_says_not_so_often_neither_counts_nor_resets_the_count() -> None:
+    gate = health.Gate(sha="abc", workers=1, answers=2)
+    for status in (200, 429, 200):
+        gate.observe(health.Answer(status))
+    assert gate.is_open
+    limited = health.Gate(sha="abc", workers=1, answers=1)
+    limited.observe(health.Answer(429))
+    assert not limited.is_open
+    assert "429" in limited.problem
+
+
+def test_health_requests_keep_their_time_between_them(
+    settings: config.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    clock = [100.0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    pace = health._Pace()
+    for _ in range(3):
+        pace.wait(dataclasses.replace(settings, health_every=2.0))
+    assert slept == [0.0, 2.0, 2.0]
+    unlimited = health._Pace()
+    for _ in range(2):
+        unlimited.wait(settings)
+        unlimited.noted(health.Answer(200))
+    assert slept[3:] == [0.0, 0.0], "as fast as it answers"
+    for _ in range(2):
+        unlimited.noted(health.Answer(429))
+        unlimited.wait(settings)
+    assert slept[5:] == [0.5, 1.0], "fewer and fewer, once the app has said so"

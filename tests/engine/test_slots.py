@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from slipway.base import process
@@ -36,6 +38,7 @@ def test_the_slots_environment_file_has_the_release_and_is_not_world_readable(se
         "RELEASE_TAG": "v1",
         "RELEASE_SHA": RELEASE.sha,
         "PATH": f"{settings.slot('blue')}/release/.venv/bin:{process.PATH}",
+        "SLIPWAY_MODULE": "app.main:app",
         "VIRTUAL_ENV": f"{settings.slot('blue')}/release/.venv",
         "PYTHONPATH": f"{settings.slot('blue')}/release",
     }
@@ -54,3 +57,10 @@ def test_a_missing_environment_file_is_named(settings: config.Settings) -> None:
     settings.env_file.unlink()
     with pytest.raises(RefusedError, match=str(settings.env_file)):
         slots.prepare(settings, "blue", RELEASE)
+
+
+def test_another_way_to_ask_whether_it_is_ready_is_another_setting(settings: config.Settings) -> None:
+    slots.prepare(settings, "blue", RELEASE)
+    for changed in ({"health_path": "/nonsense"}, {"watch_url": "https://b.example.com/"}, {"health_status": [429]}):
+        assert slots.inputs_changed(replace(settings, **changed), "blue"), changed
+    assert not slots.inputs_changed(replace(settings, health_every=3.0), "blue")

@@ -182,3 +182,19 @@ def test_all_counts_of_a_cutover_are_on_one_receipt(watched: config.Settings, mo
     assert receipt.errors == 1
     assert 0 < receipt.failed_probes < receipt.probes
     assert set(receipt.milliseconds) == {2.0}
+
+
+def test_a_limiter_of_the_app_undoes_no_release_but_proves_none_either() -> None:
+    tally = watch.Tally()
+    for _ in range(100):
+        tally.probe(health.Answer(429), ["abc"])
+    assert not tally.over_budget(0.05, 20)
+    assert (tally.limited, tally.failed_probes) == (100, 0)
+
+
+def test_one_failed_probe_of_an_app_that_is_seldom_asked_is_not_a_second_without_an_answer() -> None:
+    tally = watch.Tally(interval=5.0)
+    tally.probe(health.Answer(503, seconds=0.01), ["abc"])
+    assert not tally.over_budget(0.05, 20)
+    tally.probe(health.Answer(503, seconds=0.01), ["abc"])
+    assert tally.over_budget(0.05, 20)

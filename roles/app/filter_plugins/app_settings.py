@@ -30,6 +30,7 @@ from roles.app.module_utils import (  # noqa: E402  # the path comes first
     entry_checks,
     env_values,
     file_settings,
+    health_setting,
     reach,
     secret_names,
     services,
@@ -140,6 +141,8 @@ def _normalise(found: dict[str, Any], app: str) -> None:
             found[name] = WHOLE[name](found[name])
         found["services"] = services.whole(found["services"])
         found["env"] = secret_names.with_secrets(found["secrets"], found["env"])
+        if "health" in found:
+            found.update(health_setting.whole(found))
         if "database" in found:
             found["database"] = database.whole(found["database"], found["env"], app)
             found["env"] = database.without_own(found["database"], found["env"])
@@ -343,6 +346,7 @@ def _hooks(app: App) -> Iterator[str]:
 
 def _health(app: App) -> Iterator[str]:
     """A header may be a secret, so no sentence shows a value."""
+    yield from health_setting.faults(f"apps.{app.name}", app.settings)
     domains, host = app.settings["domains"], app.settings["health_host"]
     if host and host not in domains:
         yield (
