@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 
 from slipway.inspect import dotenv
@@ -20,6 +21,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
         )
     _alembic(facts, proposal)
     _web(facts, proposal)
+    _servers(facts, proposal)
     if facts.lock and re.search(r"git\+|source = \{ git|type = \"git\"", facts.tree.text(facts.lock, MAX_LOCK_BYTES)):
         proposal.warn(f"{facts.lock} has dependencies from git: the host must reach them.")
     if facts.tree.has(".gitmodules"):
@@ -88,11 +90,35 @@ def _web(facts: Facts, proposal: Proposal) -> None:
             if last == "add_middleware" and call.args and "TrustedHost" in ast.unparse(call.args[0]):
                 hosts = keyword(call, "allowed_hosts")
                 if hosts is not None and "*" not in ast.unparse(hosts):
-                    proposal.warn(
-                        f"{module.name} has TrustedHostMiddleware: its domains have to be in {ast.unparse(hosts)[:60]}."
-                    )
+                    _trusted(facts, proposal, module.name, hosts)
             if last == "Limiter" and keyword(call, "default_limits") is not None:
                 proposal.warn(f"{module.name} limits rates by default: exempt the health path, or set health.every.")
             root = keyword(call, "root_path") if last == "FastAPI" else None
             if root is not None and text_of(root):
                 proposal.warn(f"{module.name}: root_path is {text_of(root)}, but Slipway serves the app at the top.")
+
+
+def _trusted(facts: Facts, proposal: Proposal, where: str, hosts: ast.expr) -> None:
+    """The domains as the value of the variable that the allowed hosts are read from, or a warning."""
+    name = hosts.attr.upper() if isinstance(hosts, ast.Attribute) else ""
+    found = next((one for one in facts.variables if name and one.upper().endswith(name)), "")
+    if not found:
+        proposal.warn(f"{where} has TrustedHostMiddleware: its domains have to be in {ast.unparse(hosts)[:60]}.")
+    elif found not in proposal.lines.get("env", {}) and facts.variables[found].default != ["*"]:
+        domains = json.dumps(proposal.lines["domains"])
+        proposal.say("env", {found: domains}, f"TrustedHostMiddleware in {where}")
+
+
+_OLDEST = {"uvicorn": (0, 22), "gunicorn": (20, 1)}
+
+
+def _servers(facts: Facts, proposal: Proposal) -> None:
+    """Servers among the app's packages that are too old for what Slipway starts them with."""
+    for name, oldest in _OLDEST.items():
+        version = facts.dependencies.get(name, "")
+        numbers = tuple(int(one) for one in re.findall(r"\d+", version)[:2])
+        if numbers and numbers < oldest:
+            wanted = ".".join(map(str, oldest))
+            proposal.warn(
+                f"{facts.lock} has {name} {version}, and Slipway serves with {wanted} or later: raise it there."
+            )

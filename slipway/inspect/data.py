@@ -49,7 +49,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
 def place(facts: Facts, path: str) -> str | None:
     """The entry for a written path: the uppermost folder that has no code in it, or the file alone."""
     if path.startswith(_TOP):
-        name = path[1:]
+        name = joined(path[1:]) or ""
         inside = facts.here(name) if name else None
         if inside is None:
             return None
@@ -94,7 +94,7 @@ def _written(facts: Facts, module: Module) -> Iterator[tuple[str, str]]:
             place = place or call.args[0]
         if place is None:
             continue
-        path = _path(facts, module, place)
+        path = path_of(facts, module, place)
         if path is not None and not path.startswith("/") and path.strip("./" + _TOP):
             yield (
                 (path if last not in ("makedirs", "mkdir") else path.rstrip("/") + ""),
@@ -106,7 +106,7 @@ def _owner(call: ast.Call) -> ast.expr | None:
     return call.func.value if isinstance(call.func, ast.Attribute) else None
 
 
-def _path(facts: Facts, module: Module, node: ast.expr | None, depth: int = 0) -> str | None:
+def path_of(facts: Facts, module: Module, node: ast.expr | None, depth: int = 0) -> str | None:
     """What a path is, as far as constants and __file__ tell; with what they do not tell it ends."""
     if node is None or depth > 12:
         return None
@@ -116,24 +116,26 @@ def _path(facts: Facts, module: Module, node: ast.expr | None, depth: int = 0) -
     if isinstance(node, ast.Name):
         return _TOP + module.name if node.id == "__file__" else _named(facts, module, node.id, again)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.Add):
-        left = _path(facts, module, node.left, again)
-        return _under(left, _path(facts, module, node.right, again), "/" if isinstance(node.op, ast.Div) else "")
+        left = path_of(facts, module, node.left, again)
+        return _under(left, path_of(facts, module, node.right, again), "/" if isinstance(node.op, ast.Div) else "")
     if isinstance(node, ast.JoinedStr):
         path: str | None = ""
         for part in node.values:
             inner = part.value if isinstance(part, ast.FormattedValue) else part
-            more = _path(facts, module, inner, again)
+            more = path_of(facts, module, inner, again)
             if more is None:  # the name of a file that is made up: what stands before is what is written to
                 return path.rpartition("/")[0] or None if path else None
             path = _under(path, more, "")
         return path
     if isinstance(node, ast.Subscript) and dotted(node.value).endswith("parents"):
-        value = _path(facts, module, node.value.value if isinstance(node.value, ast.Attribute) else None, again)
+        value = path_of(facts, module, node.value.value if isinstance(node.value, ast.Attribute) else None, again)
         steps = node.slice.value if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int) else None
         return _above(value, steps + 1) if steps is not None else None
     if isinstance(node, ast.Attribute):
+        if dotted(node) in ("os.pardir", "os.path.pardir"):
+            return ".."
         if node.attr in ("parent", "absolute", "resolve"):
-            return _above(_path(facts, module, node.value, again), 1) if node.attr == "parent" else None
+            return _above(path_of(facts, module, node.value, again), 1) if node.attr == "parent" else None
         return _named(facts, module, node.attr, again)
     if isinstance(node, ast.Call):
         return _called(facts, module, node, again)
@@ -144,22 +146,22 @@ def _called(facts: Facts, module: Module, node: ast.Call, depth: int) -> str | N
     name = dotted(node.func)
     last = name.rpartition(".")[2]
     if last in ("Path", "PurePath", "str", "abspath", "realpath", "fspath", "normpath", "StrPath"):
-        paths = [_path(facts, module, one, depth) for one in node.args] or ["."]
+        paths = [path_of(facts, module, one, depth) for one in node.args] or ["."]
         return _chain(paths)
     if last in ("resolve", "absolute", "expanduser", "as_posix") and isinstance(node.func, ast.Attribute):
-        return _path(facts, module, node.func.value, depth)
+        return path_of(facts, module, node.func.value, depth)
     if last == "dirname" and node.args:
-        return _above(_path(facts, module, node.args[0], depth), 1)
+        return _above(path_of(facts, module, node.args[0], depth), 1)
     if name in ("os.path.join", "path.join") and node.args:
-        return _chain([_path(facts, module, one, depth) for one in node.args])
+        return _chain([path_of(facts, module, one, depth) for one in node.args])
     if last == "joinpath" and isinstance(node.func, ast.Attribute):
         return _chain(
-            [_path(facts, module, node.func.value, depth), *(_path(facts, module, one, depth) for one in node.args)]
+            [path_of(facts, module, node.func.value, depth), *(path_of(facts, module, one, depth) for one in node.args)]
         )
     if name in ("os.getcwd", "Path.cwd"):
         return "."
     if name in ("os.getenv", "os.environ.get", "config", "Field", "env", "env.str") and node.args:
-        return _path(facts, module, argument(node, 0 if last == "Field" else 1, "default"), depth)
+        return path_of(facts, module, argument(node, 0 if last == "Field" else 1, "default"), depth)
     return None
 
 
@@ -214,7 +216,7 @@ def _named(facts: Facts, module: Module, name: str, depth: int) -> str | None:
                 and node.value is not None
             ):
                 title = target.id if isinstance(target, ast.Name) else target.attr
-                if title == name and (found := _path(facts, one, node.value, depth)) is not None:
+                if title == name and (found := path_of(facts, one, node.value, depth)) is not None:
                     return found
     return None
 
@@ -250,7 +252,7 @@ def _static(facts: Facts, proposal: Proposal, kept: list[str]) -> None:
             url, folder = text_of(call.args[0]), argument(made, 0, "directory")
             if not dotted(made.func).endswith("StaticFiles") or not url or folder is None:
                 continue
-            path = _path(facts, module, folder)
+            path = path_of(facts, module, folder)
             if path is None:
                 continue
             place = facts.here(path[1:]) if path.startswith(_TOP) else joined(path)

@@ -145,8 +145,12 @@ def _kind(facts: Facts, signs: Signs) -> tuple[str, str]:
             return kind_of(found[1]), f"{facts.variables[name].origin}: {name}"
     if len(signs.parts) >= 3:
         first = next(iter(signs.parts.values()))
-        if "MYSQL" in first.upper() or "MARIA" in first.upper():
+        port = signs.parts.get("port", "")
+        ports = {str(facts.variables[port].default), facts.example(port)[0]} if port else set()
+        if "MYSQL" in first.upper() or "MARIA" in first.upper() or "3306" in ports:
             return "mariadb", first
+        if "5432" in ports:
+            return "postgresql", first
         if re.search(r"POSTGRES|PG", first.upper()) or any(kind_of(one) == "postgresql" for one, _ in signs.schemes):
             return "postgresql", first
     literals = [kind_of(one) for one, _ in signs.schemes]
@@ -210,8 +214,11 @@ def _signs(facts: Facts) -> Signs:
         key=lambda group: (sum(names[one].required for one in group.values()), len(group), "POSTGRES" in str(group)),
         default={},
     )
+    if signs.parts and "port" not in signs.parts:
+        port = next((name for name in names if re.fullmatch(r"(\w+_)?(DATABASE|DB|POSTGRES)_PORT", name.upper())), "")
+        signs.parts = {**signs.parts, "port": port} if port else signs.parts
     for module in facts.modules:
-        _literals(module, signs)
+        _literals(facts, module, signs)
     for kind, packages in _DRIVERS.items():
         for package in packages:
             if package in facts.dependencies:
@@ -229,16 +236,28 @@ def _signs(facts: Facts) -> Signs:
     return signs
 
 
-def _literals(module: Module, signs: Signs) -> None:
+def _literals(facts: Facts, module: Module, signs: Signs) -> None:
     import ast
 
     for node in module.nodes:
         text = text_of(node) if isinstance(node, ast.Constant) else None
+        if isinstance(node, ast.JoinedStr) and len(node.values) > 1:
+            head = text_of(node.values[0]) or ""
+            if re.fullmatch(r"sqlite(\+\w+)?:///", head):
+                path = data.path_of(facts, module, ast.JoinedStr(values=node.values[1:]))
+                if path is not None and not path.startswith("/"):
+                    signs.files.append((path, module.name))
         if text and (found := _SCHEME.match(text)):
             signs.schemes.append((found[1], module.name))
             file = re.match(r"^sqlite(?:\+\w+)?:///(?!:memory:)(\.?/?[\w./-]+)$", text)
             if file and not file[1].startswith("/"):
                 signs.files.append((file[1].removeprefix("./"), module.name))
+        if text and (found := re.match(r"tortoise\.backends\.(sqlite|asyncpg|psycopg|mysql)$", text)):
+            signs.schemes.append(({"mysql": "mysql", "sqlite": "sqlite"}.get(found[1], "postgres"), module.name))
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if text_of(key) == "file_path" and (path := data.path_of(facts, module, value)) is not None:
+                    signs.files.append((path, module.name))
         if isinstance(node, ast.Call):
             called = dotted(node.func)
             if called.endswith(("URL.create", "Dsn.build", "MultiHostUrl.build")):
@@ -250,7 +269,10 @@ def _literals(module: Module, signs: Signs) -> None:
                 if text and text != ":memory:" and not text.startswith("/"):
                     signs.files.append((text.removeprefix("./"), module.name))
                 elif text is None:
+                    path = data.path_of(facts, module, node.args[0])
                     signs.schemes.append(("sqlite", module.name))
+                    if path is not None and not path.startswith("/"):
+                        signs.files.append((path, module.name))
 
 
 def _scheme_of(facts: Facts, signs: Signs, name: str, kind: str) -> str:
@@ -296,7 +318,9 @@ def _owner(facts: Facts) -> str:
             ):
                 return f"generate_schemas in {module.name}"
             if name.endswith("command.upgrade"):
-                return f"command.upgrade in {module.name}"
+                return f"upgrade in {module.name}"
+            if last in ("init_db", "generate_schema_for_client"):
+                return f"{last} in {module.name}"
     return ""
 
 

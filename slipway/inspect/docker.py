@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slipway.inspect.tree import Tree, parent
@@ -19,6 +19,7 @@ class Dockerfile:
     entrypoint: Any = ""
     env: dict[str, str] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    health: str = ""
     copies: list[tuple[str, str, str]] = field(default_factory=list)  # stage that it is from, source, destination
 
     @property
@@ -73,6 +74,8 @@ def read(tree: Tree, name: str) -> Dockerfile:
                 current.command = _command(rest)
             case "ENTRYPOINT":
                 current.entrypoint = _command(rest)
+            case "HEALTHCHECK":
+                current.health = rest
             case "RUN":
                 current.runs.append(re.sub(r"--mount=\S+", "", rest))
             case "ENV":
@@ -92,10 +95,7 @@ def _stage(name: str, rest: str, stages: dict[str, Dockerfile]) -> Dockerfile:
     inherited = stages.get(base.lower())
     stage = Dockerfile(name)
     if inherited:
-        stage = Dockerfile(
-            name, inherited.python, inherited.workdir, inherited.command, inherited.entrypoint,
-            dict(inherited.env), list(inherited.runs), list(inherited.copies),
-        )  # fmt: skip
+        stage = replace(inherited, env=dict(inherited.env), runs=list(inherited.runs), copies=list(inherited.copies))
     found = re.search(r"python:?-?(\d+\.\d+(?:\.\d+)?)", base)
     if found:
         stage.python = found[1]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
-from slipway.inspect.tree import parent
+from slipway.inspect.tree import joined, parent
+
+_STAGE = re.compile(r"front|node|build|web|client|ui|static")
+_OUTPUT = re.compile(r"dist|build|static|front|out")
+_PYTHON = re.compile(r"venv|site-packages|requirements")
 
 
 def propose(facts: Facts, proposal: Proposal) -> None:
@@ -15,7 +20,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
         if not isinstance(scripts, dict) or "build" not in scripts or re.search(r"email|docs|e2e", folder):
             continue
         output = _served(facts, folder)
-        if not output:
+        if not output or not _is_named(facts, output):
             proposal.warn(
                 f"{folder or 'The top'} has a frontend that the app does not serve: it is not deployed by this entry."
             )
@@ -44,34 +49,36 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             )
 
 
+def _is_named(facts: Facts, output: str) -> bool:
+    """Whether the app has a text that ends like the output's folder: then it serves it, as opposed to Nginx."""
+    last = output.rpartition("/")[2]
+    return any(
+        isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.rstrip("/").endswith(last)
+        for module in facts.web_modules
+        for node in module.nodes
+    )
+
+
 def _served(facts: Facts, folder: str) -> str:
     """The folder below which the output of a frontend comes to lie that images copy into the app; empty if none."""
     for image in facts.images:
         for stage, source, target in image.copies:
-            if (
-                stage
-                and re.search(r"front|node|build|web|client|ui|static", stage)
-                and re.search(r"dist|build|static|front|out", f"{source} {target}")
-            ):
-                if ".venv" in source or "site-packages" in source or "requirements" in source:
-                    continue
-                workdir = image.workdir.rstrip("/")
-                tail = source if source.startswith("/") else target
-                for base in (workdir, "/app", "/code", "/src"):
-                    if tail.startswith(f"{base}/") and base:
-                        inside = tail[len(base) + 1 :].strip("/")
-                        return (
-                            inside
-                            if inside.startswith(facts.app.directory)
-                            else f"{facts.app.directory}/{inside}".strip("/")
-                        )
+            if _STAGE.search(stage) and _OUTPUT.search(f"{source} {target}") and not _PYTHON.search(source):
+                inside = _inside(image.workdir.rstrip("/"), target) or _inside(image.workdir.rstrip("/"), source)
+                if inside:
+                    is_whole = inside.startswith(facts.app.directory)
+                    return inside if is_whole else f"{facts.app.directory}/{inside}".strip("/")
     for config in ("vite.config.ts", "vite.config.js", "vite.config.mts"):
         found = re.search(r"outDir:\s*['\"]([^'\"]+)['\"]", facts.tree.text(f"{folder}/{config}".lstrip("/")))
         if found and ".." in found[1]:
-            from slipway.inspect.tree import joined
-
             return joined(folder, found[1]) or ""
     return ""
+
+
+def _inside(workdir: str, path: str) -> str:
+    """A path of an image below the directory that the app is in."""
+    bases = [base for base in (workdir, "/app", "/code", "/src") if base and path.startswith(f"{base}/")]
+    return path[len(bases[0]) + 1 :].strip("/") if bases else ""
 
 
 def _from_app(facts: Facts, folder: str) -> str:

@@ -49,14 +49,12 @@ def propose(facts: Facts, proposal: Proposal) -> None:
         proposal.say("health", path, f"healthCheckPath of {origin}")
         return
     routes = list(_routes(facts))
-    for service in facts.platforms.services:
-        found = re.search(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::[\d${}\w]+)?(/[\w/.-]+)", service.health)
-        if (
-            found
-            and service.builds
-            and (found[1].rstrip("/") in {one.path.rstrip("/") for one in routes} or not routes)
-        ):
-            proposal.say("health", found[1], f"healthcheck of {service.origin}")
+    known = {one.path.rstrip("/") for one in routes}
+    checks = [(one.health, one.origin) for one in facts.platforms.services if one.builds]
+    for text, where in [*checks, *((one.health, one.name) for one in facts.images)]:
+        found = re.search(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::[\d${}\w]+)?(/[\w/.-]+)", text)
+        if found and (found[1].rstrip("/") in known or not routes):
+            proposal.say("health", found[1], f"healthcheck of {where}")
             return
     usable = [one for one in routes if not one.guarded and one.simple]
     for word in _WORDS:
@@ -259,24 +257,27 @@ def _callable(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
                for one in missing)  # fmt: skip
 
 
-def _text(facts: Facts, node: ast.expr | None) -> str | None:
+def _text(facts: Facts, node: ast.expr | None, depth: int = 0) -> str | None:
     """The text of an expression of constants and of attributes of settings; None if that cannot be said."""
-    if node is None:
+    if node is None or depth > 8:
         return None
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
-        parts = [_text(facts, part.value if isinstance(part, ast.FormattedValue) else part) for part in node.values]
+        parts = [
+            _text(facts, part.value if isinstance(part, ast.FormattedValue) else part, depth + 1)
+            for part in node.values
+        ]
         return None if None in parts else "".join(part or "" for part in parts)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = _text(facts, node.left), _text(facts, node.right)
+        left, right = _text(facts, node.left, depth + 1), _text(facts, node.right, depth + 1)
         return None if left is None or right is None else left + right
     if isinstance(node, ast.Name | ast.Attribute):
-        return _constant(facts, node.id if isinstance(node, ast.Name) else node.attr)
+        return _constant(facts, node.id if isinstance(node, ast.Name) else node.attr, depth + 1)
     return None
 
 
-def _constant(facts: Facts, name: str) -> str | None:
+def _constant(facts: Facts, name: str, depth: int) -> str | None:
     """The value that a name of a settings class, or of a module, has by default."""
     for known, variable in facts.variables.items():
         if known.upper() == name.upper():
@@ -292,6 +293,10 @@ def _constant(facts: Facts, name: str) -> str | None:
                 if isinstance(node, ast.AnnAssign)
                 else None
             )
-            if isinstance(target, ast.Name) and target.id == name and (text := text_of(value)) is not None:
+            if (
+                isinstance(target, ast.Name)
+                and target.id == name
+                and (text := _text(facts, value, depth + 1)) is not None
+            ):
                 return text
     return None

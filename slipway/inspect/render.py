@@ -69,6 +69,8 @@ def flow(value: Any) -> str:
         return text if _is_text(text) else f'"{text}"'
     if text == "none":
         return text
+    if '"' in text and "'" not in text and text.isprintable():
+        return f"'{text}'"
     return '"' + "".join(_escaped(one) for one in text) + '"'
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import yaml
 
 from slipway.base.errors import FailedError
 from slipway.inspect import (
@@ -63,7 +66,20 @@ def propose(tree: Tree, name: str, repository: str, year: int = 0, *, has_versio
     data.propose(known, proposal)
     frontend.propose(known, proposal)
     cautions.propose(known, proposal)
+    given = {*proposal.lines.get("env", {}), *proposal.lines.get("secrets", [])}
+    if missing := [one for one in _required() if one not in given]:
+        proposal.say("required_env", [], f"it does not read {', '.join(missing)}")
     return proposal
+
+
+def _required() -> list[str]:
+    """The variables without which Slipway starts no release where the entry says nothing else."""
+    specs = Path(__file__).parents[2] / "roles/app/meta/argument_specs.yml"
+    try:
+        options = yaml.safe_load(specs.read_text())["argument_specs"]["main"]["options"]["app_settings"]["options"]
+        return [str(one) for one in options["required_env"]["default"]]
+    except (OSError, KeyError, TypeError, yaml.YAMLError):
+        return []
 
 
 def _without_password(repository: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
-from slipway.inspect.commands import Command
+from slipway.inspect.code import Module
+from slipway.inspect.commands import Command, simple
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 
@@ -14,6 +16,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     alembic = list(facts.tree.named("alembic.ini")) + [
         name for name in facts.tree.named("pyproject.toml") if "alembic" in (facts.tree.toml(name).get("tool") or {})
     ]
+    aerich_started = next((module.name for module in facts.web_modules if _starts_aerich(module)), "")
     started = next((f"{name} in {module.name}" for module in facts.web_modules for _, name in module.calls()
                     if name.endswith("command.upgrade")), "")  # fmt: skip
     aerich = any("aerich" in (facts.tree.toml(name).get("tool") or {}) for name in facts.tree.named("pyproject.toml"))
@@ -22,19 +25,25 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     if not has_database:
         if alembic:
             proposal.say("migrate", False, "no database")
+    elif aerich_started:
+        proposal.say("migrate", False, f"the app does it when it starts: aerich in {aerich_started}")
+        proposal.say("data", ["migrations/"], f"{aerich_started}: aerich writes there")
     elif started:
         proposal.say("migrate", False, f"the app does it when it starts: {started}")
     elif manage:
         proposal.say("migrate", manage.text, manage.origin)
     elif aerich and not alembic:
-        if any(
-            name.endswith("Command") and "aerich" in str(module.name)
-            for module in facts.web_modules
-            for _, name in module.calls()
-        ):
-            pass
         proposal.say("migrate", "aerich upgrade", "[tool.aerich] of pyproject.toml")
     _after(facts, proposal)
+
+
+def _starts_aerich(module: Module) -> bool:
+    """Whether a module makes and applies migrations by aerich's own class."""
+    imported = any(
+        isinstance(node, ast.ImportFrom) and node.module == "aerich" and "Command" in {one.name for one in node.names}
+        for node in module.nodes
+    )
+    return imported and any(name.endswith((".upgrade", ".init_db")) for _, name in module.calls())
 
 
 def _after(facts: Facts, proposal: Proposal) -> None:
@@ -47,8 +56,6 @@ def _after(facts: Facts, proposal: Proposal) -> None:
         if re.fullmatch(
             r"(pre_?-?start|release|init|entrypoint|docker-entrypoint|start|migrate|deploy|startup)\.sh", base
         ) and facts.near(name):
-            from slipway.inspect.commands import simple
-
             groups.setdefault(
                 name,
                 [

@@ -43,16 +43,13 @@ def propose(facts: Facts, proposal: Proposal) -> set[str]:
     if not (image or (package and (urls or parts))):
         return set()
     reason = image or f"{package} is installed"
-    if urls:
-        proposal.say("services", {"redis": {"url": urls[0] if len(urls) == 1 else urls}}, reason)
-    elif parts:
-        form: dict[str, list[str]] = {}
-        for name in parts:
-            end = name.upper().rpartition("_")[2]
-            form.setdefault(_ROLES.get(end, end.lower()), []).append(name)
-        # The database is a number that Slipway chooses: the variable for it is given with the others.
-        simple = {key: names[0] if len(names) == 1 else names for key, names in form.items()}
-        proposal.say("services", {"redis": simple}, reason)
+    form: dict[str, list[str]] = {"url": urls} if urls else {}
+    for name in parts:
+        end = name.upper().rpartition("_")[2]
+        form.setdefault(_ROLES.get(end, end.lower()), []).append(name)
+    if form:
+        short = {key: names[0] if len(names) == 1 else names for key, names in form.items()}
+        proposal.say("services", {"redis": short}, reason)
     else:
         proposal.say("services", ["redis"], reason)
         proposal.warn(
@@ -63,4 +60,7 @@ def propose(facts: Facts, proposal: Proposal) -> set[str]:
 
 def _is_redis(facts: Facts, name: str) -> bool:
     value = facts.example(name)[0] or facts.variables[name].default
-    return not isinstance(value, str) or not value or "redis" in value or "REDIS" in name.upper()
+    if not isinstance(value, str) or not value or "redis" in value or "REDIS" in name.upper():
+        return True
+    # A broker of Celery may as well be Redis, where its package is there.
+    return value.startswith("amqp") and "redis" in facts.dependencies and "BROKER" in name.upper()

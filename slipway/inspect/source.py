@@ -15,6 +15,7 @@ from slipway.base.errors import FailedError, RefusedError
 from slipway.inspect.tree import git
 
 _SECONDS = 600
+_MOST = 23  # characters of a name, which is also that of users and of sockets
 _TAG = re.compile(r"^v?\d+\.\d+")
 
 
@@ -56,7 +57,10 @@ def _name(repository: str) -> str:
     last = repository.rstrip("/").removesuffix("/.git").removesuffix(".git").rpartition("/")[2].rpartition(":")[2]
     last = Path.cwd().name if last in ("", ".") else last
     name = re.sub(r"[^a-z0-9-]+", "-", last.lower()).strip("-")
-    return re.sub(r"^[^a-z]+", "", name)[:30].strip("-") or "app"
+    name = re.sub(r"^[^a-z]+", "", name)
+    while len(name) > _MOST and "-" in name:
+        name = name.rpartition("-")[0]
+    return name[:_MOST].strip("-") or "app"
 
 
 def _clone(repository: str, target: Path) -> None:

@@ -19,7 +19,7 @@ _NOT_SECRET = re.compile(
 _THEIRS = re.compile(
     r"STRIPE|API_?KEY|API_?TOKEN|API_?SECRET|ACCESS_KEY|SMTP|MAIL|AWS|S3|GOOGLE|GITHUB|GITLAB|FACEBOOK|OPENAI|ANTHROPIC"
     r"|SENTRY|TWILIO|SENDGRID|CLIENT_SECRET|OAUTH|OIDC|SUPABASE|CLOUDINARY|TELEGRAM|BOT_TOKEN|SLACK|DISCORD|AZURE|LDAP"
-    r"|FIREBASE|MINIO|HUGGING|HF_|PAYPAL|MAILGUN|RECAPTCHA|WEBHOOK|DSN$|NEW_RELIC|LICENSE|RABBIT|DEPLOY_|DOCKER"
+    r"|FIREBASE|MINIO|HUGGING|HF_|PAYPAL|MAILGUN|RECAPTCHA|WEBHOOK|DSN$|NEW_RELIC|LICENSE|RABBIT|DEPLOY_|DOCKER|PRIVATE_KEY"
 )
 _OWN_KEY = re.compile(r"SECRET|JWT|SIGN|SALT|PEPPER|SESSION|ENCRYPT|CSRF|HASH|AUTH")
 _ENVIRONMENT = re.compile(
@@ -57,7 +57,8 @@ def propose(facts: Facts, proposal: Proposal, used: set[str]) -> None:
     _environment(facts, proposal, wanted)
     for name, variable in wanted.items():
         title = name.upper()
-        if _SECRET.search(title) and not _NOT_SECRET.search(title):
+        is_flag = variable.annotation in ("bool", "int", "float") or isinstance(variable.default, bool | int)
+        if _SECRET.search(title) and not _NOT_SECRET.search(title) and not is_flag:
             _secret(proposal, variable)
         elif variable.required:
             _plain(facts, proposal, variable)
@@ -100,14 +101,20 @@ def _plain(facts: Facts, proposal: Proposal, variable: Variable) -> None:
         if re.search(r"localhost|127\.0\.0\.1|://\w+:\d|@db\b", value):
             proposal.warn(f"{variable.name} is {value} in {origin}: an address that is not on the host perhaps.")
         return
-    proposal.say("env", {variable.name: _made_up(facts, kind, title)}, shown)
+    proposal.say("env", {variable.name: _made_up(facts, kind, title, proposal.lines["domains"][0])}, shown)
     if not re.search(r"EXPIRE|MINUTES|ALGORITHM", title):
         proposal.warn(f"{variable.name} has no default and no example: what env has is made up ({variable.origin}).")
 
 
-def _made_up(facts: Facts, kind: str, title: str) -> str:
-    if "EMAIL" in title or "email" in kind:
-        return "admin@example.com"
+def _made_up(facts: Facts, kind: str, title: str, domain: str) -> str:
+    if re.search(r"MAIL_?PORT|SMTP_?PORT", title):
+        return "587"
+    if re.search(r"MAIL_?(SERVER|HOST)|SMTP_?(SERVER|HOST)", title):
+        return "localhost"
+    if title in ("DOMAIN", "HOSTNAME", "SERVER_NAME", "SERVER_HOST", "DOMAIN_NAME"):
+        return domain
+    if re.search(r"EMAIL(?!_(FROM_)?NAME)|MAIL_FROM$|MAIL_SENDER", title) or "email" in kind:
+        return f"admin@{domain}" if "FROM" in title or "SENDER" in title else "admin@example.com"
     if "bool" in kind:
         return "false"
     if "int" in kind or "float" in kind:
@@ -155,7 +162,7 @@ def _allowed(facts: Facts, annotation: str) -> list[str]:
                 and node.name.lower() == name.lower()
                 and any("Enum" in ast.unparse(base) for base in node.bases)
             ):
-                values = [one.value for one in node.body if isinstance(one, ast.Assign)]
+                values = [one.value for one in node.body if isinstance(one, ast.Assign | ast.AnnAssign)]
                 return [
                     value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)
                 ]

@@ -51,6 +51,7 @@ def test_a_small_app_needs_little(tmp_path: Path) -> None:
         "module": "main:app",
         "health": "/openapi.json",
         "database": "none",
+        "required_env": [],
     }
 
 
@@ -269,6 +270,80 @@ def test_a_sign_gives_a_line(tmp_path: Path, files: dict[str, str], key: str, va
     if "requirements.txt" not in files and "pyproject.toml" not in files and key == "directory":
         files = {**files, "requirements.txt": "fastapi==1\n"}
     assert _lines(tmp_path, files).get(key) == value
+
+
+TORTOISE = """
+import os
+from aerich import Command
+
+HERE = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir))
+TORTOISE = {"connections": {"x": {"engine": "tortoise.backends.sqlite", "credentials": {"file_path": f"{HERE}/a.db"}}}}
+
+async def start():
+    command = Command(tortoise_config=TORTOISE)
+    await command.upgrade(True)
+"""
+
+
+def test_an_app_that_migrates_itself_writes_its_migrations(tmp_path: Path) -> None:
+    files = {"shop/__init__.py": "", "shop/db.py": TORTOISE, "shop/main.py": f"{MAIN}from shop.db import start\n"}
+    lines = _lines(tmp_path, {**files, "pyproject.toml": "[tool.aerich]\nlocation = './migrations'\n"})
+    assert (lines["database"], lines["migrate"]) == ("sqlite", False)
+    assert lines["data"] == ["a.db", "migrations/"]
+
+
+HOSTS = """
+class Settings(BaseSettings):
+    ALLOWED: list[str] = ["localhost"]
+settings = Settings()
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.ALLOWED)
+"""
+
+
+def test_hosts_that_are_let_in_are_the_domains(tmp_path: Path) -> None:
+    assert _lines(tmp_path, {"main.py": MAIN + HOSTS})["env"] == {"ALLOWED": '["shop.example.com"]'}
+
+
+@pytest.mark.parametrize(
+    ("files", "warning"),
+    [
+        ({"requirements.txt": "uvicorn==0.18.2\n"}, "has uvicorn 0.18.2, and Slipway serves with 0.22"),
+        ({"poetry.lock": "# git+https\n"}, "dependencies from git"),
+        ({".env": "SECRET_KEY=x\n"}, ".env is in git"),
+        ({"web/package.json": '{"scripts": {"build": "x"}}'}, "web has a frontend that the app does not serve"),
+        ({"docker-compose.yml": "services: {x: {image: 'rabbitmq:3'}}"}, "RabbitMQ, which Slipway does not provide"),
+        (
+            {
+                "alembic.ini": "[alembic]\nscript_location = %(here)s/alembic\n",
+                "alembic/env.py": "config.set_main_option('sqlalchemy.url', url)\n",
+                "alembic/versions/a.py": "revision = 'a'\ndown_revision = None\n",
+                "alembic/versions/b.py": "revision: str = 'b'\ndown_revision: str | None = 'a'\n",
+                "alembic/versions/c.py": "revision = 'c'\ndown_revision = 'a'\n",
+            },
+            "alembic has 2 heads (b, c)",
+        ),
+        ({"{{cookiecutter.name}}/a.py": ""}, "a template with placeholders"),
+        ({".gitmodules": "x"}, "submodules"),
+        ({"app.json": '{"addons": ["heroku-redis"], "env": {}}', "requirements.txt": "redis==5"}, "address of Redis"),
+    ],
+)
+def test_what_surprises_is_warned_of(tmp_path: Path, files: dict[str, str], warning: str) -> None:
+    proposal = _proposed(tmp_path, {"main.py": MAIN, **files})
+    assert [text for text in proposal.warnings if warning in text]
+    assert f"# Warning: {proposal.warnings[0].split()[0]}" in entry(proposal)
+
+
+def test_the_frontend_that_an_app_serves_is_built(tmp_path: Path) -> None:
+    files = {
+        "api/Dockerfile": "FROM node AS ui\nFROM python:3.12\nWORKDIR /app/api\nCOPY --from=ui /ui/dist /app/api/dist",
+        "api/pyproject.toml": "[tool.fastapi]\nentrypoint = 'main:app'\n",
+        "api/main.py": f"{MAIN}app.mount('/', StaticFiles(directory='dist', html=True))\n",
+        "ui/package.json": '{"scripts": {"build": "x"}}',
+        "ui/package-lock.json": "{}",
+    }
+    lines = _proposed(tmp_path, files).lines
+    assert lines["build"] == ["npm --prefix ../ui ci", "npm --prefix ../ui run build"]
+    assert lines["packages"] == ["nodejs", "npm"]
 
 
 def test_nested_settings_are_named_as_pydantic_names_them(tmp_path: Path) -> None:
