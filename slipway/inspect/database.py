@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from slipway.inspect import data
 from slipway.inspect.code import Module, dotted, keyword, text_of
@@ -71,7 +73,8 @@ def vault(app: str, name: str) -> str:
 
 
 def _server(facts: Facts, proposal: Proposal, signs: Signs, kind: str, reason: str) -> set[str]:
-    value: dict[str, str] = {} if kind == "postgresql" else {"kind": kind}
+    taken_apart = ""
+    value: dict[str, Any] = {} if kind == "postgresql" else {"kind": kind}
     required = [name for name in signs.urls if facts.variables[name].required]
     used: set[str] = set()
     if required or (signs.urls and len(signs.parts) < 3):
@@ -81,6 +84,7 @@ def _server(facts: Facts, proposal: Proposal, signs: Signs, kind: str, reason: s
         scheme = _scheme_of(facts, signs, first, kind)
         value["scheme"] = scheme
         used = {first}
+        taken_apart = _taken_apart(facts, first) if kind == "postgresql" else ""
         reason = f"{facts.variables[first].origin} reads {first}"
         defaults = [name for name in signs.urls if name not in names and _is_literal(facts, name, kind)]
         for other in [name for name in [*names, *defaults] if name != first]:
@@ -97,6 +101,9 @@ def _server(facts: Facts, proposal: Proposal, signs: Signs, kind: str, reason: s
             pass
     else:
         proposal.warn(f"No variable for the address of the database was found ({reason}): see database.url.")
+    if taken_apart:
+        value["tcp"] = True
+        reason += f"; {taken_apart} takes it apart, which leaves no socket in it"
     owner = _owner(facts)
     if owner:
         value["owner"] = "app"
@@ -179,8 +186,6 @@ def _uses(facts: Facts, package: str) -> bool:
 
 def dotted_names(module: Module) -> set[str]:
     """The top packages that a module imports."""
-    import ast
-
     found: set[str] = set()
     for node in module.nodes:
         if isinstance(node, ast.Import):
@@ -237,8 +242,6 @@ def _signs(facts: Facts) -> Signs:
 
 
 def _literals(facts: Facts, module: Module, signs: Signs) -> None:
-    import ast
-
     for node in module.nodes:
         text = text_of(node) if isinstance(node, ast.Constant) else None
         if isinstance(node, ast.JoinedStr) and len(node.values) > 1:
@@ -304,11 +307,44 @@ def _scheme_of(facts: Facts, signs: Signs, name: str, kind: str) -> str:
     }.get((kind, is_async), "postgresql")
 
 
+def _taken_apart(facts: Facts, name: str) -> str:
+    """The module that reads host and password out of the URL, as a URL with the directory of a socket has none."""
+    for module in facts.modules:
+        for call, called in module.calls():
+            is_parser = called.rpartition(".")[2] in ("urlparse", "urlsplit", "parse_dsn")
+            if is_parser and call.args and dotted(call.args[0]).rpartition(".")[2].upper() == name.upper():
+                return module.name
+    return ""
+
+
+def _is_called(facts: Facts, module: Module, call: ast.Call) -> bool:
+    """Whether the function around a call is named anywhere but in its definition."""
+    around = [
+        node
+        for node in module.nodes
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.lineno <= call.lineno <= (node.end_lineno or node.lineno)
+    ]
+    if not around:
+        return True
+    name = around[0].name
+    if any(dotted(one).rpartition(".")[2] == "asynccontextmanager" for one in around[0].decorator_list):
+        return True
+    decorated = any("on_event" in ast.unparse(one) or "startup" in ast.unparse(one) for one in around[0].decorator_list)
+    return decorated or any(
+        isinstance(node, ast.Name | ast.Attribute) and dotted(node).rpartition(".")[2] == name
+        for other in facts.web_modules
+        for node in other.nodes
+    )
+
+
 def _owner(facts: Facts) -> str:
     """Why the app itself has to own the tables; empty if it does not."""
     for module in facts.web_modules:
         for call, name in module.calls():
             last = name.rpartition(".")[2]
+            if not _is_called(facts, module, call):
+                continue
             if last == "create_all" or (
                 last == "run_sync" and call.args and dotted(call.args[0]).endswith("create_all")
             ):

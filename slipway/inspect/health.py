@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slipway.inspect.code import argument, dotted, keyword, text_of
+from slipway.inspect.code import Module, argument, dotted, keyword, text_of
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 
@@ -67,9 +67,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     if openapi:
         proposal.say("health", openapi, "no route for health; FastAPI's own answers 200")
         return
-    root = next((one for one in usable if one.path == "/"), None) or next(
-        iter(sorted(usable, key=lambda one: len(one.path))), None
-    )
+    root = next((one for one in usable if one.path == "/"), None)
     if root is not None:
         proposal.say(
             "health", root.path, f"no route for health, and no openapi.json in production; a route in {root.file}"
@@ -98,17 +96,17 @@ def _openapi(facts: Facts) -> str:
     return "/openapi.json"
 
 
-def _nones(module: object) -> bool:
-    for node in getattr(module, "nodes", []):
-        if (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Subscript)
-            and (
-                text_of(node.targets[0].slice) == "openapi_url"
-                and isinstance(node.value, ast.Constant)
-                and node.value.value is None
-            )
-        ):
+def _nones(module: Module) -> bool:
+    """Whether a module sets openapi_url to None, in any way of giving options on."""
+    for node in module.nodes:
+        pairs: list[tuple[str | None, ast.expr | None]] = []
+        if isinstance(node, ast.Dict):
+            pairs = [(text_of(key), value) for key, value in zip(node.keys, node.values, strict=True)]
+        elif isinstance(node, ast.Call):
+            pairs = [(word.arg, word.value) for word in node.keywords]
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            pairs = [(text_of(node.targets[0].slice), node.value)]
+        if any(key == "openapi_url" and isinstance(value, ast.Constant) and not value.value for key, value in pairs):
             return True
     return False
 

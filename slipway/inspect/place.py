@@ -218,6 +218,11 @@ def _resolved(code: Code, target: str, hint: str, reason: str) -> App | None:
             one[0].count("/"),
         ),
     )
+    better = _root(code, file, root)
+    if code.local_imports(file, better) > code.local_imports(file, root):
+        # It is started by its path, with another directory on Python's path.
+        inner = file[len(better) :].strip("/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        return App(file, better, f"{inner}:{variable}", reason, variable.partition("(")[0])
     return App(file, root, target, reason, variable.partition("(")[0])
 
 

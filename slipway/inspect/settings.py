@@ -30,6 +30,7 @@ class Variable:
     default: Any  # a constant, or None
     annotation: str
     origin: str  # the file
+    source: str = ""  # the default as it is written
 
 
 @dataclass
@@ -49,10 +50,10 @@ class _Collector:
     found: dict[str, Variable] = field(default_factory=dict)
     old: bool = False  # whether the settings are those of pydantic 1
 
-    def add(self, name: str, *, required: bool, default: Any, annotation: str, origin: str) -> None:
+    def add(self, name: str, *, required: bool, default: Any, annotation: str, origin: str, source: str = "") -> None:
         old = self.found.get(name)
         if old is None or (required and not old.required and old.default is None):
-            self.found[name] = Variable(name, required, default, annotation, origin)
+            self.found[name] = Variable(name, required, default, annotation, origin, source)
 
     def is_settings(self, node: ast.ClassDef, depth: int = 0) -> bool:
         for base in node.bases:
@@ -170,7 +171,12 @@ def _fields(
         if isinstance(one.value, ast.Call) and dotted(one.value.func) in _READERS:
             continue  # read below, under the name that it has there
         collector.add(
-            title, required=required and not optional, default=default, annotation=annotation, origin=config.module.name
+            title,
+            required=required and not optional,
+            default=default,
+            annotation=annotation,
+            origin=config.module.name,
+            source=ast.unparse(one.value)[:80] if one.value is not None else "",
         )
 
 

@@ -13,7 +13,7 @@ from slipway.inspect.settings import Variable
 _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|_KEY$|^KEY$|SALT|PRIVATE|CREDENTIAL|PEPPER")
 _NOT_SECRET = re.compile(
     r"EXPIRE|MINUTES|SECONDS|_DAYS|HOURS|ALGORITHM|PUBLIC|LENGTH|ROUNDS|_TTL|_AGE|HEADER|COOKIE|SCHEME|PREFIX|LOCATION"
-    r"|LIFETIME|TIMEOUT|KEY_ID$|ISSUER|MIN_|MAX_|_URL$|_PATH$|_NAME$|_FILE$|TOKEN_(PREFIX|TYPE|LIFETIME|ISSUER)"
+    r"|LIFETIME|TIMEOUT|KEY_ID$|ISSUER|(^|_)(MIN|MAX)_|_URL$|_PATH$|_NAME$|_FILE$|TOKEN_(PREFIX|TYPE|LIFETIME|ISSUER)"
 )
 # What only another party can give out. The host could make up a value, with which nothing would work.
 _THEIRS = re.compile(
@@ -137,6 +137,8 @@ def _environment(facts: Facts, proposal: Proposal, wanted: dict[str, Variable]) 
         return
     name = min(names, key=lambda one: (not re.search(r"ENV", one.upper()), len(one)))
     variable = wanted.pop(name)
+    if re.search(r"prod", variable.source, re.IGNORECASE) and not isinstance(variable.default, str):
+        return  # its default is a name such as Environment.PRODUCTION
     allowed = _allowed(facts, variable.annotation) or _compared(facts, name)
     if allowed and not re.search(r"prod", " ".join(allowed), re.IGNORECASE):
         return  # a switch for development, such as Literal["development"] | None

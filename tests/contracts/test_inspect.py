@@ -1,12 +1,10 @@
-"""`slipway inspect`: what is proposed for repositories of different shapes, all made up."""
+"""`slipway inspect`: what is proposed for a repository, what is read of it, and how it is written."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -14,35 +12,14 @@ import yaml
 from hosts.scratch import PROJECT
 from slipway.base.errors import FailedError, RefusedError
 from slipway.inspect import report
-from slipway.inspect.proposal import Proposal
 from slipway.inspect.python import allows, without_wheel
 from slipway.inspect.render import entry, flow
 from slipway.inspect.tree import Tree
-
-MAIN = "from fastapi import FastAPI\n\napp = FastAPI()\n"
-
-
-def _tree(root: Path, files: Mapping[str, str]) -> Tree:
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content)
-    return Tree(root)
-
-
-def _proposed(root: Path, files: Mapping[str, str], year: int = 0) -> Proposal:
-    return report.propose(_tree(root, files), "shop", "https://git.example.com/shop.git", year)
-
-
-def _lines(root: Path, files: Mapping[str, str]) -> dict[str, Any]:
-    """The entry as an inventory reads it."""
-    proposal = _proposed(root, files)
-    lines: dict[str, Any] = yaml.safe_load(entry(proposal))["apps"]["shop"]
-    assert set(lines) <= set(proposal.lines)
-    return lines
+from tests.contracts.inspected import MAIN, lines_of, proposed, tree
 
 
 def test_a_small_app_needs_little(tmp_path: Path) -> None:
-    lines = _lines(tmp_path, {"main.py": MAIN, "requirements.txt": "fastapi==0.115.0\n"})
+    lines = lines_of(tmp_path, {"main.py": MAIN, "requirements.txt": "fastapi==0.115.0\n"})
     assert lines == {
         "repository": "https://git.example.com/shop.git",
         "accept": "commits",
@@ -150,7 +127,7 @@ app = make()
 
 
 def test_a_monorepo_with_everything_beside_it(tmp_path: Path) -> None:
-    proposal = _proposed(tmp_path, MONOREPO)
+    proposal = proposed(tmp_path, MONOREPO)
     lines = proposal.lines
     assert lines["directory"] == "backend"
     assert lines["python"] == "3.12"
@@ -190,160 +167,9 @@ def test_a_monorepo_with_everything_beside_it(tmp_path: Path) -> None:
 
 
 def test_every_line_but_the_address_has_its_reason(tmp_path: Path) -> None:
-    proposal = _proposed(tmp_path, MONOREPO)
+    proposal = proposed(tmp_path, MONOREPO)
     assert {key for key in proposal.lines if not proposal.reasons.get(key)} == {"repository"}
     assert all(len(line) <= 120 for line in entry(proposal).splitlines() if line.lstrip().startswith("#"))
-
-
-@pytest.mark.parametrize(
-    ("files", "key", "value"),
-    [
-        ({"src/shop/web.py": MAIN, "Procfile": "web: uvicorn shop.web:app"}, "directory", None),
-        (
-            {"shop/__init__.py": "", "shop/web.py": "def create_app():\n    return FastAPI()\n"},
-            "module",
-            "shop.web:create_app()",
-        ),
-        ({"api/main.py": MAIN, "Procfile": "web: uvicorn --app-dir api main:app"}, "directory", "api"),
-        ({"api/x.py": MAIN, "pyproject.toml": "[tool.fastapi]\nentrypoint = 'api.x:app'"}, "module", "api.x:app"),
-        ({"a/b.py": MAIN, "run.py": "import uvicorn\nuvicorn.run('a.b:app')\n"}, "module", "a.b:app"),
-        ({"main.py": MAIN, "deploy/requirements.txt": "fastapi==1"}, "lock", "deploy/requirements.txt"),
-        ({"main.py": MAIN, "runtime.txt": "python-3.10.4"}, "python", "3.10"),
-        ({"main.py": MAIN, "Dockerfile": "FROM ghcr.io/astral-sh/uv:python3.12-alpine"}, "python", "3.12"),
-        ({"main.py": f"{MAIN}\n@app.get('/x/livez')\ndef f(): ...\n"}, "health", "/x/livez"),
-        ({"main.py": MAIN.replace("()", "(openapi_url='/a.json')")}, "health", "/a.json"),
-        (
-            {"main.py": MAIN.replace("()", "(openapi_url=None)")},
-            "health",
-            {"path": "/", "status": [200, 404]},
-        ),
-        ({"main.py": MAIN, "render.yaml": "services: [{type: web, healthCheckPath: /up}]"}, "health", "/up"),
-        ({"main.py": f"{MAIN}import sqlite3\ndb = sqlite3.connect('store/shop.db')\n"}, "data", ["store/"]),
-        ({"main.py": f"{MAIN}URL = 'sqlite:///./shop.db'\n"}, "database", "sqlite"),
-        ({"main.py": f"{MAIN}import os\nenv = os.environ['APP_TOKEN']\n"}, "secrets", ["APP_TOKEN"]),
-        (
-            {"main.py": f"{MAIN}from apscheduler import x\ns = x.AsyncIOScheduler()\n"},
-            "overlap",
-            "none",
-        ),
-        ({"main.py": MAIN, "Procfile": "web: uvicorn main:app\nmail: arq m.W"}, "processes", {"mail": "arq m.W"}),
-        (
-            {
-                "main.py": MAIN,
-                "render.yaml": "services: [{type: cron, name: n, schedule: 0 3 * * *, startCommand: x y}]",
-            },
-            "schedule",
-            {"n": {"run": "x y", "at": "0 3 * * *"}},
-        ),
-        (
-            {"main.py": f"{MAIN}import logging.handlers as h\nh.RotatingFileHandler('log/app.log')\n"},
-            "data",
-            ["log/"],
-        ),
-        (
-            {
-                "main.py": f"{MAIN}import os\nu = os.environ['DATABASE_URL']\n",
-                ".env.example": "DATABASE_URL=mysql+pymysql://x",
-            },
-            "database",
-            {"kind": "mariadb", "url": "DATABASE_URL", "scheme": "mysql+pymysql"},
-        ),
-        (
-            {
-                "main.py": f"{MAIN}import os\nu = os.environ['DB_URL']\nmeta.create_all(e)\n",
-                "requirements.txt": "asyncpg==1",
-            },
-            "database",
-            {"url": "DB_URL", "scheme": "postgresql", "owner": "app"},
-        ),
-        (
-            {
-                "main.py": f"{MAIN}import os\nu = os.environ['DB_URL']\ncommand.upgrade(c, 'head')\n",
-                "Pipfile.lock": '{"default": {"psycopg2": {"version": "==2"}}}',
-            },
-            "migrate",
-            False,
-        ),
-    ],
-)
-def test_a_sign_gives_a_line(tmp_path: Path, files: dict[str, str], key: str, value: Any) -> None:
-    if "requirements.txt" not in files and "pyproject.toml" not in files and key == "directory":
-        files = {**files, "requirements.txt": "fastapi==1\n"}
-    assert _lines(tmp_path, files).get(key) == value
-
-
-TORTOISE = """
-import os
-from aerich import Command
-
-HERE = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir))
-TORTOISE = {"connections": {"x": {"engine": "tortoise.backends.sqlite", "credentials": {"file_path": f"{HERE}/a.db"}}}}
-
-async def start():
-    command = Command(tortoise_config=TORTOISE)
-    await command.upgrade(True)
-"""
-
-
-def test_an_app_that_migrates_itself_writes_its_migrations(tmp_path: Path) -> None:
-    files = {"shop/__init__.py": "", "shop/db.py": TORTOISE, "shop/main.py": f"{MAIN}from shop.db import start\n"}
-    lines = _lines(tmp_path, {**files, "pyproject.toml": "[tool.aerich]\nlocation = './migrations'\n"})
-    assert (lines["database"], lines["migrate"]) == ("sqlite", False)
-    assert lines["data"] == ["a.db", "migrations/"]
-
-
-HOSTS = """
-class Settings(BaseSettings):
-    ALLOWED: list[str] = ["localhost"]
-settings = Settings()
-app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.ALLOWED)
-"""
-
-
-def test_hosts_that_are_let_in_are_the_domains(tmp_path: Path) -> None:
-    assert _lines(tmp_path, {"main.py": MAIN + HOSTS})["env"] == {"ALLOWED": '["shop.example.com"]'}
-
-
-@pytest.mark.parametrize(
-    ("files", "warning"),
-    [
-        ({"requirements.txt": "uvicorn==0.18.2\n"}, "has uvicorn 0.18.2, and Slipway serves with 0.22"),
-        ({"poetry.lock": "# git+https\n"}, "dependencies from git"),
-        ({".env": "SECRET_KEY=x\n"}, ".env is in git"),
-        ({"web/package.json": '{"scripts": {"build": "x"}}'}, "web has a frontend that the app does not serve"),
-        ({"docker-compose.yml": "services: {x: {image: 'rabbitmq:3'}}"}, "RabbitMQ, which Slipway does not provide"),
-        (
-            {
-                "alembic.ini": "[alembic]\nscript_location = %(here)s/alembic\n",
-                "alembic/env.py": "config.set_main_option('sqlalchemy.url', url)\n",
-                "alembic/versions/a.py": "revision = 'a'\ndown_revision = None\n",
-                "alembic/versions/b.py": "revision: str = 'b'\ndown_revision: str | None = 'a'\n",
-                "alembic/versions/c.py": "revision = 'c'\ndown_revision = 'a'\n",
-            },
-            "alembic has 2 heads (b, c)",
-        ),
-        ({"{{cookiecutter.name}}/a.py": ""}, "a template with placeholders"),
-        ({".gitmodules": "x"}, "submodules"),
-        ({"app.json": '{"addons": ["heroku-redis"], "env": {}}', "requirements.txt": "redis==5"}, "address of Redis"),
-    ],
-)
-def test_what_surprises_is_warned_of(tmp_path: Path, files: dict[str, str], warning: str) -> None:
-    proposal = _proposed(tmp_path, {"main.py": MAIN, **files})
-    assert [text for text in proposal.warnings if warning in text]
-    assert f"# Warning: {proposal.warnings[0].split()[0]}" in entry(proposal)
-
-
-def test_the_frontend_that_an_app_serves_is_built(tmp_path: Path) -> None:
-    files = {
-        "api/Dockerfile": "FROM node AS ui\nFROM python:3.12\nWORKDIR /app/api\nCOPY --from=ui /ui/dist /app/api/dist",
-        "api/pyproject.toml": "[tool.fastapi]\nentrypoint = 'main:app'\n",
-        "api/main.py": f"{MAIN}app.mount('/', StaticFiles(directory='dist', html=True))\n",
-        "ui/package.json": '{"scripts": {"build": "x"}}',
-        "ui/package-lock.json": "{}",
-    }
-    lines = _proposed(tmp_path, files).lines
-    assert lines["build"] == ["npm --prefix ../ui ci", "npm --prefix ../ui run build"]
-    assert lines["packages"] == ["nodejs", "npm"]
 
 
 def test_nested_settings_are_named_as_pydantic_names_them(tmp_path: Path) -> None:
@@ -362,7 +188,7 @@ class Settings(BaseSettings):
     page: int = Field(alias="PAGE_SIZE")
 """
     files = {"main.py": f"{MAIN}{settings}", "requirements.txt": "asyncpg==0.30\n"}
-    lines = _lines(tmp_path, files)
+    lines = lines_of(tmp_path, files)
     assert lines["secrets"] == ["SHOP_SIGNING_KEY"]
     assert lines["database"]["host"] == "SHOP_DB__HOST"
     assert lines["env"] == {"SHOP_MODE": "prod", "PAGE_SIZE": "1"}
@@ -372,7 +198,7 @@ def test_nothing_of_the_repository_is_run_and_no_link_is_followed(tmp_path: Path
     (tmp_path / "secret.txt").write_text("STOLEN_NAME=1")
     root = tmp_path / "repository"
     touched = tmp_path / "touched"
-    tree = _tree(
+    files = tree(
         root,
         {
             "main.py": f"{MAIN}open({str(touched)!r}, 'w')\n",
@@ -385,7 +211,7 @@ def test_nothing_of_the_repository_is_run_and_no_link_is_followed(tmp_path: Path
     lines = report.propose(Tree(root), "shop", "x").lines
     assert lines["module"] == "main:app"
     assert not touched.exists()
-    assert tree.text(".env.example") == ""
+    assert files.text(".env.example") == ""
     assert Tree(root).text(".env.example") == ""
     assert Tree(root).text("away/secret.txt") == ""
 
@@ -448,7 +274,7 @@ def test_what_is_no_repository_is_refused(tmp_path: Path) -> None:
 
 def test_the_command_clones_what_is_elsewhere(tmp_path: Path) -> None:
     work = tmp_path / "My Shop"
-    _tree(work, {"main.py": MAIN})
+    tree(work, {"main.py": MAIN})
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"], ["tag", "v1.0.0"]):
         subprocess.run(["git", "-C", str(work), "-c", "user.name=x", "-c", "user.email=x@x", *command], check=True)
     url = work.as_uri()

@@ -1,0 +1,187 @@
+"""`slipway inspect`: sign by sign, what it gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.inspect.render import entry
+from tests.contracts.inspected import MAIN, lines_of, proposed
+
+
+@pytest.mark.parametrize(
+    ("files", "key", "value"),
+    [
+        ({"src/shop/web.py": MAIN, "Procfile": "web: uvicorn shop.web:app"}, "directory", None),
+        (
+            {"shop/__init__.py": "", "shop/web.py": "def create_app():\n    return FastAPI()\n"},
+            "module",
+            "shop.web:create_app()",
+        ),
+        ({"api/main.py": MAIN, "Procfile": "web: uvicorn --app-dir api main:app"}, "directory", "api"),
+        ({"api/x.py": MAIN, "pyproject.toml": "[tool.fastapi]\nentrypoint = 'api.x:app'"}, "module", "api.x:app"),
+        ({"a/b.py": MAIN, "run.py": "import uvicorn\nuvicorn.run('a.b:app')\n"}, "module", "a.b:app"),
+        ({"main.py": MAIN, "deploy/requirements.txt": "fastapi==1"}, "lock", "deploy/requirements.txt"),
+        ({"main.py": MAIN, "runtime.txt": "python-3.10.4"}, "python", "3.10"),
+        ({"main.py": MAIN, "Dockerfile": "FROM ghcr.io/astral-sh/uv:python3.12-alpine"}, "python", "3.12"),
+        ({"main.py": f"{MAIN}\n@app.get('/x/livez')\ndef f(): ...\n"}, "health", "/x/livez"),
+        ({"main.py": MAIN.replace("()", "(openapi_url='/a.json')")}, "health", "/a.json"),
+        (
+            {"main.py": MAIN.replace("()", "(openapi_url=None)")},
+            "health",
+            {"path": "/", "status": [200, 404]},
+        ),
+        ({"main.py": MAIN, "render.yaml": "services: [{type: web, healthCheckPath: /up}]"}, "health", "/up"),
+        ({"main.py": f"{MAIN}import sqlite3\ndb = sqlite3.connect('store/shop.db')\n"}, "data", ["store/"]),
+        ({"main.py": f"{MAIN}URL = 'sqlite:///./shop.db'\n"}, "database", "sqlite"),
+        ({"main.py": f"{MAIN}import os\nenv = os.environ['APP_TOKEN']\n"}, "secrets", ["APP_TOKEN"]),
+        (
+            {"main.py": f"{MAIN}from apscheduler import x\ns = x.AsyncIOScheduler()\n"},
+            "overlap",
+            "none",
+        ),
+        ({"main.py": MAIN, "Procfile": "web: uvicorn main:app\nmail: arq m.W"}, "processes", {"mail": "arq m.W"}),
+        (
+            {
+                "main.py": MAIN,
+                "render.yaml": "services: [{type: cron, name: n, schedule: 0 3 * * *, startCommand: x y}]",
+            },
+            "schedule",
+            {"n": {"run": "x y", "at": "0 3 * * *"}},
+        ),
+        (
+            {"main.py": f"{MAIN}import logging.handlers as h\nh.RotatingFileHandler('log/app.log')\n"},
+            "data",
+            ["log/"],
+        ),
+        (
+            {
+                "main.py": f"{MAIN}import os\nu = os.environ['DATABASE_URL']\n",
+                ".env.example": "DATABASE_URL=mysql+pymysql://x",
+            },
+            "database",
+            {"kind": "mariadb", "url": "DATABASE_URL", "scheme": "mysql+pymysql"},
+        ),
+        (
+            {
+                "main.py": f"{MAIN}import os\nu = os.environ['DB_URL']\nmeta.create_all(e)\n",
+                "requirements.txt": "asyncpg==1",
+            },
+            "database",
+            {"url": "DB_URL", "scheme": "postgresql", "owner": "app"},
+        ),
+        (
+            {
+                "main.py": f"{MAIN}import os\nu = os.environ['DB_URL']\ncommand.upgrade(c, 'head')\n",
+                "Pipfile.lock": '{"default": {"psycopg2": {"version": "==2"}}}',
+            },
+            "migrate",
+            False,
+        ),
+    ],
+)
+def test_a_sign_gives_a_line(tmp_path: Path, files: dict[str, str], key: str, value: Any) -> None:
+    if "requirements.txt" not in files and "pyproject.toml" not in files and key == "directory":
+        files = {**files, "requirements.txt": "fastapi==1\n"}
+    assert lines_of(tmp_path, files).get(key) == value
+
+
+TORTOISE = """
+import os
+from aerich import Command
+
+HERE = os.path.abspath(os.path.join(os.path.dirname(__file__), os.pardir))
+TORTOISE = {"connections": {"x": {"engine": "tortoise.backends.sqlite", "credentials": {"file_path": f"{HERE}/a.db"}}}}
+
+async def start():
+    command = Command(tortoise_config=TORTOISE)
+    await command.upgrade(True)
+"""
+
+
+def test_an_app_that_migrates_itself_writes_its_migrations(tmp_path: Path) -> None:
+    files = {"shop/__init__.py": "", "shop/db.py": TORTOISE, "shop/main.py": f"{MAIN}from shop.db import start\n"}
+    lines = lines_of(tmp_path, {**files, "pyproject.toml": "[tool.aerich]\nlocation = './migrations'\n"})
+    assert (lines["database"], lines["migrate"]) == ("sqlite", False)
+    assert lines["data"] == ["a.db", "migrations/"]
+
+
+HOSTS = """
+class Settings(BaseSettings):
+    ALLOWED: list[str] = ["localhost"]
+settings = Settings()
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.ALLOWED)
+"""
+
+
+def test_hosts_that_are_let_in_are_the_domains(tmp_path: Path) -> None:
+    assert lines_of(tmp_path, {"main.py": MAIN + HOSTS})["env"] == {"ALLOWED": '["shop.example.com"]'}
+
+
+@pytest.mark.parametrize(
+    ("files", "warning"),
+    [
+        ({"requirements.txt": "uvicorn==0.18.2\n"}, "has uvicorn 0.18.2, and Slipway serves with 0.22"),
+        ({"poetry.lock": "# git+https\n"}, "dependencies from git"),
+        ({".env": "SECRET_KEY=x\n"}, ".env is in git"),
+        ({"web/package.json": '{"scripts": {"build": "x"}}'}, "web has a frontend that the app does not serve"),
+        ({"docker-compose.yml": "services: {x: {image: 'rabbitmq:3'}}"}, "RabbitMQ, which Slipway does not provide"),
+        (
+            {
+                "alembic.ini": "[alembic]\nscript_location = %(here)s/alembic\n",
+                "alembic/env.py": "config.set_main_option('sqlalchemy.url', url)\n",
+                "alembic/versions/a.py": "revision = 'a'\ndown_revision = None\n",
+                "alembic/versions/b.py": "revision: str = 'b'\ndown_revision: str | None = 'a'\n",
+                "alembic/versions/c.py": "revision = 'c'\ndown_revision = 'a'\n",
+            },
+            "alembic has 2 heads (b, c)",
+        ),
+        ({"{{cookiecutter.name}}/a.py": ""}, "a template with placeholders"),
+        ({".gitmodules": "x"}, "submodules"),
+        ({"app.json": '{"addons": ["heroku-redis"], "env": {}}', "requirements.txt": "redis==5"}, "address of Redis"),
+    ],
+)
+def test_what_surprises_is_warned_of(tmp_path: Path, files: dict[str, str], warning: str) -> None:
+    proposal = proposed(tmp_path, {"main.py": MAIN, **files})
+    assert [text for text in proposal.warnings if warning in text]
+    assert f"# Warning: {proposal.warnings[0].split()[0]}" in entry(proposal)
+
+
+def test_the_frontend_that_an_app_serves_is_built(tmp_path: Path) -> None:
+    files = {
+        "api/Dockerfile": "FROM node AS ui\nFROM python:3.12\nWORKDIR /app/api\nCOPY --from=ui /ui/dist /app/api/dist",
+        "api/pyproject.toml": "[tool.fastapi]\nentrypoint = 'main:app'\n",
+        "api/main.py": f"{MAIN}app.mount('/', StaticFiles(directory='dist', html=True))\n",
+        "ui/package.json": '{"scripts": {"build": "x"}}',
+        "ui/package-lock.json": "{}",
+    }
+    lines = proposed(tmp_path, files).lines
+    assert lines["build"] == ["npm --prefix ../ui ci", "npm --prefix ../ui run build"]
+    assert lines["packages"] == ["nodejs", "npm"]
+
+
+def test_a_url_that_is_taken_apart_has_a_password_and_a_port(tmp_path: Path) -> None:
+    code = f"{MAIN}import os\nfrom urllib.parse import urlparse\nDATABASE_URL = os.environ['DATABASE_URL']\n"
+    files = {"main.py": f"{code}parsed = urlparse(DATABASE_URL)\n", "requirements.txt": "asyncpg==1\n"}
+    assert lines_of(tmp_path, files)["database"]["tcp"] is True
+
+
+def test_tables_that_nobody_makes_want_no_owner(tmp_path: Path) -> None:
+    code = f"{MAIN}import os\nu = os.environ['DATABASE_URL']\ndef make():\n    meta.create_all(e)\n"
+    files = {"main.py": code, "requirements.txt": "asyncpg==1\n"}
+    assert "owner" not in lines_of(tmp_path, files)["database"]
+    assert lines_of(tmp_path, {"main.py": f"{code}make()\n"})["database"]["owner"] == "app"
+
+
+def test_an_app_that_is_started_by_its_path_is_found_from_where_it_imports(tmp_path: Path) -> None:
+    main = f"from app.routes import x\n{MAIN}import uvicorn\nif __name__ == '__main__':\n    uvicorn.run('main:app')\n"
+    files = {"back/app/main.py": main, "back/app/routes.py": "x = 1\n", "back/requirements.txt": "fastapi==1\n"}
+    lines = lines_of(tmp_path, files)
+    assert (lines["directory"], lines["module"]) == ("back", "app.main:app")
+
+
+def test_no_description_in_production(tmp_path: Path) -> None:
+    code = MAIN.replace("app = FastAPI()", "options = {}\noptions.update(openapi_url=None)\napp = FastAPI(**options)")
+    assert lines_of(tmp_path, {"main.py": code})["health"] == {"path": "/", "status": [200, 404]}
