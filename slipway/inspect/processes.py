@@ -42,7 +42,8 @@ def propose(facts: Facts, proposal: Proposal) -> None:
 
 def _name(name: str) -> str:
     name = _SERVICES.get(name, name)
-    return re.sub(r"[^a-z0-9-]", "-", name.lower()).strip("-") or "worker"
+    name = re.sub(r"[^a-z0-9-]", "-", name.lower()).strip("-")
+    return re.sub(r"^[^a-z]+|(-\d+)+$", "", name)[:31].strip("-") or "worker"
 
 
 def _clean(command: Command) -> str:

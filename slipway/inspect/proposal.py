@@ -21,6 +21,7 @@ class Proposal:
     warnings: list[str] = field(default_factory=list)
     # Not needed where the entry gets too long: Slipway finds the same by itself.
     optional: set[str] = field(default_factory=set)
+    made_up: list[str] = field(default_factory=list)  # variables whose values nobody has said
 
     def say(self, key: str, value: Any, reason: str) -> None:
         """Propose a line, or more for a line that is a list or a mapping."""

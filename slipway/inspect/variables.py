@@ -17,7 +17,8 @@ _NOT_SECRET = re.compile(
 )
 # What only another party can give out. The host could make up a value, with which nothing would work.
 _THEIRS = re.compile(
-    r"STRIPE|API_?KEY|API_?TOKEN|API_?SECRET|ACCESS_KEY|SMTP|MAIL|AWS|S3|GOOGLE|GITHUB|GITLAB|FACEBOOK|OPENAI|ANTHROPIC"
+    r"ALGOLIA|AUTH0|CLOUDFLARE|DATADOG|GCP_|HCAPTCHA|OKTA|POSTMARK|RESEND|TURNSTILE|VAPID"
+    r"|STRIPE|API_?KEY|API_?TOKEN|API_?SECRET|ACCESS_KEY|SMTP|MAIL|AWS|S3|GOOGLE|GITHUB|GITLAB|FACEBOOK|OPENAI|ANTHROPIC"
     r"|SENTRY|TWILIO|SENDGRID|CLIENT_SECRET|OAUTH|OIDC|SUPABASE|CLOUDINARY|TELEGRAM|BOT_TOKEN|SLACK|DISCORD|AZURE|LDAP"
     r"|FIREBASE|MINIO|HUGGING|HF_|PAYPAL|MAILGUN|RECAPTCHA|WEBHOOK|DSN$|NEW_RELIC|LICENSE|RABBIT|DEPLOY_|DOCKER|PRIVATE_KEY"
 )
@@ -62,6 +63,9 @@ def propose(facts: Facts, proposal: Proposal, used: set[str]) -> None:
             _secret(proposal, variable)
         elif variable.required:
             _plain(facts, proposal, variable)
+    if proposal.made_up:
+        names = ", ".join(proposal.made_up)
+        proposal.warn(f"No default and no example says what belongs into {names}: what env has is made up.")
     for name in sorted(facts.platforms.generated):
         if name in facts.variables:
             proposal.say("secrets", [name], "made by the platform before")
@@ -103,7 +107,7 @@ def _plain(facts: Facts, proposal: Proposal, variable: Variable) -> None:
         return
     proposal.say("env", {variable.name: _made_up(facts, kind, title, proposal.lines["domains"][0])}, shown)
     if not re.search(r"EXPIRE|MINUTES|ALGORITHM", title):
-        proposal.warn(f"{variable.name} has no default and no example: what env has is made up ({variable.origin}).")
+        proposal.made_up.append(variable.name)
 
 
 def _made_up(facts: Facts, kind: str, title: str, domain: str) -> str:

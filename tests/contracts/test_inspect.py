@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from hosts.scratch import PROJECT
+from roles.app.module_utils import services
 from slipway.base.errors import FailedError, RefusedError
 from slipway.inspect import report
 from slipway.inspect.python import allows, without_wheel
@@ -170,6 +171,28 @@ def test_every_line_but_the_address_has_its_reason(tmp_path: Path) -> None:
     proposal = proposed(tmp_path, MONOREPO)
     assert {key for key in proposal.lines if not proposal.reasons.get(key)} == {"repository"}
     assert all(len(line) <= 120 for line in entry(proposal).splitlines() if line.lstrip().startswith("#"))
+
+
+@pytest.mark.parametrize(
+    ("names", "redis", "env"),
+    [
+        (["REDIS_URL"], {"url": "REDIS_URL"}, {}),
+        (["REDIS_HOST", "REDIS_PORT"], {"host": "REDIS_HOST", "port": "REDIS_PORT"}, {}),
+        (["REDIS_URL", "CELERY_BROKER_URL"], {"url": ["REDIS_URL", "CELERY_BROKER_URL"]}, {}),
+        (
+            ["REDIS_URL", "A_REDIS_HOST", "B_REDIS_HOST", "A_REDIS_PORT"],
+            {"host": "A_REDIS_HOST", "port": "A_REDIS_PORT", "tcp_port": 27586},
+            {"B_REDIS_HOST": "127.0.0.1", "REDIS_URL": "redis://127.0.0.1:27586/0"},
+        ),
+    ],
+)
+def test_redis_under_all_its_names(tmp_path: Path, names: list[str], redis: object, env: dict[str, str]) -> None:
+    reads = "".join(f"os.environ[{name!r}]\n" for name in names)
+    lines = lines_of(tmp_path, {"main.py": f"{MAIN}import os\n{reads}", "requirements.txt": "redis==5\n"})
+    assert lines["services"] == {"redis": redis}
+    form = services.whole(lines["services"])["redis"]
+    assert services.port(form, "shop") == services.port({**form, "tcp_port": 0}, "shop")  # that of every other entry
+    assert lines.get("env", {}) == env
 
 
 def test_nested_settings_are_named_as_pydantic_names_them(tmp_path: Path) -> None:
