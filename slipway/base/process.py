@@ -20,6 +20,12 @@ from slipway.base.errors import FailedError
 
 _FAILURE = re.compile(r"Traceback|ERROR|CRITICAL")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+# Below this, pydantic names the fields in lines that do not begin with a blank, and says why each is wrong.
+_PYDANTIC = re.compile(r"\d+ validation errors? for ")
+# The value that a field was given, or all of them: perhaps secret, and cut, so that no known value would match it.
+_INPUT = re.compile(r", input_value=.*?, input_type=\w+\]")
+_MISSING = re.compile(r"^([A-Za-z_][\w.]*)\n\s+Field required", re.MULTILINE)
+_NOT_IN_ENVIRON = re.compile(r"<frozen os>[^\n]*\n(?:[^\S\n]+[^\n]*\n)*KeyError: '(\w+)'")
 _MOST_OUTPUT = 64 * 2**20  # bytes of each output of a program: what it prints may come from whoever means harm
 _BEFORE = 8  # lines to show before an error: the app may have logged the reason there
 
@@ -195,7 +201,7 @@ def first_failure(output: str, lines: int = 60) -> str:
 
     The last lines of the log of a crashed service only show how its supervisor ended. The cause is further up.
     """
-    logged = _non_empty(output)
+    logged = [_INPUT.sub("]", line) for line in _non_empty(output)]
     start = next((number for number, line in enumerate(logged) if _FAILURE.search(line)), None)
     if start is None:
         return "\n".join(logged[-lines:])
@@ -213,9 +219,31 @@ def _end_of_failure(logged: Sequence[str], start: int) -> int:
         return start + _BEFORE
     while True:
         number = next((n for n in range(number + 1, len(logged)) if not logged[n].startswith(" ")), len(logged))
+        if number < len(logged) and _PYDANTIC.search(logged[number]):
+            number = _end_of_fields(logged, number)
         if number + 2 >= len(logged) or not logged[number + 1].startswith(_CHAINED):
             return number
         number += 2  # skip the sentence between two chained exceptions
+
+
+def _end_of_fields(logged: Sequence[str], number: int) -> int:
+    """The last line of what pydantic says of fields: the name of each, and below it, indented, what is wrong."""
+    while number + 2 < len(logged) and not logged[number + 1].startswith((" ", "{")) and logged[number + 2][:1] == " ":
+        number += 2
+        while number + 1 < len(logged) and logged[number + 1].startswith(" "):
+            number += 1
+    return number
+
+
+def missing_variables(output: str) -> list[str]:
+    """The variables that an app asks for at its start and has not been given, as its log says, in its order.
+
+    They are fields without a value of pydantic's settings, and names that `os.environ` does not have. A line of the log
+    may be JSON, with the whole error in it.
+    """
+    text = output.replace("\\n", "\n").replace('\\"', '"')
+    found = [*_MISSING.findall(text), *_NOT_IN_ENVIRON.findall(text)]
+    return list(dict.fromkeys(name.upper() if name.islower() else name for name in found))
 
 
 def _non_empty(output: str) -> list[str]:

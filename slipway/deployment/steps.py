@@ -37,7 +37,7 @@ def stage(run: Run) -> Found:
     _check_migrations(run, made)
     commands.check(run.settings, made)
     if present is None or reason:
-        run.put(remark=rebuilt(made, reason))
+        run.put(remark=f"{rebuilt(made, reason)} {without(made.left_out, run.settings.app)}".strip())
         return Found(run.current.remark or wanted.release)
     return Found(f"{wanted.release} is here already", skipped=True)
 
@@ -45,6 +45,17 @@ def stage(run: Run) -> Found:
 def rebuilt(release: Manifest, reason: str) -> str:
     """What to say of a release that was built again because it did not fit this host; "" without a reason."""
     return f"{release.release} was built again, as {reason}." if reason else ""
+
+
+def without(left_out: list[str], app: str) -> str:
+    """What to say of files with variables that a commit has and its release has not; "" without any."""
+    if not left_out:
+        return ""
+    more = f" and {len(left_out) - 3} more" if left_out[3:] else ""
+    return (
+        f"{', '.join(left_out[:3])}{more} of the commit {'is' if len(left_out) == 1 else 'are'} not in the release: "
+        f"variables come from apps.{app}.env. If there are secrets in it, change them, as the repository has them."
+    )
 
 
 def _check_migrations(run: Run, release: Manifest) -> None:

@@ -58,6 +58,7 @@ class Manifest:
     version_table: str = ""
     setup: str = ""
     module: str = ""
+    left_out: list[str] = field(default_factory=list)  # files with variables, which the commit has
     migrates: str = ""  # how its database was to be migrated when it was built; "" of an earlier version: by alembic
     alembic_at: str = ""  # the directory of the release in which alembic runs; "" is the app's
     data: list[str] = field(default_factory=list)  # the paths in it that are links to what is kept
@@ -135,7 +136,9 @@ def load(value: dict[str, Any]) -> Manifest:
     made = Manifest(**{**arguments, "revisions": revisions}, unknown=unknown)
     texts = [made.release, made.sha, made.subject, made.python, made.lock_sha256, made.built_at, made.version_table]
     texts += [made.module, made.setup, made.packages, made.built_with]
-    if not all(isinstance(text, str) for text in (*texts, *made.heads)) or not isinstance(made.tag, str | None):
+    if not all(isinstance(text, str) for text in (*texts, *made.heads, *made.left_out)) or not isinstance(
+        made.tag, str | None
+    ):
         raise TypeError("a text is not one")
     return made
 

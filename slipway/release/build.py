@@ -22,7 +22,7 @@ from slipway.base import confined, files, process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import MODULE, Settings
 from slipway.records import journal, manifest
-from slipway.release import fit, git, inside, kept, modules, records, store, takeover
+from slipway.release import fit, git, inside, kept, modules, records, source, store, takeover
 from slipway.release.work import Work
 from slipway.slot import envfile, slots
 
@@ -334,6 +334,7 @@ def _describe(
         revisions=found.revisions,
         version_table=found.version_table,
         setup=looked.setup,
+        left_out=source.environment_files(repository(settings).tree(sha)),
         module=module,
         migrates=settings.migrates,
         alembic_at=found.at,

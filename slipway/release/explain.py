@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+_LONGEST_GIST = 300  # characters
+
 # What nearly every build wants, of which it says only the first that it lacks.
 _COMPILER = ("build-essential", "python3-dev")
 # By a header, or the directory that it is in.
@@ -164,6 +166,16 @@ def sentence(output: str) -> str:
             "to host_packages and run site.yml, or depend on a version that has a wheel."
         )
     return ""
+
+
+def gist(output: str) -> str:
+    """What a failed program says last of the reason, as the end of a sentence; "" when it says nothing."""
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith(("warning", "hint"))]
+    errors = [line for line in lines if re.match(r"error:|\N{MULTIPLICATION SIGN}|╰─▶|├─▶|[A-Za-z]*Error: ", line)]
+    deepest = [line for line in errors if line.startswith(("╰─▶", "├─▶"))]
+    found = next(iter(deepest[-1:] or errors[-1:] or lines[-1:]), "")
+    text = re.sub(r"^(error:|\N{MULTIPLICATION SIGN}|╰─▶|├─▶)\s*", "", found)[:_LONGEST_GIST].strip()
+    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
 
 
 def asks_git(output: str) -> bool:

@@ -257,7 +257,13 @@ def resolve(repository: Repository, version: str | None, accept: str) -> Commit:
         if version is None:
             raise RefusedError(
                 f"{repository.name} has no version tags. Tag the commit to deploy, for example "
-                "`git tag -a v1.0.0 -m v1.0.0`, or pass -e version=<tag>."
+                "`git tag -a v1.0.0 -m v1.0.0`"
+                + (
+                    ", or pass a branch or a commit: -e version=main."
+                    if accept == "commits"
+                    else f". With accept: commits (it is {accept} now) a branch or a commit is deployed, too: "
+                    "-e version=main."
+                )
             )
     if version in tags:
         if not versions.is_tag(version):

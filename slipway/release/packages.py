@@ -289,7 +289,7 @@ class Installer:
         result = self._run(command, variables)
         if result.returncode == 0:
             return result.stdout
-        reason = explain.sentence(result.stderr)
+        reason = explain.sentence(result.stderr) or explain.gist(result.stderr)
         detail = "" if explain.asks_git(result.stderr) else process.tail(result.stderr)
         if hint and "has no wheel" in reason and (minor := hint()):
             reason += f' All has wheels for Python {minor}: set apps.{self._work.app}.python to "{minor}".'

@@ -26,6 +26,8 @@ ATTRIBUTES = ".gitattributes"
 # The files in which the command `fastapi` looks for an app, in its order.
 USUAL = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 
+_ENVIRONMENT = re.compile(r"\.env(rc)?(?!\.(?:example|sample|template|tpl|dist)\b)(\.[\w.-]+)?", re.IGNORECASE)
+
 _POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 _LONGEST_POINTER = 1024  # bytes, by the specification of Git LFS
 # Directories that the lock file has projects in, beside the one that is deployed.
@@ -46,7 +48,19 @@ def unpack(
     if result.returncode != 0:
         raise FailedError("The source could not be unpacked.", process.tail(result.stderr))
     archive.unlink()
+    for path in environment_files(repository.tree(sha)):
+        if not (target / path).parent.is_symlink():
+            (target / path).unlink(missing_ok=True)
     check(target, repository.tree(sha), f"Commit {sha[:12]}", module, directory, lock)
+
+
+def environment_files(tree: Sequence[Entry]) -> list[str]:
+    """The files of a commit with variables, which are left out of its release: `.env` and others of that kind.
+
+    They are somebody's own, of development as a rule, and an app that reads them would take them for those of its
+    environment. Examples have no values that count, and stay.
+    """
+    return [item.path for item in tree if item.kind == "blob" and _ENVIRONMENT.fullmatch(PurePosixPath(item.path).name)]
 
 
 def check(release: Path, tree: Sequence[Entry], commit: str, module: str, directory: str = "", lock: str = "") -> None:

@@ -13,7 +13,7 @@ from slipway.base import files, process
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
 from slipway.schema import url
-from slipway.slot import standby
+from slipway.slot import slots, standby
 
 _UNDEFINED_TABLE = "42P01"
 _MOST_HEADS = 1000
@@ -193,7 +193,10 @@ def _query(settings: Settings, environment: Mapping[str, str], query: str) -> st
     if result.returncode != 0:
         said = process.tail(result.stderr, 5)
         if not (meaning := _meaning(settings, environment, result.stderr)):
-            raise FailedError("PostgreSQL does not answer the migration role.", said)
+            message = "PostgreSQL does not answer the migration role."
+            if slots.live_release(settings) is None:
+                message += f" If the app has no database, set apps.{settings.app}.database to none."
+            raise FailedError(message, said)
         place = url.connection(settings, environment).get("PGHOST", "the host itself")
         raise FailedError(f"PostgreSQL at {place} {meaning}.", said)
     return result.stdout

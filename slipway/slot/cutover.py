@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from slipway.base import process
 from slipway.base.errors import FailedError, RefusedError
 from slipway.base.settings import Settings
 from slipway.records.manifest import Manifest
@@ -143,6 +144,9 @@ def pass_gate(settings: Settings, slot: str, sha: str, deadline: float | None = 
                 health.wait_briefly(started)
             continue
         log = systemd.failure(settings.app, slot, slots.prepared_at(settings, slot))
+        absent = process.missing_variables(log)
+        if absent:
+            reason += f": it asks for {', '.join(absent[:8])}, which apps.{settings.app}.env does not have"
         denied = "".join(f" {denial.error}: {denial.remedy}" for denial in denials.find(log.splitlines(), settings)[:1])
         raise FailedError(f"{reason}.{denied}", log)
     return time.monotonic() - started

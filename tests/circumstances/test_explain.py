@@ -300,3 +300,19 @@ def test_a_version_from_git_is_said_in_a_sentence_that_needs_no_detail(printed: 
 def test_what_has_another_reason_is_not_explained(output: str) -> None:
     assert explain.sentence(output) == ""
     assert not explain.asks_git(output)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("warning: x\nerror: The lockfile needs to be updated\nhint: y", "The lockfile needs to be updated."),
+        (
+            "  \N{MULTIPLICATION SIGN} Failed to fetch\n  ├─▶ one\n  ╰─▶ Hash mismatch for `x==1`",
+            "Hash mismatch for `x==1`.",
+        ),
+        ("some words\nthe last of them", "the last of them."),
+        ("", ""),
+    ],
+)
+def test_what_a_failed_program_says_last_is_the_reason(output: str, said: str) -> None:
+    assert explain.gist(output) == said

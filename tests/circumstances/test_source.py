@@ -268,3 +268,11 @@ def test_what_is_left_out_of_a_directory_is_named(commit: GitRepository) -> None
     (commit.path / "backend/alembic.ini").touch()
     (commit.path / ".gitattributes").write_text("alembic.ini export-ignore")
     assert "has backend/alembic.ini, but .gitattributes" in refusal(commit, "main:app", "backend")
+
+
+def test_files_with_variables_are_left_out_and_examples_are_not(commit: GitRepository) -> None:
+    names = [".env", ".env.production", "app/.env.local", ".envrc", ".env.example", ".env.sample", ".environment"]
+    for name in names:
+        (commit.path / name).write_text("SECRET_KEY=x\n")
+    release = unpack(commit)
+    assert [name for name in names if (release / name).exists()] == [".env.example", ".env.sample", ".environment"]

@@ -1,4 +1,5 @@
 import getpass
+import json
 import os
 import subprocess
 import sys
@@ -150,3 +151,39 @@ def test_a_long_input_is_given_whole_or_as_far_as_it_is_read() -> None:
 def test_output_that_stays_open_ends_with_the_time() -> None:
     with pytest.raises(FailedError, match=r"did not finish within 0\.3 s"):
         process.run(["sh", "-c", "sleep 5 & exit 0"], timeout=0.3)
+
+
+PYDANTIC = """Traceback (most recent call last):
+  File "/srv/x/app/main.py", line 3, in <module>
+    settings = Settings()
+pydantic_core._pydantic_core.ValidationError: 2 validation errors for Settings
+SECRET_KEY
+  Field required [type=missing, input_value={'database_url': 'postgresql://a:hunter2@b/c...'}, input_type=dict]
+    For further information visit https://errors.pydantic.dev/2.12/v/missing
+first_superuser
+  Field required [type=missing, input_value={'database_url': 'postgresql://a:hunter2@b/c...'}, input_type=dict]
+    For further information visit https://errors.pydantic.dev/2.12/v/missing
+Worker (pid:7) exited with code 3
+"""
+
+
+def test_first_failure_shows_the_fields_of_pydantic_and_none_of_their_values() -> None:
+    shown = process.first_failure(PYDANTIC)
+    assert "SECRET_KEY\n  Field required [type=missing]" in shown
+    assert "first_superuser" in shown
+    assert "hunter2" not in shown
+    assert "exited" not in shown
+
+
+@pytest.mark.parametrize("logged", [PYDANTIC, json.dumps({"level": "ERROR", "exc_info": PYDANTIC})])
+def test_variables_that_an_app_asks_for_are_named(logged: str) -> None:
+    assert process.missing_variables(process.first_failure(logged)) == ["SECRET_KEY", "FIRST_SUPERUSER"]
+
+
+def test_a_variable_that_environ_does_not_have_is_named_and_no_other_key() -> None:
+    raised = (
+        'Traceback (most recent call last):\n  File "/srv/a.py", line 1, in <module>\n    os.environ["API_TOKEN"]\n'
+    )
+    frame = '  File "<frozen os>", line 716, in __getitem__\n    raise KeyError(key) from None\n'
+    assert process.missing_variables(f"{raised}{frame}KeyError: 'API_TOKEN'\n") == ["API_TOKEN"]
+    assert process.missing_variables(f"{raised}KeyError: 'other'\n") == []
