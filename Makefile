@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools new-app demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances security shared fleet upgrade molecule bench
+.PHONY: help tools new-app demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances security shared fleet upgrade apps molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -69,7 +69,7 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
 # The directories whose tests want a host, and those of the bundled app and of Nginx, which have targets of their own.
-NOT_UNIT := app acceptance attacks edge faults standby fleet upgrade circumstances/host
+NOT_UNIT := app apps acceptance attacks edge faults standby fleet upgrade circumstances/host
 
 unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products
@@ -105,6 +105,9 @@ fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phas
 
 upgrade: .venv/.installed ## a host of an earlier version of Slipway, and this version; wants the commits before this one
 	$(BIN)/pytest --durations=10 tests/upgrade
+
+apps: .venv/.installed ## six apps of other shapes on a host of Debian 13 and one of Debian 12
+	$(BIN)/pytest --durations=10 tests/apps
 
 molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12
 	@$(PYTHON) -m hosts images

@@ -7,11 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
-from tests.controller import Controller
+
+class Asked(Protocol):
+    """What requests are sent to: `client` makes one that reaches it."""
+
+    def client(self, **values: Any) -> httpx.Client: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Load:
 
     def __init__(
         self,
-        controller: Controller,
+        controller: Asked,
         calls: Sequence[Call],
         http2: Sequence[bool] = (False,),
         pause: float = 0.02,

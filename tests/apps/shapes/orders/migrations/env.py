@@ -1,0 +1,9 @@
+"""Migrations with the engine of the app."""
+
+from alembic import context
+from orders.database import engine
+
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,63 @@
+"""Six apps on one host: each is deployed, fails to be deployed and is rolled back, and the others notice nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.controller import flat
+from tests.load import Load
+
+from . import shapes
+from .conftest import Clients
+from .site import CALLS, Environment
+
+
+def others(name: str) -> list[str]:
+    return [app for app in shapes.NAMES if app != name]
+
+
+@pytest.mark.parametrize("name", ["prod", "staging"])
+def test_all_apps_serve_https_at_once(environments: dict[str, Environment], name: str) -> None:
+    environment = environments[name]
+    assert {app: environment.of(app).live() for app in shapes.NAMES} == dict.fromkeys(shapes.NAMES, shapes.FIRST)
+    failed = environment.host.exec("systemctl", "--failed", "--plain", "--no-legend")
+    assert failed == ""
+
+
+@pytest.mark.parametrize("name", shapes.NAMES)
+def test_a_deploy_a_failed_one_and_a_rollback_touch_no_other_app(
+    prod: Environment, clients: Clients, name: str
+) -> None:
+    app = prod.of(name)
+    _, phase, word = shapes.BREAKS[name]
+    if app.live() != shapes.FIRST:
+        prod.deploy(name, shapes.FIRST)
+    with clients(prod, others(name)):
+        prod.deploy(name, shapes.SECOND)
+        assert app.live() == shapes.SECOND
+        said = flat(prod.deploy_fails(name, shapes.BROKEN))
+        assert app.live() == shapes.SECOND
+        prod.roll_back(name)
+        assert app.live() == shapes.FIRST
+    assert word in said
+    failed = [line["phase"] for line in app.journal() if line["tag"] == shapes.BROKEN and line["outcome"] == "failed"]
+    assert failed[0] == phase
+
+
+@pytest.mark.parametrize("name", shapes.NAMES)
+def test_a_deploy_on_debian_12_touches_no_other_app(staging: Environment, clients: Clients, name: str) -> None:
+    version = shapes.SECOND if staging.of(name).live() == shapes.FIRST else shapes.FIRST
+    with clients(staging, others(name)):
+        staging.deploy(name, version)
+    assert staging.of(name).live() == version
+
+
+@pytest.mark.parametrize("name", shapes.NAMES)
+def test_the_clients_of_an_app_notice_its_own_deploy_by_the_release_alone(prod: Environment, name: str) -> None:
+    app = prod.of(name)
+    before = app.live()
+    after = shapes.SECOND if before == shapes.FIRST else shapes.FIRST
+    with Load(app, CALLS[name], pause=0.1) as outcome:
+        prod.deploy(name, after)
+    assert outcome.failures == []
+    assert outcome.releases == [before, after]
