@@ -188,7 +188,8 @@ def test_an_app_moves_here_with_its_data(reader: Reader) -> None:
 def _old_database(reader: Reader) -> None:
     """The database of an app elsewhere: migrated to the first revision, with three rows."""
     script = (
-        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY); INSERT INTO alembic_version VALUES ('0001');"
+        "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);"
+        "INSERT INTO alembic_version VALUES ('0001');"
         "CREATE TABLE job (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, seconds double precision NOT NULL,"
         " attempts integer NOT NULL DEFAULT 0, taken_by text, done_by text);"
         "INSERT INTO job (seconds) VALUES (0), (0), (0)"

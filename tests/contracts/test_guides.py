@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import subprocess
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_playbooks_and_their_arguments_exist(page: str) -> None:
     for _, playbook, *arguments in used:
         assert playbook in PLAYBOOKS
         assert (scratch.PROJECT / playbook).exists()
-        given = {value.partition("=")[0] for name, value in zip(arguments, arguments[1:], strict=False) if name == "-e"}
+        given = {value.partition("=")[0] for name, value in itertools.pairwise(arguments) if name == "-e"}
         assert given <= {"app", "version", "command"}
 
 
