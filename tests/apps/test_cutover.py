@@ -8,7 +8,7 @@ from tests.controller import flat
 from tests.load import Load
 
 from . import shapes
-from .conftest import Clients
+from .conftest import PAUSE, Clients
 from .site import CALLS, Environment
 
 
@@ -32,13 +32,15 @@ def test_a_deploy_a_failed_one_and_a_rollback_touch_no_other_app(
     _, phase, word = shapes.BREAKS[name]
     if app.live() != shapes.FIRST:
         prod.deploy(name, shapes.FIRST)
-    with clients(prod, others(name)):
+    with clients(prod, others(name)), Load(app, CALLS[name], pause=PAUSE) as own:
         prod.deploy(name, shapes.SECOND)
         assert app.live() == shapes.SECOND
         said = flat(prod.deploy_fails(name, shapes.BROKEN))
         assert app.live() == shapes.SECOND
         prod.roll_back(name)
         assert app.live() == shapes.FIRST
+    assert own.failures == []
+    assert own.releases == [shapes.FIRST, shapes.SECOND, shapes.FIRST]
     assert word in said
     failed = [line["phase"] for line in app.journal() if line["tag"] == shapes.BROKEN and line["outcome"] == "failed"]
     assert failed[0] == phase
@@ -50,14 +52,3 @@ def test_a_deploy_on_debian_12_touches_no_other_app(staging: Environment, client
     with clients(staging, others(name)):
         staging.deploy(name, version)
     assert staging.of(name).live() == version
-
-
-@pytest.mark.parametrize("name", shapes.NAMES)
-def test_the_clients_of_an_app_notice_its_own_deploy_by_the_release_alone(prod: Environment, name: str) -> None:
-    app = prod.of(name)
-    before = app.live()
-    after = shapes.SECOND if before == shapes.FIRST else shapes.FIRST
-    with Load(app, CALLS[name], pause=0.1) as outcome:
-        prod.deploy(name, after)
-    assert outcome.failures == []
-    assert outcome.releases == [before, after]
