@@ -103,6 +103,7 @@ class Controller:
             "domains": ["127.0.0.1", "localhost"],
             "https_port": self.port(443),
             "env": {"SECRET_KEY": SECRET},
+            "required_env": ["SECRET_KEY"],
             **self.app,
             **changes,
         }

@@ -88,7 +88,12 @@ def test_a_variable_of_null_is_left_out(tmp_path: Path, nothing: str) -> None:
 
 def test_a_required_variable_of_null_is_missing(tmp_path: Path) -> None:
     settings = app_settings.complete(
-        {"repository": "/x", "domains": ["a.example"], "env": load(tmp_path, "SECRET_KEY:")}
+        {
+            "repository": "/x",
+            "domains": ["a.example"],
+            "env": load(tmp_path, "SECRET_KEY:"),
+            "required_env": ["SECRET_KEY"],
+        }
     )
     assert "has no SECRET_KEY" in app_settings.faults(settings, "x", "prod", settings["env"])[0]
 

@@ -121,9 +121,12 @@ def test_no_app_is_called_like_a_unit_of_slipway() -> None:
         ({"name": "template1"}, "apps: 'template1' cannot be an app's name: the system uses it."),
         ({"name": "a-held"}, "apps: 'a-held' cannot be an app's name: the system uses it."),
         ({"domains": []}, "apps.logbook.domains is empty."),
-        ({"env": {}}, "apps.logbook.env has no SECRET_KEY"),
-        ({"env": {"SECRET_KEY": ""}}, "apps.logbook.env has no SECRET_KEY"),
-        ({"env": {"SECRET_KEY": None}}, "(inventories/prod/group_vars/prod/vault.yml)."),
+        ({"env": {}, "required_env": ["SECRET_KEY"]}, "apps.logbook.env has no SECRET_KEY"),
+        ({"env": {"SECRET_KEY": ""}, "required_env": ["SECRET_KEY"]}, "apps.logbook.env has no SECRET_KEY"),
+        (
+            {"env": {"SECRET_KEY": None}, "required_env": ["SECRET_KEY"]},
+            "(inventories/prod/group_vars/prod/vault.yml).",
+        ),
         ({"env": {"SECRET_KEY": "s3cret\0"}}, "apps.logbook.env.SECRET_KEY has a NUL character"),
         (
             {"env": {"SECRET_KEY": {"generate": False}}},
