@@ -19,7 +19,7 @@ def others(name: str) -> list[str]:
 @pytest.mark.parametrize("name", ["prod", "staging"])
 def test_all_apps_serve_https_at_once(environments: dict[str, Environment], name: str) -> None:
     environment = environments[name]
-    assert {app: environment.of(app).live() for app in shapes.NAMES} == dict.fromkeys(shapes.NAMES, shapes.FIRST)
+    assert {environment.of(app).live() for app in shapes.NAMES} <= {shapes.FIRST, shapes.SECOND}
     failed = environment.host.exec("systemctl", "--failed", "--plain", "--no-legend")
     assert failed == ""
 

@@ -58,7 +58,12 @@ def inspected(repository: Path) -> dict[str, object]:
 WANTED: dict[str, dict[str, object]] = {
     "orders": {"module": "orders.main:app", "processes": {"worker": "python -m orders.worker"}, "health": "/health"},
     "notices": {"module": "web.app:api", "health": "/up", "migrate": "python manage.py migrate"},
-    "album": {"module": "album.main:app", "health": "/health", "data": ["uploads/"], "database": "sqlite"},
+    "album": {
+        "module": "album.main:app",
+        "health": "/health",
+        "data": ["uploads/"],
+        "database": {"kind": "sqlite", "url": "DATABASE_URL", "scheme": "sqlite"},
+    },
     "ticker": {"module": "ticker.main:app", "health": "/live"},
 }
 

@@ -11,7 +11,7 @@ import psycopg
 def migrate(connection: psycopg.Connection) -> None:
     connection.execute("CREATE TABLE IF NOT EXISTS applied (name text PRIMARY KEY)")
     for file in sorted(Path("sql").glob("*.sql")):
-        if not connection.execute("SELECT FROM applied WHERE name = %s", [file.name]).fetchone():
+        if not connection.execute("SELECT 1 FROM applied WHERE name = %s", [file.name]).fetchone():
             connection.execute(file.read_bytes())
             connection.execute("INSERT INTO applied VALUES (%s)", [file.name])
 
