@@ -6,6 +6,8 @@ import itertools
 import subprocess
 from typing import Any
 
+from tests.controller import flat
+
 from .site import App, Environment, wait_for
 
 
@@ -76,7 +78,7 @@ def test_a_command_is_run_in_the_live_release_and_its_exit_code_is_passed_on(pro
     said = prod.play("run.yml", "-e", "app=orders", "-e", "command=printenv RELEASE_TAG POSTGRES_DB", limit=None)
     assert app.live() in said
     failed = prod.play("run.yml", "-e", "app=orders", "-e", "command=sh -c 'exit 7'", limit=None, check=False)
-    assert "7" in failed
+    assert "of orders ended with exit code 7" in flat(failed)
     inside = ["docker", "exec", prod.host.name, "slipway", "run", "orders", "--", "sh", "-c", "exit 7"]
     assert subprocess.run(inside, capture_output=True, check=False).returncode == 7
 
