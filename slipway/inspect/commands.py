@@ -35,7 +35,7 @@ class Command:
     words: tuple[str, ...]
     origin: str
     folder: str = ""
-    role: str = "service"  # service, web, release, cron: what the platform says that it is
+    role: str = "service"  # service, process, web, release, cron: what the platform says that it is
 
     @property
     def text(self) -> str:
@@ -68,7 +68,7 @@ class Command:
             return "worker"
         if re.search(r"wait[-_]for|pre_?start|^nc$|pg_isready|^sleep$|^until$|^while$|^do$|^done", " ".join(words)):
             return "wait"
-        return "other"
+        return "worker" if self.role == "process" else "other"
 
     def option(self, *names: str) -> str:
         """The value of an option, in either way of writing it."""

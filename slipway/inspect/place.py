@@ -187,12 +187,22 @@ def _root(code: Code, file: str, hint: str) -> str:
     return max(folders, key=lambda one: (code.local_imports(file, one), one == hint, -one.count("/") - bool(one)))
 
 
+def _project_of(tree: Tree, file: str) -> str:
+    """The nearest folder above a file that is a project of its own; the top where there is none."""
+    folder = parent(file)
+    while folder and not any(tree.has(f"{folder}/{name}") for name in _LOCKS):
+        folder = parent(folder)
+    return folder
+
+
 def _app(code: Code, file: str, variable: str, reason: str, hint: str) -> App:
     root = _root(code, file, hint)
     if not code.local_imports(file, root):
         root = hint if file.startswith(f"{hint}/" if hint else "") else parent(file)
         if not hint and not code.tree.has(f"{parent(file)}/__init__.py"):
             root = parent(file)
+        elif not hint:
+            root = _project_of(code.tree, file)
     inner = file[len(root) :].strip("/").removesuffix(".py").replace("/", ".").removesuffix(".__init__")
     return App(file, root, f"{inner}:{variable}", reason, variable)
 

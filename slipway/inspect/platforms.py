@@ -11,6 +11,8 @@ from slipway.inspect.commands import Command, simple
 from slipway.inspect.tree import Tree, joined, parent
 
 COMPOSE = re.compile(r"^(docker-)?compose([.-][\w.-]+)?\.ya?ml$")
+# What a service of docker-compose is called that runs on, beside the web process, by a program of the app's own.
+_PROCESS = re.compile(r"worker|consumer|beat\b|scheduler|listener|subscriber|queue|\bbot\b", re.IGNORECASE)
 _PRODUCT = re.compile(
     r"postgres|redis|valkey|mysql|mariadb|mongo|rabbitmq|nginx|traefik|adminer|minio|caddy|prometheus|grafana|mail|node|"
     r"kafka|elastic|flower|memcached|localstack|certbot"
@@ -132,7 +134,9 @@ def _commands_of(tree: Tree, service: Service, found: Platforms) -> None:
     command = service.command or ("" if service.entrypoint else image.command)
     entrypoint = service.entrypoint or image.entrypoint
     for words in _started(tree, entrypoint, command, service.folder):
-        found.commands.append(Command(service.name, words, service.origin, service.folder))
+        named = service.command and _PROCESS.search(f"{service.name} {' '.join(words)}")
+        role = "process" if named and words[0] == "python" else "service"
+        found.commands.append(Command(service.name, words, service.origin, service.folder, role))
 
 
 def _started(tree: Tree, entrypoint: Any, command: Any, folder: str) -> list[tuple[str, ...]]:
@@ -160,7 +164,7 @@ def _procfile(tree: Tree, name: str, found: Platforms) -> None:
         process, colon, command = line.partition(":")
         if colon and re.fullmatch(r"[\w-]+", process.strip()):
             process = process.strip()
-            role = process if process in ("web", "release") else "service"
+            role = process if process in ("web", "release") else "process"
             for words in simple(tree, command.strip(), parent(name)):
                 found.commands.append(Command(process, words, f"{name}, {process}", parent(name), role))
 
@@ -171,7 +175,7 @@ def _render(tree: Tree, name: str, found: Platforms) -> None:
     for raw in [one for one in (content.get("services") or []) if isinstance(one, dict)][:30]:
         kind, key = str(raw.get("type", "web")), str(raw.get("name", "web"))
         origin, folder = f"{name}, {key}", joined(parent(name), str(raw.get("rootDir", ""))) or ""
-        roles = {"web": "web", "pserv": "web", "worker": "service", "cron": "cron"}
+        roles = {"web": "web", "pserv": "web", "worker": "process", "cron": "cron"}
         if kind in roles:
             title = f"{raw.get('schedule', '')}|{key}" if kind == "cron" else key
             for words in simple(tree, str(raw.get("startCommand") or raw.get("dockerCommand") or ""), folder):
@@ -199,7 +203,7 @@ def _fly(tree: Tree, name: str, found: Platforms) -> None:
     processes = content.get("processes")
     for key, command in processes.items() if isinstance(processes, dict) else ():
         for words in simple(tree, str(command), folder):
-            role = "web" if key in ("app", "web") else "service"
+            role = "web" if key in ("app", "web") else "process"
             found.commands.append(Command(str(key), words, f"{name}, {key}", folder, role))
     deploy = content.get("deploy")
     if isinstance(deploy, dict) and deploy.get("release_command"):

@@ -29,7 +29,9 @@ def propose(facts: Facts, proposal: Proposal) -> None:
         ):
             continue
         seen.add(text)
-        once = bool({"beat", "-B", "--beat", "scheduler"} & set(command.words))
+        once = bool({"beat", "-B", "--beat", "scheduler"} & set(command.words)) or bool(
+            re.search(r"\b(beat|scheduler)$", text)
+        )
         value: object = {"run": text, "count": 1} if once else text
         proposal.say("processes", {_name(command.name): value}, command.origin)
         if once and {"-B", "--beat"} & set(command.words):

@@ -48,6 +48,9 @@ _OURS = {
     "PWD",
     "DYNO",
     "PROMETHEUS_MULTIPROC_DIR",
+    "RELEASE_TAG",
+    "RELEASE_SHA",
+    "STATE_DIRECTORY",
 }
 _MAX_OPTIONAL = 4
 

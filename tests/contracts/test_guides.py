@@ -64,8 +64,18 @@ WANTED: dict[str, dict[str, object]] = {
         "data": ["uploads/"],
         "database": {"kind": "sqlite", "url": "DATABASE_URL", "scheme": "sqlite"},
     },
-    "ticker": {"module": "ticker.main:app", "health": "/live"},
+    "ticker": {
+        "module": "ticker.main:app",
+        "health": "/live",
+        "processes": {"worker": "python -m ticker.worker", "beat": {"run": "python -m ticker.beat", "count": 1}},
+        "services": {"redis": {"url": "CACHE_URL"}},
+    },
 }
+
+
+def test_a_member_of_a_workspace_is_the_directory() -> None:
+    entry = inspected(SHAPES / "billing")
+    assert (entry["directory"], entry["module"]) == ("services/api", "api.server:create_app()")
 
 
 @pytest.mark.parametrize("name", list(HERE.values()))

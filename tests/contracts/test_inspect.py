@@ -29,7 +29,6 @@ def test_a_small_app_needs_little(tmp_path: Path) -> None:
         "module": "main:app",
         "health": "/openapi.json",
         "database": "none",
-        "required_env": [],
     }
 
 
