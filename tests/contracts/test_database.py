@@ -171,7 +171,7 @@ def test_parts_are_filled_on_the_host_with_a_password_that_only_it_knows() -> No
     written = facts(database=PARTS)
     assert written["network"] == "loopback"
     assert written["host_secrets"] == ["SLIPWAY_DATABASE_PASSWORD", "SLIPWAY_MIGRATION_PASSWORD"]
-    assert written["required_env"] == [*PARTS.values(), "SECRET_KEY"]
+    assert written["required_env"] == [*PARTS.values()]
     secrets = {"SLIPWAY_DATABASE_PASSWORD": "one", "SLIPWAY_MIGRATION_PASSWORD": "two"}
     of_app = envfile.filled(written["filled_env"], secrets)
     assert of_app == {
