@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from filter_plugins import apps
 from hosts import scratch
 from tests import guides
 
@@ -25,6 +26,14 @@ def test_every_command_is_one_that_a_test_runs() -> None:
     assert 'guides.commands("migrating")' in text
     assert [command for command in guides.commands("migrating") if "new-app" in command] == list(HERE)
     assert len(guides.commands("your-app")) > 20
+
+
+def test_the_entries_that_are_shown_are_right() -> None:
+    files = {block.file: yaml.safe_load(block.text) for block in guides.blocks("your-app") if block.file}
+    assert set(files) == {"inventories/prod/hosts.yml", "inventories/prod/group_vars/prod/main.yml"}
+    assert apps.faults(files["inventories/prod/group_vars/prod/main.yml"]["apps"]) == []
+    assert set(files["inventories/prod/hosts.yml"]) == {"prod"}
+    assert apps.faults(yaml.safe_load((SHAPES.parent / "inventory.yml").read_text())["apps"]) == []
 
 
 @pytest.mark.parametrize("page", guides.PAGES)
