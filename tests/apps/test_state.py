@@ -41,7 +41,7 @@ def test_an_app_that_is_absent_is_gone_and_comes_back_with_its_data(prod: Enviro
     count = app.ask().json()["count"]
     with clients(prod, others("album")):
         prod.write_inventory(album={"state": "absent"})
-        prod.play("site.yml", "-e", "app=album", limit=None)
+        prod.play("site.yml", limit=None)
         assert traces(app) == ""
         assert not is_served(app)
         assert "kept" in prod.sh("ls -R /var/lib/album")
