@@ -63,13 +63,13 @@ class Reader:
             text = text.replace(said, meant)
         return text
 
-    def types(self, *commands: str, where: Path | None = None) -> str:
+    def types(self, *commands: str) -> str:
         """The output of commands, typed one after another; AssertionError where one fails."""
         path = f"{self.home / 'bin'}:{scratch.PROJECT / '.venv/bin'}:{os.environ['PATH']}"
         old = {"OLD_DATABASE_URL": "postgresql:///old?host=/run/postgresql", "CURL_HOME": str(self.home)}
         done = subprocess.run(
             ["bash", "-c", "set -ex\n" + "\n".join(map(self.meant, commands))],
-            cwd=where or self.clone,
+            cwd=self.clone if self.clone.exists() else self.home,
             env={**os.environ, **old, "PATH": path, "ANSIBLE_NOCOLOR": "true"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -142,7 +142,7 @@ def test_your_app_in_ten_minutes(reader: Reader) -> None:
             reader.writes(block.file, block.text)
         elif block.heading.startswith("2"):
             clone, _, tools, activate = block.commands
-            reader.types(clone, where=reader.home)
+            reader.types(clone)
             (reader.clone / ".venv").symlink_to(scratch.PROJECT / ".venv")
             (reader.clone / ".tools").symlink_to(scratch.PROJECT / ".tools")
             for name in ("pyproject.toml", "uv.lock", "hosts/uv.txt"):  # they are those of the virtualenv that is here
