@@ -142,7 +142,10 @@ def all_of(settings: Settings) -> dict[str, str]:
     for path in sources:
         with contextlib.suppress(RefusedError, OSError, ValueError):
             found |= {f"{name} in {path.name}" if name in found else name: value for name, value in read(path).items()}
-    return {name: value for name, value in found.items() if name.partition(" ")[0] not in PUBLIC}
+    # Nor is the word for the environment one, whatever the variable is called.
+    return {
+        name: value for name, value in found.items() if name.partition(" ")[0] not in PUBLIC and value != "production"
+    }
 
 
 def missing(values: dict[str, str], required: list[str]) -> list[str]:

@@ -250,3 +250,19 @@ def test_uv_is_the_same_version_everywhere() -> None:
     for wheel in role["__app_uv_wheels"].values():
         assert wheel["sha256"] in makefile
         assert f"uv-{role['__app_uv_version']}-" in wheel["path"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({}, {"ENV": "production"}),
+        ({"environment_variable": "APP_ENV"}, {"APP_ENV": "production"}),
+        ({"environment_variable": ""}, {}),
+        ({"env": {"SECRET_KEY": "x", "ENV": "prod"}}, {"ENV": "prod"}),
+    ],
+)
+def test_the_variable_that_says_production_is_the_one_that_is_set(
+    settings: dict[str, Any], found: dict[str, str]
+) -> None:
+    variables = render.evaluate("{{ __app_env }}", **render.variables("app", settings))
+    assert {name: value for name, value in variables.items() if name in ("ENV", "APP_ENV")} == found

@@ -21,6 +21,12 @@ def faults(where: str, settings: Mapping[str, Any]) -> Iterator[str]:
     yield from _port(where, settings)
     yield from _twice(where, settings)
     yield from _names(where, settings)
+    name = settings["environment_variable"]
+    if name and not _VARIABLE.fullmatch(name):
+        yield (
+            f"{where}.environment_variable is '{name}', which cannot be the name of a variable. Write a name such as "
+            'APP_ENV, or "" for none.'
+        )
 
 
 def repository(where: str, settings: Mapping[str, Any]) -> Iterator[str]:
