@@ -24,6 +24,7 @@ from . import shapes
 from .site import Environment
 
 REACHED = "203.0.113.7"
+BUNDLE = [Path("/etc/ssl/certs/ca-certificates.crt")]
 # The entry of the app that moves in the second page, beside the one of the first.
 MOVED = """
   moved:
@@ -147,12 +148,16 @@ def test_your_app_in_ten_minutes(reader: Reader) -> None:
             (reader.clone / ".tools").symlink_to(scratch.PROJECT / ".tools")
             for name in ("pyproject.toml", "uv.lock", "hosts/uv.txt"):  # they are those of the virtualenv that is here
                 os.utime(reader.clone / name, (0, 0))
+            # As in docs/operating.md, where a proxy signs TLS anew; and curl is told whom to trust.
+            trusted = {"host_ca_certificates": [str(path) for path in BUNDLE if path.exists()]}
+            more = {**trusted, "certificate_ca_fetch_to": str(reader.environment.authority)}
+            (reader.clone / "inventories/prod/group_vars/prod/here.yml").write_text(yaml.safe_dump(more))
             reader.types(tools, activate)
         else:
             for command in block.commands:
                 said[command] = reader.types(command)
     assert '"ok":true' in said["curl --fail https://shop.example.com/health"]
-    assert "shop: v1.1.0 is live" in said["ansible-playbook status.yml -l prod"] or said
+    assert "v1.0.0" in said["ansible-playbook status.yml -l prod"]  # after the rollback
     inspected = next(output for command, output in said.items() if command.startswith("make new-app"))
     assert "orders.main:app" in inspected
 
