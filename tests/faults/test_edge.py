@@ -22,13 +22,13 @@ def test_a_configuration_refused_by_nginx_is_not_installed(site: Site, steady: S
     digest = ["sha256sum", "/etc/nginx/nginx.conf"]
     before = site.host.exec(*digest)
     with steady() as load:
-        with site.declared(client_max_body_size="lots"):
+        with site.declared(nginx_snippet="no_such_directive 1;"):
             output = site.play("site.yml", check=False)
         assert site.host.exec(*digest) == before
         site.host.exec("nginx", "-t")
         assert site.live() == old
         site.next_run()
-    assert "directive invalid value" in flat(output), output
+    assert 'unknown directive "no_such_directive"' in flat(output), output
     assert load.failures == []
 
 
