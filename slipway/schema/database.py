@@ -197,8 +197,7 @@ def _query(settings: Settings, environment: Mapping[str, str], query: str) -> st
             if slots.live_release(settings) is None:
                 message += f" If the app has no database, set apps.{settings.app}.database to none."
             raise FailedError(message, said)
-        place = url.connection(settings, environment).get("PGHOST", "the host itself")
-        raise FailedError(f"PostgreSQL at {place} {meaning}.", said)
+        raise FailedError(f"PostgreSQL at {_place(settings, environment)} {meaning}.", said)
     return result.stdout
 
 
@@ -227,6 +226,12 @@ def _meaning(settings: Settings, environment: Mapping[str, str], said: str) -> s
     """What it means that PostgreSQL did not answer, as the end of a sentence; "" where that is not known."""
     user = url.connection(settings, environment).get("PGUSER", settings.migrate_user)
     return next((meaning.format(user=user) for sign, meaning in _REASONS if sign in said), "")
+
+
+def _place(settings: Settings, environment: Mapping[str, str]) -> str:
+    """The hosts that were asked; of a URL whose password has an @ in it, a part of the password would stand there."""
+    place = url.connection(settings, environment).get("PGHOST", "the host itself")
+    return "the host in the URL" if "@" in place else place
 
 
 def check(settings: Settings, environment: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from slipway.base import settings as config
+from slipway.base.errors import FailedError
 from slipway.schema import database
 
 from .fakes import Programs
@@ -27,3 +28,11 @@ def test_the_newest_psql_is_asked_without_debians_wrapper(
     database.current_revision(settings, {"DATABASE_URL": "postgresql://me@/app"})
     expected = str(tmp_path / "lib" / asked) if installed else asked
     assert [line.split()[0] for line in programs.ran] == [expected]
+
+
+def test_of_a_password_with_an_at_sign_in_it_no_part_is_named_as_the_host(
+    settings: config.Settings, programs: Programs
+) -> None:
+    programs.answers["psql"] = (2, "", 'could not translate host name "cret@db" to address')
+    with pytest.raises(FailedError, match=r"^PostgreSQL at the host in the URL has a name that this host cannot"):
+        database.check(settings, {"DATABASE_URL": "postgresql://me:se@cret@db/app"})

@@ -221,5 +221,5 @@ def test_a_release_that_the_sandbox_stops_at_its_start_fails_with_the_way_out(si
     version = site.version(files={"app/behaviour.py": started})  # which env.py does not import
     output = flat(site.fails(version))
     assert "Read-only file system: 'uploads'" in output
-    assert "Write to the app's data directory /var/lib/logbook" in output
+    assert "write to the app's data directory /var/lib/logbook" in output
     assert site.live() == before
