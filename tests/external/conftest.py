@@ -64,7 +64,7 @@ class Server:
             "ALTER SYSTEM SET ssl_key_file = '/etc/postgresql/server.key'",
         )
         self.sh("echo 'hostssl shop shop_app,shop_owner all scram-sha-256' | tee -a /etc/postgresql/*/main/pg_hba.conf")
-        self.sh("systemctl restart 'postgresql@*-main'")
+        self.sh("systemctl restart postgresql")
         self.host.exec("runuser", "-u", "postgres", "--", "psql", "-qv", "ON_ERROR_STOP=1", stdin=SETUP)
         self.address = self.sh("hostname -I").split()[0]
 
