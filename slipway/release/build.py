@@ -187,6 +187,11 @@ def _make(settings: Settings, partial: Path, name: str, tag: str | None, sha: st
     partial.parent.mkdir(mode=0o710)
     shutil.chown(partial.parent, group=settings.build_user)
     partial.mkdir(mode=0o700)
+    if not repository(settings).has(sha):
+        raise FailedError(
+            f"{tag or 'The commit'} ({sha[:12]}) is not in {settings.repository} any more, so its release cannot be "
+            "built again. Deploy it with deploy.yml, which sends the commit."
+        )
     identity = records.identity(settings, repository(settings), sha)
     donor = None if fresh else _same_packages(settings, identity)
     if donor is not None:
