@@ -32,8 +32,8 @@ from slipway.schema import url  # noqa: E402  # the path comes first
 Declared = Mapping[str, Mapping[str, Any]]
 Settings = Mapping[str, Mapping[str, Any]]
 
-# The app of this repository: inventories of before `repository` was required do not say where it is.
-BUNDLED: dict[str, dict[str, Any]] = {"logbook": {"repository": "."}}
+# The app of this repository: inventories of before `repository` was required do not say where it is, nor what it needs.
+BUNDLED: dict[str, dict[str, Any]] = {"logbook": {"repository": ".", "required_env": ["SECRET_KEY"]}}
 
 SLOTS = 2  # both run while one takes over from the other
 TOOLS = 3  # a migration, the engine's questions, and a person

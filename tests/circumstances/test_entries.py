@@ -81,6 +81,17 @@ WRONG: list[tuple[str, str]] = [
     ("health_path: 1.10", "apps.shop.health_path ("),
     ("repository: {url: git@a.example:s3cret.git}", "apps.shop.repository must be a text"),
     ("logbook_token: no", "apps.shop.logbook_token must be a text, and YAML takes it for something else"),
+    # What is served, and what is asked for to see that it is ready.
+    ("module: app/main.py", "apps.shop.module is 'app/main.py', but must be a module and the app's name in it"),
+    ("module: app/main.py ", "as 'server:create_app'. Write app.main:app."),
+    ("module: ./src/shop/main.py:api", "as 'server:create_app'. Write shop.main:api."),
+    ("module: app.main", "as 'server:create_app'. Write app.main:app."),
+    ("module: 'app.main:'", "as 'server:create_app'. Write app.main:app."),
+    ("module: app.main.app", "a function that makes the app, such as 'server:create_app'."),
+    ("module: my-shop.main:app", "apps.shop.module is 'my-shop.main:app', but must be a module and the app's name"),
+    ("module: uvicorn app.main:app", "apps.shop.module is 'uvicorn app.main:app', but must be a module and the"),
+    ("health: health", "apps.shop.health_path is 'health', but must be a path of the app, such as '/health/ready'"),
+    ("health: 5", "apps.shop.health is 5. Write the path, such as /health, or a mapping"),
     # A value that is none of those that are allowed.
     ("accept: tag", "apps.shop.accept is 'tag', but must be one of tags, signed-tags, commits. The nearest is 'tags'"),
     ("accept: main", "apps.shop.accept is 'main', but must be one of tags, signed-tags, commits."),
@@ -287,6 +298,9 @@ RIGHT = [
     "allow_from: 192.0.2.0/24",
     "writable_paths: [/mnt/uploads]",
     "module: server.main:create_app",
+    "module: server:create_app('prod')",
+    "health: /up",
+    "health: {path: /up, status: [200, 429], every: 2}",
     "https_port: 8443",
     "nginx_snippet: ''",
     "build_env: {UV_HTTP_TIMEOUT: 120}",
@@ -305,6 +319,7 @@ def test_the_bundled_app_needs_no_repository_and_every_other_does() -> None:
     assert refused({"logbook": entry}) == []
     assert apps.settings({"logbook": entry})["logbook"]["repository"] == "."
     assert apps.settings({"logbook": entry}, {"repository": "/x"})["logbook"]["repository"] == "/x"
+    assert apps.settings({"logbook": {"domains": ["a.example.com"]}})["logbook"]["required_env"] == ["SECRET_KEY"]
     assert refused({"notebook": entry})[0].startswith("apps.notebook.repository is not set.")
     assert refused({"notebook": entry}, {"repository": "git@a.example:x.git"}) == []
 

@@ -119,7 +119,7 @@ def test_what_is_wrong_with_it_is_one_sentence(declared: dict[str, Any], sentenc
 def test_an_app_without_a_database_is_given_none_and_asked_for_none() -> None:
     assert apps.databases({"logbook": settled(database="none")}, 2) == []
     written = facts(database="none")
-    assert (written["database"], written["required_env"]) == ("none", [])
+    assert (written["database"], written["required_env"]) == ("none", ["SECRET_KEY"])
     assert "DATABASE_URL" not in variables(database="none")
     assert envfile.parse(app_settings.env_file(variables(database="none")))["STATE_DIRECTORY"] == "/var/lib/logbook"
 
@@ -136,7 +136,7 @@ def test_the_name_of_the_variable_is_the_apps_choice() -> None:
     found = variables(database={"url": "POSTGRES_URL"})
     assert found["POSTGRES_URL"] == LOCAL
     assert "DATABASE_URL" not in found
-    assert facts(database={"url": "POSTGRES_URL"})["required_env"] == ["POSTGRES_URL"]
+    assert facts(database={"url": "POSTGRES_URL"})["required_env"] == ["POSTGRES_URL", "SECRET_KEY"]
 
 
 def test_migrations_of_an_app_that_owns_its_tables_run_as_the_app() -> None:
@@ -171,7 +171,7 @@ def test_parts_are_filled_on_the_host_with_a_password_that_only_it_knows() -> No
     written = facts(database=PARTS)
     assert written["network"] == "loopback"
     assert written["host_secrets"] == ["SLIPWAY_DATABASE_PASSWORD", "SLIPWAY_MIGRATION_PASSWORD"]
-    assert written["required_env"] == [*PARTS.values()]
+    assert written["required_env"] == [*PARTS.values(), "SECRET_KEY"]
     secrets = {"SLIPWAY_DATABASE_PASSWORD": "one", "SLIPWAY_MIGRATION_PASSWORD": "two"}
     of_app = envfile.filled(written["filled_env"], secrets)
     assert of_app == {

@@ -153,7 +153,9 @@ def _rules(app: App) -> Iterator[str]:
         setting = {"lock_file": "lock"}.get(rule.setting, rule.setting)
         value = app.settings[setting]
         if not rule.holds(value):
-            yield f"apps.{app.name}.{setting} is '{value}', but {rule.sentence}"
+            meant = entry_checks.module_meant(value) if setting == "module" else ""
+            advice = f" Write {meant}." if meant else ""
+            yield f"apps.{app.name}.{setting} is '{value}', but {rule.sentence}{advice}"
 
 
 def _packages(app: App) -> Iterator[str]:

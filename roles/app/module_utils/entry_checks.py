@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from roles.app.module_utils import setting_forms
+from slipway.base import settings as engine
 
 # As Nginx reads a size: a number, and one letter for its unit.
 _SIZE = re.compile(r"[0-9]+[kKmMgG]?")
@@ -39,6 +40,16 @@ def repository(where: str, settings: Mapping[str, Any]) -> Iterator[str]:
         )
     elif re.search(r"\s", address):
         yield f"{where}.repository has a blank in it. Write the URL or the path without one."
+
+
+def module_meant(value: str) -> str:
+    """The module and name that a path of a file, or a module alone, stands for; "" where that cannot be told."""
+    module, _, name = value.partition(":")
+    path = module.removesuffix(".py").removeprefix("./").removeprefix("src/")
+    if not name and path.endswith(".app"):  # a file app.py, or the name in a module
+        return ""
+    meant = f"{path.replace('/', '.')}:{name or 'app'}"
+    return meant if engine.MODULE.fullmatch(meant) else ""
 
 
 def _body_size(where: str, settings: Mapping[str, Any]) -> Iterator[str]:
