@@ -81,7 +81,7 @@ WRONG: list[tuple[str, str]] = [
     ("health_path: 1.10", "apps.shop.health_path ("),
     ("repository: {url: git@a.example:s3cret.git}", "apps.shop.repository must be a text"),
     ("logbook_token: no", "apps.shop.logbook_token must be a text, and YAML takes it for something else"),
-    # What is served, and what is asked for to see that it is ready.
+    # What is served, with the form to write where it can be told.
     ("module: app/main.py", "apps.shop.module is 'app/main.py', but must be a module and the app's name in it"),
     ("module: app/main.py ", "as 'server:create_app'. Write app.main:app."),
     ("module: ./src/shop/main.py:api", "as 'server:create_app'. Write shop.main:api."),
@@ -90,8 +90,6 @@ WRONG: list[tuple[str, str]] = [
     ("module: app.main.app", "a function that makes the app, such as 'server:create_app'."),
     ("module: my-shop.main:app", "apps.shop.module is 'my-shop.main:app', but must be a module and the app's name"),
     ("module: uvicorn app.main:app", "apps.shop.module is 'uvicorn app.main:app', but must be a module and the"),
-    ("health: health", "apps.shop.health_path is 'health', but must be a path of the app, such as '/health/ready'"),
-    ("health: 5", "apps.shop.health is 5. Write the path, such as /health, or a mapping"),
     # A value that is none of those that are allowed.
     ("accept: tag", "apps.shop.accept is 'tag', but must be one of tags, signed-tags, commits. The nearest is 'tags'"),
     ("accept: main", "apps.shop.accept is 'main', but must be one of tags, signed-tags, commits."),

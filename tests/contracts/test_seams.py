@@ -38,7 +38,7 @@ def test_the_engine_reads_the_settings_that_the_role_writes() -> None:
     settings = config.parse(tomllib.loads(_render("app.toml.j2")), source="app.toml.j2")
     assert settings.app == "logbook"
     assert settings.workers == 4
-    assert settings.required_env == ["DATABASE_URL"]
+    assert settings.required_env == ["DATABASE_URL", "SECRET_KEY"]
     assert settings.watch_url == "https://logbook.example.com/health/ready"
 
 
