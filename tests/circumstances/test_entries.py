@@ -115,8 +115,6 @@ WRONG: list[tuple[str, str]] = [
         "module: app/main.py",
         "apps.shop.module is 'app/main.py', but must be a module and the app's name in it, such as",
     ),
-    ("module: app.main", "apps.shop.module is 'app.main', but must be a module and the app's name in it, such as"),
-    ('module: "app.main:"', "apps.shop.module is 'app.main:', but must be a module and the app's name in it"),
     ("health: health", "apps.shop.health_path is 'health', but must be a path of the app"),
     ("health: true", "apps.shop.health is true. Write the path, such as /health, or a mapping with path"),
     ("health: {pth: /up}", "apps.shop.health.pth is no setting. The nearest is 'path'"),
