@@ -256,7 +256,8 @@ def test_after_a_reboot_the_same_release_is_live(controller: Controller) -> None
 
 
 def test_a_crashing_release_shows_its_traceback_and_changes_nothing(controller: Controller) -> None:
-    controller.variant("v3.0.0", {"app/main.py": "raise RuntimeError('the tests broke it')\n"})
+    broken = "from fastapi import FastAPI\n\napp = FastAPI()\nraise RuntimeError('the tests broke it')\n"
+    controller.variant("v3.0.0", {"app/main.py": broken})
     with Load(controller) as outcome:
         output = controller.play("deploy.yml", check=False)
     assert "crashed after" in output, output
