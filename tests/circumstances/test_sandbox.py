@@ -107,7 +107,7 @@ def test_the_app_has_a_data_directory_as_its_home() -> None:
     assert {"StateDirectory=logbook", "StateDirectoryMode=0750", "Environment=HOME=/var/lib/logbook"} <= set(lines)
     # A HOME among the app's own variables takes precedence: what is read later counts.
     environment = [line for line in lines if line.startswith("Environment")]
-    assert [line.partition("=")[0] for line in environment] == ["Environment", "EnvironmentFile"]
+    assert [line.partition("=")[0] for line in environment] == ["Environment", "Environment", "EnvironmentFile"]
     assert "d /var/lib/logbook 0750 logbook logbook" in render.render("app", "tmpfiles.conf.j2").splitlines()
 
 

@@ -49,7 +49,9 @@ def app(settings: config.Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def commit(settings: config.Settings, repository: GitRepository, files: dict[str, str]) -> str:
     server = {"gunicorn.py": "", "uvicorn_worker.py": ""}
-    sha = repository.commit({"app/__init__.py": "", "app/main.py": "app = None\n", **server, **files})
+    sha = repository.commit(
+        {"app/__init__.py": "", "app/main.py": "from fastapi import FastAPI\n\napp = FastAPI()\n", **server, **files}
+    )
     if not settings.repository.exists():
         repository.git("clone", "--quiet", "--bare", str(repository.path), str(settings.repository))
     repository.git("push", "--quiet", "--force", str(settings.repository), "HEAD:main")
@@ -99,7 +101,7 @@ def test_packages_are_shared_with_a_live_release_that_has_the_same(
     goes_live(app, first)
 
     def shares(name: str, **changes: Any) -> bool:
-        make(replace(app, **changes), repository, name, {"app/main.py": f"app = '{name}'\n"})
+        make(replace(app, **changes), repository, name, {"app/__init__.py": f"name = '{name}'\n"})
         places = [
             next(app.release(release).glob(".venv/lib/*/site-packages/idna/core.py")) for release in ("one", name)
         ]
