@@ -224,6 +224,8 @@ def test_single_parts_bring_what_they_want_of_the_machine() -> None:
         return [[part.name for part in stage.parts] for stage in parts.stages(wanted)]
 
     assert names("lint") == [["lint"]]
+    assert names("apps") == [["prepare"], ["apps"]]
+    assert not parts.BY_NAME & {name for stage in names() for name in stage}
     assert names("molecule", "faults") == [["prepare"], ["faults", "molecule"]]
     with pytest.raises(ValueError, match="no part 'fault'"):
         parts.stages(("fault",))
