@@ -74,7 +74,7 @@ def test_a_commit_is_refused_where_tags_are_required(controller: Controller) -> 
 @pytest.mark.parametrize("limit", [None, "unsorted"])
 def test_a_run_is_for_one_environment(controller: Controller, playbook: str, limit: str | None) -> None:
     output = flat(controller.play(playbook, limit=limit, check=False))
-    assert "A run is for one: pass, for example, -l prod." in output
+    assert "A run is for one: pass, for example, -l staging." in output
     assert "changed=0" in output
 
 
