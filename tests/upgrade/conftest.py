@@ -93,8 +93,10 @@ class Upgrade:
             "schema": site.revision(),
             # What clients trust: a certificate that is valid for more than a year is made anew.
             "authority": site.sh("sha256sum < /etc/ssl/slipway/ca/ca.crt"),
-            # All that was in it: a later version may add variables.
-            "environment": site.sh("grep -v '^STATE_DIRECTORY=' /etc/logbook/env | sha256sum"),
+            # All that was in it: a later version may add variables, and the URL of the same database names a host now.
+            "environment": site.sh(
+                "grep -v '^STATE_DIRECTORY=' /etc/logbook/env | sed 's#@/logbook?#@localhost/logbook?#' | sha256sum"
+            ),
         }
 
 
