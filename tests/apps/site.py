@@ -7,7 +7,7 @@ import shutil
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ class Environment(Controller):
     """One host with all six apps, in an environment of its own."""
 
     name: str = "prod"
-    # Laid over the entry of an app, by its name.
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Of other environments, for a run that asks them, too.
+    more_inventories: tuple[Path, ...] = ()
 
     @property
     def repositories(self) -> Path:
@@ -75,15 +75,19 @@ class Environment(Controller):
         bundle = Path("/etc/ssl/certs/ca-certificates.crt")
         host |= {"host_ca_certificates": [str(bundle)]} if bundle.exists() else {}
         groups = {self.name: {"hosts": {self.host.name: host}, "vars": {"apps": apps}}}
-        (self.state / f"{self.name}.yml").write_text(yaml.safe_dump(groups, width=1000))
+        self.inventory.write_text(yaml.safe_dump(groups, width=1000))
+
+    @property
+    def inventory(self) -> Path:
+        return self.state / f"{self.name}.yml"
 
     @property
     def authority(self) -> Path:
         return self.state / f"{self.name}.crt"
 
     def command(self, playbook: str, *arguments: str, limit: str | None = "") -> list[str]:
-        inventory = str(self.state / f"{self.name}.yml")
-        return ["ansible-playbook", "-i", inventory, playbook, "-l", limit or self.name, *arguments]
+        inventories = [word for path in (self.inventory, *self.more_inventories) for word in ("-i", str(path))]
+        return ["ansible-playbook", *inventories, playbook, "-l", limit or self.name, *arguments]
 
     def deploy(self, app: str, version: str, *arguments: str) -> str:
         return self.play("deploy.yml", "-e", f"app={app}", "-e", f"version={version}", *arguments, limit=None)

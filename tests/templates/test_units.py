@@ -61,3 +61,10 @@ def test_a_phase_runs_in_the_sandbox_of_the_engine(monkeypatch: pytest.MonkeyPat
 def test_an_app_runs_in_its_directory(directory: str, end: str) -> None:
     lines = render.render("app", "app@.service.j2", {"directory": directory}).splitlines()
     assert f"WorkingDirectory=/srv/logbook/slots/%i/release{end}" in lines
+
+
+# The test hosts have no memory controller, so the kernel's part is not tried there.
+@pytest.mark.parametrize("template", ["app@.service.j2", "background@.service.j2"])
+def test_the_memory_of_an_app_has_a_limit_of_its_own(template: str) -> None:
+    assert "MemoryMax=300M" in render.render("app", template, {"memory_max_mb": 300}).splitlines()
+    assert "MemoryMax" not in render.render("app", template)
