@@ -6,6 +6,7 @@ import ast
 import json
 import re
 
+from slipway.base import supported
 from slipway.inspect import dotenv
 from slipway.inspect.code import keyword, text_of
 from slipway.inspect.facts import Facts
@@ -109,16 +110,13 @@ def _trusted(facts: Facts, proposal: Proposal, where: str, hosts: ast.expr) -> N
         proposal.say("env", {found: domains}, f"TrustedHostMiddleware in {where}")
 
 
-_OLDEST = {"uvicorn": (0, 22), "gunicorn": (20, 1)}
-
-
 def _servers(facts: Facts, proposal: Proposal) -> None:
     """Servers among the app's packages that are too old for what Slipway starts them with."""
-    for name, oldest in _OLDEST.items():
+    for name, oldest in supported.SERVERS.items():
         version = facts.dependencies.get(name, "")
         numbers = tuple(int(one) for one in re.findall(r"\d+", version)[:2])
         if numbers and numbers < oldest:
-            wanted = ".".join(map(str, oldest))
+            wanted = supported.text(oldest)
             proposal.warn(
                 f"{facts.lock} has {name} {version}, and Slipway serves with {wanted} or later: raise it there."
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from slipway.base import supported
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 from slipway.inspect.tree import joined, parent
@@ -12,7 +13,6 @@ KNOWN = tuple((3, minor) for minor in range(8, 15))
 HOST = (3, 13)  # Debian 13; 12 has 3.11
 # The newest Python that most packages had wheels for in a year: for locks that do not name their files.
 _OF_YEAR = {2018: 8, 2019: 8, 2020: 8, 2021: 9, 2022: 10, 2023: 11, 2024: 12, 2025: 13}
-_OLDEST = (3, 9)  # of what our own server runs on
 
 Version = tuple[int, int]
 
@@ -25,7 +25,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     usable = [one for one in fitting if one not in wheels]
     if said is not None:
         chosen, reason = said, origin
-        modern = [one for one in usable if one >= _OLDEST]
+        modern = [one for one in usable if one >= supported.PYTHON]
         if said in wheels and modern:
             chosen = _nearest(said, modern)
             reason = f"{origin} says {_name(said)}, for which {wheels[said]} has no wheel in {facts.lock}"
@@ -34,11 +34,14 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             reason = f"{origin} says {_name(said)}, which {limits[0][1]} does not allow"
         elif said in wheels:
             proposal.say("packages", ["gcc", "python3-dev"], f"{wheels[said]} has no wheel for {_name(said)}")
-        if chosen < _OLDEST and _OLDEST in fitting:
-            chosen, reason = _OLDEST, f"{origin} says {_name(said)}, which is older than what Slipway serves with"
+        if chosen < supported.PYTHON and supported.PYTHON in fitting:
+            chosen, reason = (
+                supported.PYTHON,
+                f"{origin} says {_name(said)}, which is older than what Slipway serves with",
+            )
     else:
         bound = (3, _OF_YEAR.get(facts.year, HOST[1])) if not facts.locked else HOST
-        below = [one for one in usable or fitting or KNOWN if one <= max(bound, _OLDEST)]
+        below = [one for one in usable or fitting or KNOWN if one <= max(bound, supported.PYTHON)]
         chosen = max(below) if below else min(usable or fitting or (HOST,))
         if chosen == HOST:
             return
@@ -48,9 +51,10 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             else f"nothing says which; the packages are of {facts.year}"
         )  # fmt: skip
     proposal.say("python", _name(chosen), reason)
-    if chosen < _OLDEST:
+    if chosen < supported.PYTHON:
         proposal.warn(
-            f"Python {_name(chosen)} is older than what Slipway's server runs on ({_name(_OLDEST)}): try a newer one."
+            f"Python {_name(chosen)} is older than what Slipway's server runs on "
+            f"({supported.text(supported.PYTHON)}): try a newer one."
         )
 
 

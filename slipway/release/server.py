@@ -5,28 +5,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from slipway.base import supported
 from slipway.slot import surroundings
-
-# From where on the worker of roles/app/templates/gunicorn.conf.py.j2 runs, by tests/circumstances/test_server.py.
-OLDEST = {"gunicorn": (20, 1), "uvicorn": (0, 22)}
-# The oldest Python that the Uvicorn runs with that Slipway brings (roles/app/vars/main.yml).
-OLDEST_PYTHON = (3, 9)
 
 
 def problem(release: Path, python: str) -> str:
     """Why a release with this version of Python cannot be served, and what to do about it; "" when it can."""
-    for name, oldest in OLDEST.items():
+    for name, oldest in supported.SERVERS.items():
         found = version(release, name)
-        wanted = ".".join(map(str, oldest))
+        wanted = supported.text(oldest)
         if found and _numbers(found) < oldest:
             return (
                 f"The release has {name} {found}, and Slipway serves apps with {name} {wanted} or later. Raise it in "
                 f"the lock file, or take {name} out of the dependencies: then Slipway brings it."
             )
-    if python and _numbers(python) < OLDEST_PYTHON and not version(release, "uvicorn"):
+    if python and _numbers(python) < supported.PYTHON and not version(release, "uvicorn"):
         return (
             f"The release runs with Python {python} and has no uvicorn, and the one that Slipway brings needs Python "
-            f"{'.'.join(map(str, OLDEST_PYTHON))}. Add uvicorn>=0.22 to its dependencies, or raise its Python."
+            f"{supported.text(supported.PYTHON)}. Add uvicorn>={supported.text(supported.SERVERS['uvicorn'])} to its "
+            "dependencies, or raise its Python."
         )
     return ""
 

@@ -209,6 +209,10 @@ def websocket(served: Served) -> str:
 
 
 VERSIONS = [
+    ("uvicorn==0.12.0", "gunicorn==20.0.0", "setuptools<80", "websockets<12"),
+    ("uvicorn==0.13.4", "wsproto"),
+    ("uvicorn==0.17.6", "uvloop", "httptools", "websockets<12"),
+    ("uvicorn==0.20.0", "websockets<12"),
     ("uvicorn==0.22.0", "websockets<12"),
     ("uvicorn==0.25.0", "wsproto"),
     ("uvicorn==0.29.0", "uvloop", "httptools", "websockets"),

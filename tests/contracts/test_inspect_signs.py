@@ -123,7 +123,7 @@ def test_hosts_that_are_let_in_are_the_domains(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "warning"),
     [
-        ({"requirements.txt": "uvicorn==0.18.2\n"}, "has uvicorn 0.18.2, and Slipway serves with 0.22"),
+        ({"requirements.txt": "uvicorn==0.11.3\n"}, "has uvicorn 0.11.3, and Slipway serves with 0.12"),
         ({"poetry.lock": "# git+https\n"}, "dependencies from git"),
         ({".env": "SECRET_KEY=x\n"}, ".env is in git"),
         ({"web/package.json": '{"scripts": {"build": "x"}}'}, "web has a frontend that the app does not serve"),

@@ -122,8 +122,8 @@ def test_a_file_that_cannot_be_read_is_no_app_and_no_crash(tmp_path: Path, text:
     ("packages", "python", "said"),
     [
         ([], "3.13.5", ""),
-        (["uvicorn-0.22.0", "gunicorn-20.1.0"], "3.8.10", ""),
-        (["uvicorn-0.21.1"], "3.13.5", "uvicorn 0.21.1, and Slipway serves apps with uvicorn 0.22 or later"),
+        (["uvicorn-0.12.0", "gunicorn-20.0.4"], "3.8.10", ""),
+        (["uvicorn-0.11.8"], "3.13.5", "uvicorn 0.11.8, and Slipway serves apps with uvicorn 0.12 or later"),
         (["gunicorn-19.9.0", "uvicorn-0.40.0"], "3.13.5", "gunicorn 19.9.0"),
         (["uvicorn_worker-0.4.0"], "3.8.10", "needs Python 3.9"),
     ],
