@@ -232,24 +232,42 @@ def test_certificate_authorities_are_written_only_where_the_host_has_others(tmp_
     assert bool(variables["__host_authorities_found"]) is (file != "absent")
 
 
-@pytest.mark.parametrize(("role", "files"), [("app", 14), ("host", 8)])
-def test_a_file_is_looked_at_with_the_group_and_the_mode_that_it_is_written_with(role: str, files: int) -> None:
-    look = yaml.safe_load((ROLES / role / "vars/main.yml").read_text())[f"__{role}_look"]
+def test_a_file_is_looked_at_with_the_group_and_the_mode_that_it_is_written_with() -> None:
+    look = yaml.safe_load((ROLES / "host/vars/main.yml").read_text())["__host_look"]
     written = 0
-    for task in tasks(role):
+    for task in tasks("host"):
         module = task.get("ansible.builtin.template") or task["ansible.builtin.copy"]
         assert (module["dest"], module["owner"]) == ("{{ item.dest }}", "root")
-        if isinstance(task["loop"], str):  # as many as are declared
-            assert f"{task['loop'].removesuffix(' }}')} | map(attribute='dest')" in look
-            assert module["mode"] == "0644"
-            continue
         for item in task["loop"]:
             assert item["dest"] in look
             group = item.get("group", "root")
             assert module["group"] in (group, "{{ item.group }}")
             assert module["mode"] == f"0{item.get('mode', 644)}"
             written += 1
-    assert written == files
+    assert written == 8
+
+
+def test_each_file_of_an_app_is_looked_at_before_it_is_written() -> None:
+    """The action compares what it writes with what was found: a file that was not looked at is written each time."""
+    look = render.evaluate("{{ __app_look }}", **render.variables("app")).split(";")[0].split()
+    written = [
+        item["dest"].replace("{{ app_name }}", "logbook")
+        for path in sorted((ROLES / "app/tasks").glob("*.yml"))
+        for task in yaml.safe_load(path.read_text()) or []
+        if "slipway_files" in task
+        for item in task["slipway_files"]["files"]
+    ]
+    assert set(written) <= set(look)
+    assert len(written) == len(set(written)) == 15
+
+
+def test_units_of_processes_are_looked_at_with_the_mode_that_they_are_written_with() -> None:
+    look = yaml.safe_load((ROLES / "app/vars/main.yml").read_text())["__app_look"]
+    (task,) = tasks("app")
+    module = task["ansible.builtin.template"]
+    assert (module["dest"], module["owner"], module["group"]) == ("{{ item.dest }}", "root", "root")
+    assert f"{task['loop'].removesuffix(' }}')} | map(attribute='dest')" in look
+    assert module["mode"] == "0644"
 
 
 def test_nginx_conf_differs_from_the_hosts_by_more_than_comments(tmp_path: Path) -> None:

@@ -129,10 +129,9 @@ def test_the_logbook_is_given_a_url_of_the_repository_without_a_secret_in_it(rep
 
 def test_the_files_with_secrets_are_where_the_engine_reads_them_and_for_root_alone() -> None:
     settings = config.parse(tomllib.loads(_render("app.toml.j2")), source="test")
-    task = next(item for item in yaml.safe_load((ROLE / "tasks/settings.yml").read_text()) if "token" in item["name"])
-    written = task["ansible.builtin.copy"]
-    paths = [item["dest"].replace("{{ app_name }}", "logbook") for item in task["loop"]]
-    assert written["dest"] == "{{ item.dest }}"
+    task = next(item for item in yaml.safe_load((ROLE / "tasks/settings.yml").read_text()) if "secrets" in item["name"])
+    files = [item for item in task["slipway_files"]["files"] if item["dest"].startswith("/etc/slipway/")]
+    paths = [item["dest"].replace("{{ app_name }}", "logbook") for item in files]
     read = (
         settings.logbook_token_file,
         settings.hooks_file,
@@ -140,8 +139,10 @@ def test_the_files_with_secrets_are_where_the_engine_reads_them_and_for_root_alo
         settings.build_env_file,
     )
     assert paths == [str(path) for path in read]
-    assert (written["mode"], task["no_log"]) == ("0600", True)
-    assert [f"0{item['mode']}" for item in task["loop"]] == ["0600"] * 4
+    assert task["no_log"] is True
+    assert [(item.get("owner", "root"), item.get("group", "root"), item["mode"]) for item in files] == [
+        ("root", "root", 600)
+    ] * 4
 
 
 def test_the_file_of_hooks_has_every_key_of_each() -> None:
