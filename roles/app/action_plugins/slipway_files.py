@@ -41,7 +41,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible ships no types
             template = lookup_loader.get("ansible.builtin.template", loader=self._loader, templar=self._templar)
             (content,) = template.run([item["src"]], variables={**known, "item": item})
         else:
-            raise AnsibleActionFail(f"{item['dest']} has neither content nor src")
+            raise AnsibleActionFail(f"{item['dest']} has neither content nor src.")
         return {
             "dest": str(item["dest"]),
             "content": str(content),
