@@ -10,7 +10,7 @@ from tests.controller import flat
 
 from .conftest import Clients
 from .site import Environment
-from .test_isolation import others
+from .test_cutover import others
 
 
 @pytest.fixture

@@ -10,6 +10,21 @@ from .conftest import Clients
 from .site import App, Environment, wait_for
 from .test_cutover import others
 
+BUSY = """
+import multiprocessing, time
+
+def loop(end):
+    while time.monotonic() < end:
+        pass
+
+end = time.monotonic() + 10
+processes = [multiprocessing.Process(target=loop, args=(end,)) for _ in range(6)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+"""
+
 
 def traces(app: App) -> str:
     """What the host has of an app beside its data."""
@@ -35,11 +50,17 @@ def test_a_crash_touches_no_other_app(prod: Environment, clients: Clients) -> No
         wait_for(lambda: is_served(app), 20)
 
 
+def test_an_app_that_takes_all_processors_makes_no_request_of_another_fail(prod: Environment, clients: Clients) -> None:
+    with clients(prod, others("ticker")):
+        prod.host.exec("slipway", "run", "ticker", "--", "python", "-c", BUSY)
+    assert is_served(prod.of("ticker"))
+
+
 def test_an_app_that_is_absent_is_gone_and_comes_back_with_its_data(prod: Environment, clients: Clients) -> None:
     app = prod.of("album")
     app.ask("/files/kept", "PUT", 201, content=b"kept")
     count = app.ask().json()["count"]
-    with clients(prod, others("album")):
+    with clients(prod, others("album"), keep=False):
         prod.write_inventory(album={"state": "absent"})
         prod.play("site.yml", limit=None)
         assert traces(app) == ""
@@ -54,7 +75,7 @@ def test_an_app_that_is_absent_is_gone_and_comes_back_with_its_data(prod: Enviro
 
 def test_what_is_purged_leaves_nothing(prod: Environment, clients: Clients) -> None:
     app = prod.of("ticker")
-    with clients(prod, others("ticker")):
+    with clients(prod, others("ticker"), keep=False):
         prod.write_inventory(ticker={"state": "absent"})
         prod.play("site.yml", "-e", "purge=ticker", limit=None)
     assert traces(app) == ""
