@@ -298,3 +298,26 @@ def test_nginx_conf_differs_from_the_hosts_by_more_than_comments(tmp_path: Path)
     assert differs(rendered.replace("proxy_next_upstream off;", "proxy_next_upstream error;"))
     assert differs(rendered + "events {}\n")
     assert differs("")
+
+
+def redis_lines(directory: Path, systemctl: str) -> list[str]:
+    """What a host with a Redis of the app `shop` says to role `redis`; its files are those of `directory`."""
+    server = {"name": "shop", "port": 20001, "memory_mb": 64, "eviction": "noeviction", "password": True}
+    script = render.evaluate("{{ __redis_look }}", **render.variables("redis", redis_instances=[server]))
+    script = script.replace("/etc/redis/", f"{directory}/").replace("/run/$name.redis/", f"{directory}/")
+    return answers(script, **programs(directory, {"systemctl": systemctl, "dpkg-query": ""}))
+
+
+def test_a_redis_that_was_started_before_its_settings_were_written_is_started_again(tmp_path: Path) -> None:
+    settings, password = tmp_path / "slipway-shop.conf", tmp_path / "password.conf"
+    settings.touch()
+    password.touch()
+    loaded = "case $* in *NeedDaemonReload*) echo NeedDaemonReload=no ;; esac"
+    os.utime(settings, (1, 1))
+    assert "runs shop" in redis_lines(tmp_path, loaded)
+    os.utime(settings, (1, 1))
+    os.utime(password, (0, 0))
+    assert "runs shop" not in redis_lines(tmp_path, loaded)
+    os.utime(password, (2, 2))
+    assert "runs shop" not in redis_lines(tmp_path, "case $* in *NeedDaemonReload*) echo NeedDaemonReload=yes ;; esac")
+    assert "runs shop" not in redis_lines(tmp_path, "case $* in *is-active*) exit 3 ;; esac\necho NeedDaemonReload=no")

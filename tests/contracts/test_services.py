@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from filter_plugins import apps
 from roles.app.filter_plugins import app_settings
@@ -163,3 +164,22 @@ def test_another_name_of_a_variable_is_a_reason_to_deploy() -> None:
     assert first != other
     assert "After=slipway-redis@logbook.service" in first
     assert "Filled in" not in render.render("app", "app@.service.j2")
+
+
+def of_site(expression: str, hosts_lines: list[str], **known: Any) -> Any:
+    """What a variable of site.yml is for a host that has said `hosts_lines`."""
+    path = Path(__file__).parents[2] / "playbooks/vars/site.yml"
+    given = {name: render.trusted(value) for name, value in yaml.safe_load(path.read_text()).items()}
+    return render.evaluate(expression, **given, site_found={"stdout_lines": hosts_lines}, **known)
+
+
+def test_only_an_app_that_is_prepared_has_its_redis_started_or_stopped() -> None:
+    apps_ = {name: {**settled(), "services": services.whole(given)} for name, given in
+             (("shop", ["redis"]), ("blog", ["redis"]), ("wiki", []))}  # fmt: skip
+    names = "{{ redis_instances | map(attribute='name') }}"
+    assert of_site(names, [], declared_apps=apps_) == ["shop", "blog"]
+    assert of_site(names, [], declared_apps=apps_, app="shop") == ["shop"], "blog has no password on the host yet"
+    has = ["certificate blog", "redis wiki", "redis blog", "redis gone"]
+    assert of_site(names, has, declared_apps=apps_, app="shop") == ["shop", "blog"]
+    assert of_site("{{ redis_stopped }}", has, declared_apps=apps_) == ["wiki"]
+    assert of_site("{{ redis_stopped }}", has, declared_apps=apps_, app="shop") == []

@@ -74,8 +74,8 @@ def variables(role: str, /, settings: Mapping[str, Any] | None = None, **changes
     """
     whole = declared(**(settings or {}))
     return {
-        **_trusted(_load(role, "defaults/main.yml")),
-        **_trusted(_load(role, "vars/main.yml")),
+        **trusted(_load(role, "defaults/main.yml")),
+        **trusted(_load(role, "vars/main.yml")),
         **_inputs(whole)[role],
         "ansible_facts": FACTS,
         "ansible_managed": "Ansible managed",
@@ -106,7 +106,7 @@ def _templar(known: dict[str, Any]) -> Templar:
 def _load_plugins() -> None:
     """Make lookups and filters known, those of collections and of our roles, once."""
     init_plugin_loader()
-    for directory in ROLES.glob("*/filter_plugins"):
+    for directory in (ROLES.parent / "filter_plugins", *ROLES.glob("*/filter_plugins")):
         filter_loader.add_directory(str(directory))
 
 
@@ -150,10 +150,10 @@ def _load(role: str, name: str) -> dict[str, Any]:
     return found
 
 
-def _trusted(value: Any) -> Any:
+def trusted(value: Any) -> Any:
     """A role's own values, which may hold templates, as Ansible reads them from its files."""
     if isinstance(value, dict):
-        return {name: _trusted(item) for name, item in value.items()}
+        return {name: trusted(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_trusted(item) for item in value]
+        return [trusted(item) for item in value]
     return trust_as_template(value) if isinstance(value, str) else value
