@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,15 @@ def certified_by(apps: Settings, provider: str) -> list[str]:
     return [name for name, app in apps.items() if app["tls"].get("provider") == provider]
 
 
-def checks(apps: Settings, environment: str) -> list[str]:
-    """What is wrong with the whole settings of the apps beyond their forms, a sentence each."""
+def checks(apps: Settings, environment: str, hosts: Sequence[str] = ()) -> list[str]:
+    """What is wrong with the whole settings of the apps beyond their forms, a sentence each; `hosts` are its hosts."""
     found = [
         sentence
         for name, app in apps.items()
         for sentence in (
             *entry_checks.repository(f"apps.{name}", app),
             *app_settings.faults(app, name, environment, {**_provided(app), **app["env"]}),
+            *(background_forms.host_faults(f"apps.{name}", app, hosts) if hosts else ()),
         )
     ]
     return [*found, *entry_checks.domains_twice(apps), *services.twice(apps)]

@@ -38,7 +38,9 @@ def test_the_whole_form_is_the_same_when_it_is_completed_again() -> None:
         ({"processes": {"worker": {"run": "x", "count": "two"}}}, "processes.worker.count is 'two', but must be"),
         ({"processes": {"worker": {"run": "x", "counts": 2}}}, "processes.worker.counts is no setting. The nearest"),
         ({"processes": {"worker": {"count": 2}}}, "processes.worker.run is '', but must be a command"),
-        ({"processes": {"worker": "python 'x"}}, "which has a quote that is not closed"),
+        ({"processes": {"worker": "python 'x"}}, "in which a quote is not closed"),
+        ({"processes": {"worker": "celery worker && celery beat"}}, "but no shell runs it, which '&&' needs"),
+        ({"schedule": {"report": {"run": "''", "at": "daily"}}}, "schedule.report.run has an empty command"),
         ({"processes": {"worker": "python\nx"}}, "Write the command in one line"),
         ({"processes": {"worker": 5}}, "processes.worker is 5, but must be a command"),
         ({"schedule": {"report": "x"}}, "schedule.report is 'x', but must have `run` and `at`"),
@@ -120,3 +122,10 @@ def test_a_process_runs_as_the_web_process_does() -> None:
     assert {line for line in web[start:] if not line.startswith("#")} <= set(lines)
     assert {"User=logbook", "KillMode=mixed", "TimeoutStopSec=90", "Restart=always", "Type=exec"} <= set(lines)
     assert 'ExecStart=:/usr/bin/env "arq" "w"' in lines
+
+
+def test_what_would_run_on_no_host_is_refused() -> None:
+    settings = whole(processes={"beat": {"run": "x", "on": "web3"}, "worker": "x"})
+    (sentence,) = background_forms.host_faults("apps.shop", settings, ["web1", "web2"])
+    assert sentence.startswith("apps.shop.processes.beat.on is 'web3', so it would run nowhere. Write one of web1, web2")
+    assert list(background_forms.host_faults("apps.shop", settings, ["web3"])) == []

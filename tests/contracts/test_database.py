@@ -86,6 +86,9 @@ def test_there_is_one_whole_form(value: Any, env: dict[str, str], expected: dict
         ({"hots": "X"}, "database.hots is no setting. The nearest is 'host'"),
         ({"host": 5}, "are names of variables"),
         ({"scheme": "oracle"}, "database.scheme is 'oracle'"),
+        ({"scheme": "postgresql+psycopg://"}, "database.scheme is 'postgresql+psycopg://', but must be how"),
+        ({"scheme": "postgresql+x\n[Service]"}, "without '://', such as postgresql+psycopg."),
+        ({"tcp": "no"}, "database.tcp is 'no', but must be true or false."),
         ({"connections": "many"}, "database.connections is 'many'"),
         ([], "database is []"),
     ],
@@ -103,7 +106,11 @@ def test_what_it_cannot_be_is_one_sentence(value: Any, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("declared", "sentence"),
     [
-        ({"database": "external"}, "apps.logbook.env.DATABASE_URL is not set."),
+        ({"database": "external"}, "apps.logbook.env.DATABASE_URL is not set, and apps.logbook.database is external."),
+        (
+            {"env": {"SECRET_KEY": "x", "DATABASE_URL": ""}},
+            "DATABASE_URL is empty. Set it to the URL of a database",
+        ),
         ({"database": {"owner": "me"}}, "apps.logbook.database.owner is 'me', but must be one of migrate, app."),
         ({"database": {"kind": "postgresql", "scheme": "mysql"}}, "apps.logbook.database.scheme is 'mysql'"),
         ({"database": {"connections": -1}}, "apps.logbook.database.connections is -1"),

@@ -63,6 +63,8 @@ def test_a_host_gets_each_python_once() -> None:
         ({"python": "3.12", "python_mirror": ARCHIVE, "python_sha256": "abc"}, "must be 64 digits"),
         ({"python": "3.12", "python_mirror": "ftp://x/y"}, "must begin with https://"),
         ({"python": "3.12", "python_mirror": "http://x/y"}, "python_sha256 has to say what the archive is"),
+        ({"python": "3.12", "python_mirror": "https://u:p@x/y"}, "python_mirror has a user or a password in it"),
+        ({"python": "3.12", "python_mirror": "https://x/y z"}, "python_mirror has a blank in it"),
         ({"python_mirror": ARCHIVE}, "apps.shop.python is no version"),
     ],
 )

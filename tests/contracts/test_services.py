@@ -61,6 +61,14 @@ def test_an_app_gets_its_redis_by_the_names_that_it_reads(
         ({"redis": {"url": "redis://x"}}, "'redis://x' cannot be the name of a variable"),
         ({"redis": {"memory_mb": "64m"}}, "services.redis.memory_mb is '64m'"),
         ({"redis": {"eviction": "lru"}}, "services.redis.eviction is 'lru', but must be one of noeviction"),
+        ({"redis": {"memory_mb": True}}, "services.redis.memory_mb is true, but must be a whole number from 1 to"),
+        (
+            {"redis": {"tcp_port": 99999}},
+            "services.redis.tcp_port is 99999, but must be a whole number from 1024",
+        ),
+        ({"redis": {"parts": "x"}}, "services.redis.parts is 'x'. Write [redis]"),
+        ({"redis": {"url": 5}}, "services.redis: '5' cannot be the name of a variable"),
+        ([{"redis": {"memory_mb": 64}}], "services has a list with a mapping in it. Write [redis], or {redis: {url"),
         (5, "services is 5"),
     ],
 )
@@ -138,6 +146,11 @@ def test_a_secret_is_the_inventorys_or_else_made_by_the_host() -> None:
     assert apps.generating({"logbook": settings}) == ["logbook"]
     assert app_settings.complete(settings) == settings
     assert facts(secrets=["SALT"])["generated_env"] == ["SALT"]
+
+
+def test_an_empty_secret_is_not_taken_for_one() -> None:
+    (sentence,) = apps.faults({"logbook": {"secrets": ["SECRET_KEY"], "env": {"SECRET_KEY": ""}}})
+    assert "secrets has SECRET_KEY, and env.SECRET_KEY is empty. Set it from ansible-vault" in sentence
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,10 @@ def faults(name: str, settings: Values) -> Iterator[str]:
         yield f"apps.{name}.python_sha256 is set, but python_mirror is not. Set it to the URL of the archive."
     if mirror and not re.match(r"(https?|file)://", mirror):
         yield f"apps.{name}.python_mirror must begin with https://, http:// or file://."
+    elif re.match(r"https?://[^/]*@", mirror):
+        yield f"apps.{name}.python_mirror has a user or a password in it, which the log would show. Use a URL without."
+    elif re.search(r"\s", mirror):
+        yield f"apps.{name}.python_mirror has a blank in it. Write the URL without one."
     elif mirror.startswith(("http:", "file:")) and not sha256:
         yield f"apps.{name}.python_mirror is no https URL, so python_sha256 has to say what the archive is. Set it."
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from roles.app.module_utils import calendar_times, setting_forms
+from roles.app.module_utils import calendar_times, commands, setting_forms
 
 PROCESS: dict[str, Any] = {"run": "", "count": 1, "stop_seconds": 30, "on": ""}
 JOB: dict[str, Any] = {"run": "", "at": [], "catch_up": False, "timeout": 3600, "on": ""}
@@ -89,6 +89,17 @@ def _faults(setting: str, name: Any, entry: Any, defaults: Values) -> Iterator[s
         yield from _job(where, whole)
 
 
+def host_faults(where: str, settings: Values, hosts: Sequence[str]) -> Iterator[str]:
+    """Entries that would run nowhere, as no host has the name that `on` says; `settings` are whole."""
+    for setting in ("processes", "schedule"):
+        for name, entry in settings[setting].items():
+            if entry["on"] and entry["on"] not in hosts:
+                yield (
+                    f"{where}.{setting}.{name}.on is '{entry['on']}', so it would run nowhere. Write one of "
+                    f"{', '.join(hosts)}, or leave it out for all."
+                )
+
+
 def _job(where: str, job: Values) -> Iterator[str]:
     if not isinstance(job["catch_up"], bool):
         yield f"{where}.catch_up is {setting_forms.shown(job['catch_up'])}, but must be true or false."
@@ -112,10 +123,7 @@ def _command(where: str, command: Any) -> Iterator[str]:
     if re.search(r"[\x00-\x1f\x7f]", command.strip()):
         yield f"{where} has a line break or another control character in it. Write the command in one line."
         return
-    try:
-        shlex.split(command)
-    except ValueError:
-        yield f"{where} is {setting_forms.shown(command)}, which has a quote that is not closed. Close it."
+    yield from commands.faults(where, [command])
 
 
 def _number(where: str, value: Any, least: int, most: int) -> Iterator[str]:

@@ -46,7 +46,7 @@ def faults(where: str, commands: list[str]) -> Iterator[str]:
         except ValueError:
             yield f"{where} has {command!r}, in which a quote is not closed. Close it."
             continue
-        if not words:
+        if not words or not words[0]:
             yield f"{where} has an empty command. Remove it."
         elif found := next((word for word in words if word in _NEEDS_A_SHELL), None):
             yield (

@@ -37,6 +37,7 @@ _FAMILIES = {
 _WORDS = {"postgres": "postgresql", "mysql": "mariadb", "false": "none", "no": "none"}
 _HERE = ("", "localhost", "127.0.0.1", "::1", SOCKET, f"/var{SOCKET}")
 _KEYS = ("kind", "url", "scheme", "parts", "owner", "connections", "ca", "tcp", *PARTS)
+_SCHEME = re.compile(r"[a-z][a-z0-9]*(?:\+[a-z0-9_]+)?")
 _LIKE = "Write none, external, sqlite, or a mapping, such as {scheme: postgresql+psycopg}"
 
 
@@ -62,6 +63,13 @@ def whole(value: Any, env: Mapping[str, Any], app: str = "") -> dict[str, Any]:
         if variable and not envfile.NAME.fullmatch(variable):
             raise RefusedError(f"database: '{variable}' cannot be the name of a variable. {_LIKE}.")
     scheme = str(given.get("scheme") or "")
+    if scheme and not _SCHEME.fullmatch(scheme):
+        raise RefusedError(
+            f"database.scheme is {setting_forms.shown(scheme)}, but must be how the URL begins, without '://', such as "
+            "postgresql+psycopg."
+        )
+    if not isinstance(given.get("tcp", False), bool):
+        raise RefusedError(f"database.tcp is {setting_forms.shown(given['tcp'])}, but must be true or false.")
     kind = given.get("kind") or _kind(scheme, name, parts, env, app)
     if kind not in KINDS:
         raise RefusedError(f"database is '{kind}', but must be one of {', '.join(KINDS)}. {_LIKE}.")
@@ -227,11 +235,16 @@ def faults(app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Ite
                 f"apps.{app}.env.{name} is one of the variables of {where}, and the host sets it for its own database. "
                 "Take it out of env, or set all of them there, for a database elsewhere."
             )
-        if value == "" or (database["kind"] == "external" and value is None):
+        if database["kind"] == "external" and value in (None, ""):
             state = "empty" if value == "" else "not set"
+            meant = "the URL of the database" if name == database["url"] else "what the database elsewhere wants there"
             yield (
-                f"apps.{app}.env.{name} is {state}. Set it to the URL of a database, or leave it out for one on the "
-                "host."
+                f"apps.{app}.env.{name} is {state}, and {where} is external. Set it to {meant}, from ansible-vault, or "
+                f"take external out of {where} for a database on the host."
+            )
+        elif value == "":
+            yield (
+                f"apps.{app}.env.{name} is empty. Set it to the URL of a database, or leave it out for one on the host."
             )
         elif isinstance(value, Mapping) and "generate" in value:
             yield f"apps.{app}.env.{name} cannot be generated. Leave it out for a database on the host."

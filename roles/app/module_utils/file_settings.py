@@ -63,10 +63,15 @@ def data_faults(where: str, paths: list[str]) -> Iterator[str]:
                 f"{where} has '{path}', but must have paths below `directory`, such as uploads/ or app.db, of letters, "
                 "digits and _ . @ + -, and without hidden names."
             )
-    for path in paths:
-        for other in paths:
-            if path is not other and _is_at_or_below(path, other):
-                yield f"{where} has '{path}', which is inside of '{other}'. Remove one of the two."
+    for number, path in enumerate(paths):
+        for other in paths[:number]:
+            inner, outer = (path, other) if _is_at_or_below(path, other) else (other, path)
+            if not _is_at_or_below(inner, outer):
+                continue
+            if _is_at_or_below(outer, inner):
+                yield f"{where} has '{path}' twice. Remove one of the two."
+            else:
+                yield f"{where} has '{inner}', which is inside of '{outer}'. Remove one of the two."
 
 
 def static_faults(where: str, places: list[dict[str, str]], kept: list[str]) -> Iterator[str]:

@@ -32,6 +32,11 @@ def with_secrets(names: Sequence[str], env: Mapping[str, Any]) -> dict[str, Any]
     for name in names:
         if not envfile.NAME.fullmatch(name):
             raise RefusedError(f"secrets has '{name}', which cannot be the name of a variable.")
+        if found.get(name) == "":
+            raise RefusedError(
+                f"secrets has {name}, and env.{name} is empty. Set it from ansible-vault, or take it out of env: then "
+                "the host makes one."
+            )
         if found.get(name) is not None:
             continue
         if _FOREIGN.search(name):

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from roles.app.module_utils import setting_forms
 from slipway.base.errors import RefusedError
 from slipway.slot import envfile
 
@@ -18,6 +19,8 @@ LOOPBACK = "127.0.0.1"
 SOCKET = "/run/{app}.redis/redis.sock"
 _KEYS = ("url", "scheme", "parts", "memory_mb", "eviction", "tcp_port", *PARTS)
 _PORTS = range(20000, 28000)  # below those that the kernel gives to connections
+_TCP_PORTS = range(1024, 65_536)
+_MEMORY = range(1, 2**20)
 _LIKE = "Write [redis], or {redis: {url: REDIS_URL, memory_mb: 64}}"
 
 
@@ -33,6 +36,8 @@ def whole(value: Any) -> dict[str, dict[str, Any]]:
         raise RefusedError(f"services is {value!r}. {_LIKE}.")
     for name in value:
         if name not in NAMES:
+            if isinstance(name, str) and name.startswith("{"):  # a mapping in a list
+                raise RefusedError(f"services has a list with a mapping in it. {_LIKE}.")
             raise RefusedError(f"services has '{name}', but must be one of {', '.join(NAMES)}. {_LIKE}.")
     return {str(name): _redis(given or {}) for name, given in value.items()}
 
@@ -44,9 +49,12 @@ def _redis(given: Any) -> dict[str, Any]:
         raise RefusedError(f"services.redis is {given!r}. {_LIKE}.")
     if unknown := [key for key in given if key not in _KEYS]:
         raise RefusedError(f"services.redis has '{unknown[0]}', but it has only {', '.join(_KEYS)}.")
-    parts = {part: str(given[part]) for part in PARTS if given.get(part)} or dict(given.get("parts") or {})
-    urls = given.get("url", [] if parts else "REDIS_URL")
-    urls = [urls] if isinstance(urls, str) else list(urls)
+    parts = {part: given[part] for part in PARTS if given.get(part)} or given.get("parts") or {}
+    if not isinstance(parts, Mapping):
+        raise RefusedError(f"services.redis.parts is {setting_forms.shown(parts)}. {_LIKE}.")
+    parts = {str(part): str(name) for part, name in parts.items()}
+    urls = given.get("url") or ([] if parts else ["REDIS_URL"])
+    urls = list(urls) if isinstance(urls, list | tuple) else [urls]
     for name in [*urls, *parts.values()]:
         if not isinstance(name, str) or not envfile.NAME.fullmatch(name):
             raise RefusedError(f"services.redis: '{name}' cannot be the name of a variable. {_LIKE}.")
@@ -61,9 +69,13 @@ def _redis(given: Any) -> dict[str, Any]:
     for key, choices in (("scheme", SCHEMES), ("eviction", EVICTION)):
         if found[key] not in choices:
             raise RefusedError(f"services.redis.{key} is '{found[key]}', but must be one of {', '.join(choices)}.")
-    for key, least in (("memory_mb", 1), ("tcp_port", 0)):
-        if not isinstance(found[key], int) or found[key] < least:
-            raise RefusedError(f"services.redis.{key} is '{found[key]}', but must be a number of {least} or more.")
+    for key, allowed in (("memory_mb", _MEMORY), ("tcp_port", _TCP_PORTS)):
+        value = found[key]
+        if isinstance(value, bool) or (value not in allowed and not (key == "tcp_port" and value == 0)):
+            raise RefusedError(
+                f"services.redis.{key} is {setting_forms.shown(value)}, but must be a whole number from "
+                f"{allowed[0]} to {allowed[-1]}."
+            )
     return found
 
 
