@@ -5,6 +5,7 @@ After a crash a file that is written here has its old content or its new content
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import json
@@ -118,8 +119,16 @@ def read_bytes(path: Path, *, limit: int = LIMIT, inside: Path | None = None) ->
 
 
 def read_text(path: Path, *, limit: int = LIMIT, inside: Path | None = None, errors: str = "strict") -> str:
-    """The same as text, with the line breaks of all systems as line feeds; ValueError when it is not in UTF-8."""
-    content = read_bytes(path, limit=limit, inside=inside).decode("utf-8", errors)
+    """The same as text, with the line breaks of all systems as line feeds; ValueError when it is not in UTF-8.
+
+    A byte order mark is no part of it. One of UTF-16 says that the file is in that: PowerShell writes such files.
+    """
+    content = read_bytes(path, limit=limit, inside=inside)
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return _with_line_feeds(content.decode(encoding, errors))
+
+
+def _with_line_feeds(content: str) -> str:
     return content.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -21,6 +21,19 @@ _REQUIREMENTS = (
     *(f"requirements/{name}.txt" for name in ("prod", "production", "base", "main", "common", "requirements")),
     *(f"requirements-{name}.txt" for name in ("prod", "production")),
 )
+# Other files that say what an app needs, and how one that is read is made of each.
+_COMPILE = "uv pip compile {name} --universal --generate-hashes -o requirements.lock"
+_CONDA = (
+    "packages of conda are not installed. Write those of PyPI into requirements.in, type `"
+    + _COMPILE.format(name="requirements.in")
+    + "` and commit what it writes"
+)
+_UNREAD = {
+    "pdm.lock": "type `pdm export --prod -o requirements.lock` and commit what it writes",
+    "Pipfile": "type `pipenv lock` and commit Pipfile.lock",
+    **dict.fromkeys(("requirements.in", "setup.py", "setup.cfg"), f"type `{_COMPILE}` and commit what it writes"),
+    **dict.fromkeys(("environment.yml", "environment.yaml", "conda-lock.yml"), _CONDA),
+}
 KINDS = (UV, POETRY, PYLOCK, PIPENV, *_REQUIREMENTS)
 
 
@@ -67,6 +80,13 @@ def cure(path: str) -> str:
     pinned = f"uv pip compile {name} --universal --generate-hashes -o requirements.lock"
     where = f" in {directory}" if directory else ""
     return f"Type `{commands.get(kind(path), pinned)}`{where}, and commit what it writes."
+
+
+def unread(directory: str, has: Callable[[str], bool]) -> str:
+    """What to do about a file that says what an app needs, and that is not read; a sentence, or "" without one."""
+    path = _nearest(directory, tuple(_UNREAD), has)
+    where, name = posixpath.split(path)
+    return f"{path} is not read: {_UNREAD[name].format(name=name)}{f' (in {where})' if where else ''}." if path else ""
 
 
 def inputs(lock: str, project: str, text: Callable[[str], str]) -> list[str]:

@@ -116,7 +116,9 @@ class _Reader:
     def _compare(self, left: tuple[str, str], operator: str, right: tuple[str, str]) -> bool:
         names = {token[1] for token in (left, right) if token[0] == "word"}
         if names & {"extra", "extras", "dependency_groups"}:
-            given = next(token[1].strip("'\"") for token in (left, right) if token[0] == "text")
+            given = next((token[1].strip("'\"") for token in (left, right) if token[0] == "text"), None)
+            if given is None:
+                raise MarkerError("an extra is compared with no text")
             return (normal(given) in self._extras) != (operator in ("!=", "not in"))
         one, other = self._value(left), self._value(right)
         if operator in ("in", "not in"):

@@ -160,31 +160,49 @@ class Installer:
         if not work.allow_unpinned:
             raise FailedError(
                 f"{lock} does not pin what is installed ({plan.loose[:100]}), so nobody knows what it would be. "
-                f"{locks.cure(lock)} Or set apps.{work.app}.allow_unpinned to true."
+                f"{self._cure()} Or set apps.{work.app}.allow_unpinned to true."
             )
         self.record = work.record or self._resolve(plan)
-        made = self._relative(requirements.read("record", lambda _: self.record))
+        # Relative paths are from where uv runs.
+        where = posixpath.join(work.directory, "record")
+        made = self._relative(requirements.read(where, lambda _: self.record))
         if made.loose:
             raise FailedError(f"What was resolved of {lock} is not pinned ({made.loose[:100]}).")
         return replace(made, indexes=plan.indexes, instead=plan.instead)
 
+    def _cure(self) -> str:
+        other = locks.unread(self._work.directory, self._has) if locks.kind(self._lock) == locks.PROJECT else ""
+        return other[:1].upper() + other[1:] or locks.cure(self._lock)
+
     def _resolve(self, plan: Plan) -> str:
         """What uv finds for this Python, with hashes, as a record; of packages that there were at a time."""
         work, lock = self._work, self._lock
-        has_local = any(pin.path for pin in plan.pins)
+        declared = source.project(self._release, work.directory)
+        needs = poetry.needs_of_pyproject(declared)
+        # Of a project in the repository, and of one that only its build knows the needs of, the code has to be run.
+        has_local = any(pin.path for pin in plan.pins) or (locks.kind(lock) == locks.PROJECT and needs != "static")
         command = ["pip", "compile", "--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url"]
         command += ["--exclude-newer", work.cutoff] if work.cutoff else []
         command += [] if has_local or work.build_packages else ["--only-binary=:all:"]
-        if locks.kind(lock) == locks.PROJECT:
-            declared = source.project(self._release, work.directory)
-            self._list("".join(f"{line}\n" for line in poetry.texts(declared, work.extras, work.groups)))
-            given: str | Path = self._place()
-        else:
-            given = self._release / lock
+        given: str | Path = self._release / lock
+        if locks.kind(lock) == locks.PROJECT and needs == "poetry":
+            place = (self._release / posixpath.dirname(lock)).as_uri()
+            self._list("".join(f"{line}\n" for line in poetry.texts(declared, work.extras, work.groups, place)))
+            given = self._place()
+        elif locks.kind(lock) == locks.PROJECT:
+            command += [*(f"--extra={name}" for name in work.extras), *(f"--group={given}:{g}" for g in work.groups)]
         target = self._room / "resolved.txt"
         self._uv([*command, f"--output-file={target}", str(given)], "uv pip compile", variables=self._indexes(plan))
         made = target.read_text()
+        if locks.kind(lock) == locks.PROJECT:
+            made = "\n".join(self._whole(line, posixpath.dirname(lock)) for line in made.splitlines()) + "\n"
         return made.replace(self._release.as_uri(), f"file://{_HERE}").replace(str(self._release), _HERE)
+
+    def _whole(self, line: str, place: str) -> str:
+        """A line of what uv has found; a path of [tool.uv.sources], which stands there as it is, as a whole one."""
+        path, *marker = line.split(" ; ")
+        is_path = path and not re.search(r"[=@\s#]|^-", path) and (self._release / place / path).exists()
+        return " ; ".join([posixpath.normpath(self._release / place / path), *marker]) if is_path else line
 
     def _own_project(self) -> str | None:
         """The directory of the project itself where it says that it is a package, from the top of the release."""

@@ -17,9 +17,11 @@ from slipway.base.errors import FailedError
 from slipway.release.markers import normal
 
 _HASH = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+_BREAK = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+ARCHIVES = (".whl", ".tar.gz", ".zip")  # ends of the names of files that are packages
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,6 +41,10 @@ class Pin:
     path: str = ""
     marker: str = ""
     files: tuple[str, ...] = ()
+
+    @property
+    def is_git(self) -> bool:
+        return bool(self.commit) or self.url.startswith("git+")
 
 
 @dataclass(frozen=True)
@@ -71,15 +77,20 @@ def check(plan: Plan, lock: str, cure: str) -> None:
 
 
 def _problem(pin: Pin, cure: str) -> str:
+    if _BREAK.search("".join((pin.name, pin.version, pin.url, pin.subdirectory, pin.path, pin.marker))):
+        # In the list for uv it would begin a line of its own, perhaps one with another index.
+        return (
+            f"what it says of {pin.name.split()[0] if pin.name.split() else 'a package'} has a line break in it. {cure}"
+        )
     if pin.name and not _NAME.fullmatch(pin.name):
         return "it names a package in a way that no index knows."
     if pin.path:
         return "" if is_inside(pin.path) else f"{pin.name or pin.path} is outside of the repository. Move it inside."
-    if pin.commit or pin.url.startswith("git+"):
+    if pin.is_git:
         scheme = urlsplit(pin.url.removeprefix("git+")).scheme
         if scheme not in ("https", "ssh"):
             return f"{pin.name} comes from git over {scheme or 'a path'}, where others can change what is sent."
-        if not _COMMIT.fullmatch(pin.commit):
+        if not COMMIT.fullmatch(pin.commit):
             return f"{pin.name} comes from git without the hash of its commit. {cure}"
         return ""
     if pin.url and not _is_safe(pin.url):
@@ -112,7 +123,8 @@ def _line(pin: Pin, release: Path) -> str:
     hashes = "".join(f" --hash={item}" for item in pin.hashes)
     if pin.path:
         place = (release / pin.path).as_uri()
-        return f"{pin.name} @ {place}{marker}{hashes}" if pin.name else f"{release / pin.path}{marker}"
+        # A directory says itself what its project is called; Pipenv calls it by a part of a digest.
+        return f"{place}{marker}" if _is_directory(pin) or not pin.name else f"{pin.name} @ {place}{marker}{hashes}"
     if pin.commit:
         folder = f"#subdirectory={pin.subdirectory}" if pin.subdirectory else ""
         return f"{pin.name} @ git+{pin.url.removeprefix('git+')}@{pin.commit}{folder}{marker}"
@@ -128,4 +140,4 @@ def not_to_build(plan: Plan, allowed: Collection[str]) -> list[str]:
 
 
 def _is_directory(pin: Pin) -> bool:
-    return bool(pin.path) and not pin.path.endswith((".whl", ".tar.gz", ".zip"))
+    return bool(pin.path) and not pin.path.endswith(ARCHIVES)

@@ -16,8 +16,10 @@ from slipway.release.markers import normal
 from slipway.release.pins import Pin, Plan
 
 _REQUIREMENT = re.compile(
-    r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?\s*([^;@]*)(?:@[^;]*)?(?:;(.*))?", re.DOTALL
+    r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?\s*([^;@]*)(?:@\s*([^;]*))?(?:;(.*))?", re.DOTALL
 )
+
+_SCP = re.compile(r"^([\w.-]+@[\w.-]+):(?!//)")  # as git writes an address of ssh
 
 Table = Mapping[str, Any]
 
@@ -31,6 +33,7 @@ class Need:
     constraint: str = "*"
     marker: str = ""
     python: str = "*"
+    direct: str = ""  # where it is to be taken from, as a URL; "" is an index
 
 
 def read(
@@ -106,17 +109,47 @@ def _roots(project: Table, extras: Collection[str], groups: Collection[str]) -> 
             of_group = {**tool.get("dev-dependencies", {}), **of_group}
         for name, value in of_group.items():
             yield from _needs(name, value, {normal(name)})
-        for item in project.get("dependency-groups", {}).get(group, []):
-            if isinstance(item, str):
-                yield requirement(item)
+        yield from map(requirement, _of_group(project.get("dependency-groups", {}), group))
 
 
-def texts(project: Table, extras: Collection[str] = (), groups: Collection[str] = ()) -> list[str]:
-    """What a project needs, without any lock file, as requirements of PEP 508."""
+def _of_group(groups: Table, name: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The requirements of a group of PEP 735, also of those that it includes; ValueError where that is endless."""
+    if normal(name) in above:
+        raise ValueError(name)
+    for item in next((items for key, items in groups.items() if normal(key) == normal(name)), []):
+        if isinstance(item, str):
+            yield item
+        else:
+            yield from _of_group(groups, str(item["include-group"]), (*above, normal(name)))
+
+
+def needs_of_pyproject(project: Table) -> str:
+    """Where a project says what it needs: in tables of "poetry", in "static" ones, or only in its "build"."""
+    declared, tool = project.get("project", {}), project.get("tool", {})
+    if "dependencies" in tool.get("poetry", {}):
+        return "poetry"
+    local = any("path" in item or "workspace" in item for item in _sources_of_uv(tool))
+    return "build" if local or "project" not in project or "dependencies" in declared.get("dynamic", ()) else "static"
+
+
+def _sources_of_uv(tool: Table) -> Iterator[Table]:
+    for value in tool.get("uv", {}).get("sources", {}).values():
+        yield from value if isinstance(value, list) else [value]
+
+
+def texts(
+    project: Table, extras: Collection[str] = (), groups: Collection[str] = (), place: str = "file:///"
+) -> list[str]:
+    """What a project needs, without any lock file, as requirements of PEP 508; `place` is the URL of its directory.
+
+    What is named by where it is (in git, at a URL, in the repository) is taken from there, and never by its name from
+    an index, where somebody else may have put a package of that name.
+    """
     found = []
     for need in _roots(project, extras, groups):
         wanted = f"[{','.join(need.extras)}]" if need.extras else ""
-        limits = specifiers.standard(need.constraint)
+        direct = need.direct if "://" in need.direct or not need.direct else f"{place.removesuffix('/')}/{need.direct}"
+        limits = f" @ {direct}" if direct else specifiers.standard(need.constraint)
         found.append(f"{need.name}{wanted}{limits}{f' ; {need.marker}' if need.marker else ''}")
     return found
 
@@ -127,7 +160,8 @@ def requirement(text: str) -> Need:
     if not match:
         raise ValueError(text)
     extras = tuple(part.strip() for part in (match[2] or "").split(",") if part.strip())
-    return Need(match[1], extras, match[3].strip(" ()\n") or "*", (match[4] or "").strip())
+    constraint, direct, marker = match[3].strip(" ()\n"), match[4] or "", match[5] or ""
+    return Need(match[1], extras, constraint or "*", marker.strip(), direct=direct.strip())
 
 
 def _needs(name: str, value: Any, for_extras: Collection[str]) -> Iterator[Need]:
@@ -152,7 +186,18 @@ def _needs(name: str, value: Any, for_extras: Collection[str]) -> Iterator[Need]
             str(table.get("version", "*")),
             marker,
             str(table.get("python", "*")),
+            _source(table),
         )
+
+
+def _source(table: Table) -> str:
+    """Where a line of Poetry's tables takes a package from, as a URL, or as a path from the project's directory."""
+    if "git" in table:
+        point = next((f"@{table[key]}" for key in ("rev", "tag", "branch") if key in table), "")
+        folder = f"#subdirectory={table['subdirectory']}" if "subdirectory" in table else ""
+        address = _SCP.sub(r"ssh://\1/", str(table["git"]))
+        return f"git+{address}{point}{folder}"
+    return str(table.get("url") or table.get("path") or "")
 
 
 # What a package needs

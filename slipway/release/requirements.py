@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from string import Template
 
-from slipway.release.pins import Pin, Plan
+from slipway.release.pins import ARCHIVES, COMMIT, Pin, Plan
 
 _MOST_FILES, _MOST_LINES = 50, 20_000
 _INCLUDE = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=-r)|(?<=-c))(\S+)")
@@ -54,6 +54,7 @@ def read(path: str, text: Callable[[str], str], variables: Mapping[str, str] | N
                 option, value = match[1], match[2].strip()
                 if option in ("-e", "--editable"):
                     pin = _direct("", value, place)
+                    loose = loose or (value if _follows_git(pin) else "")
                     pins[pin.path or pin.url] = pin
                 elif option in ("-i", "--index-url", "--extra-index-url"):
                     first = option != "--extra-index-url"
@@ -66,10 +67,16 @@ def read(path: str, text: Callable[[str], str], variables: Mapping[str, str] | N
             if made is None:
                 loose = loose or line.partition(";")[0].strip()
             else:
+                loose = loose or (known if _follows_git(made) else "")
                 pins[f"{made.name or made.path}{made.marker}"] = made
     found = list(pins.values())
     loose = loose or next((f"{pin.name}=={pin.version} without a hash" for pin in found if _lacks_hash(pin)), "")
     return Plan(found, indexes, instead, loose=loose, files=sorted(texts))
+
+
+def _follows_git(pin: Pin) -> bool:
+    """Whether a package is what a branch or a tag of git is at the moment."""
+    return pin.is_git and not COMMIT.fullmatch(pin.commit)
 
 
 def _lacks_hash(pin: Pin) -> bool:
@@ -106,7 +113,7 @@ def _pin(line: str, place: str) -> Pin | None:
         return _direct(match[1], match[2], place, hashes, marker)
     if match := _PINNED.fullmatch(before.strip()):
         return Pin(match[1], match[2], hashes, marker=marker)
-    if re.match(r"\.{0,2}/|\.$|file:|git\+|https?://", before) or before.endswith((".whl", ".tar.gz", ".zip")):
+    if re.match(r"\.{0,2}/|\.$|file:|git\+|https?://", before) or before.endswith(ARCHIVES):
         return _direct("", before.strip(), place, hashes, marker)
     return None
 
@@ -117,7 +124,7 @@ def _direct(name: str, where: str, place: str, hashes: tuple[str, ...] = (), mar
         rest = dict(part.partition("=")[::2] for part in (match["rest"] or "").split("&"))
         return Pin(
             name or re.sub(r"\[.*", "", rest.get("egg", "")) or match["url"].rpartition("/")[2].removesuffix(".git"),
-            url=match["url"],
+            url=match["url"] if match["ref"] else f"git+{match['url']}",
             commit=match["ref"] or "",
             subdirectory=rest.get("subdirectory", ""),
             marker=marker,

@@ -108,8 +108,12 @@ def _absent(release: Path, commit: str, directory: str, lock: str) -> str:
             )
     where = f" in {directory} or a directory above it" if directory else ""
     if not found:
-        what = lock or f"{LOCK}, nor another file that says what it needs,"
-        return f"{commit} has no {what}{where}. Run `uv lock` and commit it: Slipway installs what it pins."
+        if lock:
+            return f"{commit} has no {lock}{where}, which is the app's 'lock_file'. Name one that it has."
+        said = (
+            locks.unread(directory, has) or "Type `uv lock` and commit what it writes: Slipway installs what it pins."
+        )
+        return f"{commit} has no {LOCK}{where}, nor another file that says what it needs. {said}"
     if not all(wanted):
         return f"{commit} has no {PROJECT}{where}, which says what of {found} is installed. Commit it."
     return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.base import files
 from slipway.base import settings as config
 from slipway.base.errors import FailedError
 from slipway.release import (
@@ -23,6 +24,7 @@ from slipway.release import (
     pylock,
     records,
     requirements,
+    source,
     specifiers,
 )
 from slipway.release.pins import Pin, Plan
@@ -348,6 +350,11 @@ def test_a_line_that_leaves_something_open_is_loose(line: str) -> None:
     assert plan_of(f"b==1.0 --hash={HASH}\n{line}\n").loose
 
 
+@pytest.mark.parametrize("line", ["c @ git+https://example.com/c.git@main", "-e git+https://example.com/c.git#egg=c"])
+def test_what_follows_a_branch_of_git_is_loose(line: str) -> None:
+    assert plan_of(f"b==1.0 --hash={HASH}\n{line}\n").loose
+
+
 def test_files_that_include_one_another_are_read_once() -> None:
     plan = plan_of(
         "-r ../base.txt\n-c limits.txt\n",
@@ -489,3 +496,81 @@ def test_a_build_without_its_python_says_so(tmp_path: Path) -> None:
     said = refusal(tmp_path, {"requirements.txt": f"a==1 --hash={HASH}"}, python="/bin/false")
     assert "the Python of shop, does not run" in said
     assert packages.__doc__
+
+
+# Files as other systems write them
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "requirements.txt").write_bytes(f"a==1.0 --hash={HASH}\r\n".encode(encoding))
+    text = files.read_text(tmp_path / "requirements.txt", inside=tmp_path)
+    assert not requirements.read("requirements.txt", lambda _: text).loose
+
+
+# What is not read
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("pdm.lock", "pdm export --prod -o requirements.lock"),
+        ("Pipfile", "pipenv lock"),
+        ("setup.py", "uv pip compile setup.py --universal --generate-hashes -o requirements.lock"),
+        ("requirements.in", "uv pip compile requirements.in --universal"),
+        ("environment.yml", "packages of conda are not installed"),
+    ],
+)
+def test_a_file_that_is_not_read_is_named_with_what_makes_one_that_is(tmp_path: Path, name: str, cure: str) -> None:
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / name).write_text("")
+    with pytest.raises(FailedError) as caught:
+        source.check(tmp_path, [], "Commit 1", "", "backend")
+    assert f"backend/{name} is not read: " in str(caught.value)
+    assert cure in str(caught.value)
+
+
+# Projects without a lock file
+
+
+def test_what_a_project_takes_from_elsewhere_is_never_looked_up_by_its_name() -> None:
+    table = {
+        "a": {"git": "git@example.com:me/a.git", "tag": "1.0", "subdirectory": "lib"},
+        "b": {"path": "../b", "develop": True},
+        "c": {"url": "https://example.com/c-1.0.tar.gz"},
+        "d": "^1.2",
+    }
+    project = {"project": {"dependencies": ["e[x] @ git+https://example.com/e.git@main ; python_version > '3'"]}}
+    assert poetry.texts({**project, "tool": {"poetry": {"dependencies": table}}}, place="file:///srv/backend") == [
+        "e[x] @ git+https://example.com/e.git@main ; python_version > '3'",
+        "a @ git+ssh://git@example.com/me/a.git@1.0#subdirectory=lib",
+        "b @ file:///srv/backend/../b",
+        "c @ https://example.com/c-1.0.tar.gz",
+        "d>=1.2,<2",
+    ]
+
+
+def test_a_group_has_what_it_includes() -> None:
+    groups = {"base": ["a"], "Prod": [{"include-group": "base"}, "b"], "loop": [{"include-group": "loop"}]}
+    assert poetry.texts({"dependency-groups": groups}, groups=["prod"]) == ["a", "b"]
+    with pytest.raises(ValueError, match="loop"):
+        poetry.texts({"dependency-groups": groups}, groups=["loop"])
+
+
+# Lists for uv
+
+
+@pytest.mark.parametrize("key", ["name", "version", "url", "marker", "subdirectory", "path"])
+def test_a_lock_file_puts_no_line_of_its_own_into_the_list_for_uv(key: str) -> None:
+    bad = replace(Pin("a", "1.0", (HASH,)), **{key: "x\n--index-url http://example.com/"})
+    with pytest.raises(FailedError, match="line break"):
+        pins.check(Plan([bad]), "Pipfile.lock", "Type `pipenv lock`.")
+
+
+def test_a_directory_is_installed_whatever_the_lock_file_calls_it() -> None:
+    assert pins.render(Plan([Pin("e1839a8", path="my lib")]), Path("/r")) == "file:///r/my%20lib\n"
+
+
+def test_a_marker_without_a_text_is_none() -> None:
+    with pytest.raises(markers.MarkerError):
+        markers.holds("extra == extra", LINUX)

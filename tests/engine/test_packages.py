@@ -271,6 +271,71 @@ def test_what_is_not_pinned_may_be_as_it_was_then_and_stays_as_it_is(tmp_path: P
     assert installed(other) == THREE
 
 
+DYNAMIC = {
+    "pyproject.toml": """
+[project]
+name = "x"
+version = "1"
+dynamic = ["dependencies"]
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[tool.setuptools]
+py-modules = []
+[tool.setuptools.dynamic]
+dependencies = {file = ["needs.in"]}
+""",
+    "needs.in": "anyio>=4\n",
+}
+SHELF = """
+[project]
+name = "shelf"
+version = "1.0"
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+"""
+# `shelf` is a package of PyPI, too.
+FROM_THE_REPOSITORY = {
+    "backend/pyproject.toml": """
+[project]
+name = "x"
+version = "1"
+dependencies = ["anyio>=4", "shelf"]
+[tool.uv.sources]
+shelf = {path = "../libs/shelf"}
+""",
+    "libs/shelf/pyproject.toml": SHELF,
+    "libs/shelf/shelf.py": "",
+}
+FOR_POETRY = {
+    **FROM_THE_REPOSITORY,
+    "backend/pyproject.toml": """
+[tool.poetry]
+name = "x"
+version = "1"
+[tool.poetry.dependencies]
+anyio = ">=4"
+shelf = {path = "../libs/shelf"}
+""",
+}
+
+
+def test_needs_that_only_a_build_tells_are_installed(tmp_path: Path) -> None:
+    record = install(tmp_path, DYNAMIC, allow_unpinned=True, cutoff="2024-04-20T00:00:00Z").record
+    assert installed(tmp_path) == {*THREE, "x"}
+    assert "anyio==4.3.0" in record
+
+
+@pytest.mark.parametrize("files", [FROM_THE_REPOSITORY, FOR_POETRY], ids=["uv", "Poetry"])
+def test_a_package_of_the_repository_is_not_taken_from_an_index(tmp_path: Path, files: dict[str, str]) -> None:
+    settings = {"allow_unpinned": True, "directory": "backend", "cutoff": "2024-04-20T00:00:00Z"}
+    record = install(tmp_path, files, **settings).record
+    assert "/@release/libs/shelf" in record or "../libs/shelf" in record
+    assert installed(tmp_path) == {*THREE, "shelf"}
+    assert (next((tmp_path / "release/.venv/lib").glob("*/site-packages")) / "shelf.py").is_file()
+
+
 # The Python
 
 PYDANTIC = """
