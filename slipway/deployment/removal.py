@@ -106,9 +106,11 @@ class Places:
         own = ("recover@", "certificate@", "redis@")
         if name.startswith((f"{self.app}@", *(f"slipway-{word}{self.app}." for word in own))):
             return True
-        return name.startswith((f"slipway-standby-{self.app}.", f"slipway-guard-{self.app}.")) or (
-            name.startswith(f"{self.app}.") and name.removeprefix(f"{self.app}.").split(".")[0] not in _KINDS
-        )
+        if name.startswith((f"slipway-standby-{self.app}.", f"slipway-guard-{self.app}.")):
+            return True
+        # A job may be called like a kind of unit: shop.path.timer is the app's, and shop.path is not.
+        part = name.removeprefix(f"{self.app}.")
+        return part != name and part.removesuffix(".d") not in _KINDS
 
 
 def is_ours(app: str) -> bool:
@@ -285,10 +287,10 @@ def _copy_sqlite(path: Path, target: Path) -> Path:
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
     try:
         with (
-            contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as source,
             contextlib.closing(sqlite3.connect(target)) as copy,
         ):
-            source.backup(copy)
+            source.backup(copy)  # the name may have any sign, also one that would end a path in a URI
     except sqlite3.Error:
         shutil.copyfile(path, target)  # it is damaged: as it is
     return target

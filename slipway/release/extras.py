@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shlex
 import shutil
 import ssl
@@ -31,7 +32,7 @@ def fetch(work: Work, release: Path) -> None:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             digest = _download(item["url"], place, work.build_env)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()  # it is an answer, too
             why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__

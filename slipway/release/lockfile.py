@@ -11,25 +11,22 @@ and ssh without a hash of its own. As it is built, it has to be named as well.
 from __future__ import annotations
 
 import posixpath
-import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from slipway.base import files
 from slipway.base.errors import FailedError
 from slipway.release import locks, markers
-from slipway.release.pins import Pin, Plan
+from slipway.release.markers import normal
+from slipway.release.pins import COMMIT, HASH, Pin, Plan, is_inside, is_safe
 
 NAME = "uv.lock"
 BUILD_REQUIREMENTS = "build-constraint-dependencies"  # where pyproject.toml pins what builds need
 
 _LOCAL = ("virtual", "editable", "directory")
-_HASH = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Package = Mapping[str, Any]
 
@@ -111,19 +108,14 @@ def _options(
     for package in _installed(packages, project, chosen):
         if problem := _problem(package):
             raise FailedError(f"{NAME} is refused: {problem}")
-    allowed = {_normal(name) for name in build_packages}
+    allowed = {normal(name) for name in build_packages}
     # A project that has hashes for what its builds need is to have them for all of it.
     pinned = any(item.get("hashes") for item in lock.get("manifest", {}).get("build-constraints", []))
     has_to_be = pinned or (allowed and not unpinned_builds)
     hashes = ["--preview-features=build-dependency-hashes", "--require-build-hashes"] if has_to_be else []
     # One by one, as uv's --no-build is also for directories of the repository that are not of its workspace.
-    names = {_normal(package["name"]) for package in packages if not _is_local(package)}
+    names = {normal(package["name"]) for package in packages if not _is_local(package)}
     return [*(f"--no-build-package={name}" for name in sorted(names - allowed)), *hashes]
-
-
-def _normal(name: str) -> str:
-    """A name of a package as lock files have it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _is_local(package: Package) -> bool:
@@ -148,7 +140,7 @@ def _installed(
     by_name: dict[str, list[Package]] = {}
     for package in packages:
         by_name.setdefault(package.get("name", ""), []).append(package)
-    waiting = [(part, package) for package in roots for part in ("", *map(_normal, chosen))]
+    waiting = [(part, package) for package in roots for part in ("", *map(normal, chosen))]
     seen: dict[int, Package] = {}
     extras: set[tuple[str, int]] = set()
     while waiting:
@@ -184,7 +176,7 @@ def _problem(package: Package) -> str:
     name, source = str(package.get("name")), package.get("source", {})
     if _is_local(package):
         place = str(next(source[kind] for kind in _LOCAL if kind in source))
-        return "" if _is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
+        return "" if is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
     if "git" in source:
         return _git_problem(name, str(source["git"]))
     if not {"registry", "url", "path"} & set(source):
@@ -197,14 +189,14 @@ def _problem(package: Package) -> str:
 def _place_problem(name: str, source: Mapping[str, Any]) -> str:
     place = str(source.get("registry") or source.get("url") or source.get("path"))
     if "path" in source or "://" not in place:
-        return "" if _is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
+        return "" if is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
     return _url_problem(name, place)
 
 
 def _url_problem(name: str, url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    if is_safe(url):
         return ""
+    parts = urlsplit(url)
     host = parts.hostname or "this host"
     return (
         f"{name} comes from {host} over {parts.scheme}, where others can change what is sent. Use https in "
@@ -219,7 +211,7 @@ def _git_problem(name: str, url: str) -> str:
             f"{name} comes from git over {parts.scheme or 'a path'}, where others can change what is sent. "
             f"Use https or ssh in pyproject.toml, type `uv lock`, and commit {NAME}."
         )
-    if not _COMMIT.fullmatch(parts.fragment):
+    if not COMMIT.fullmatch(parts.fragment):
         return f"{name} comes from git without the hash of its commit. Type `uv lock`, and commit {NAME}."
     return ""
 
@@ -231,7 +223,7 @@ def _files(package: Package) -> Iterator[Mapping[str, Any]]:
 
 
 def _file_problem(name: str, file: Mapping[str, Any]) -> str:
-    if not _HASH.fullmatch(str(file.get("hash", ""))):
+    if not HASH.fullmatch(str(file.get("hash", ""))):
         return (
             f"{name} has no SHA-256 hash, so anything could be installed in its place. "
             f"Type `uv lock` with an index that gives hashes, and commit {NAME}."
@@ -240,14 +232,4 @@ def _file_problem(name: str, file: Mapping[str, Any]) -> str:
     if "://" in url:
         return _url_problem(name, url)
     place = url or str(file.get("path", ""))
-    return "" if _is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."
-
-
-def _is_inside(place: str) -> bool:
-    """Whether a path leads to something in the repository, wherever that is."""
-    depth = 0
-    for part in PurePosixPath(place).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0 or part == "/":
-            return False
-    return True
+    return "" if is_inside(place) else f"{name} is in {place}, which is outside of the repository. Move it inside."

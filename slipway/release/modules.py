@@ -24,6 +24,7 @@ from slipway.release.work import Work
 from slipway.slot import surroundings
 
 _PREFERRED = ("app", "api")
+FACTORIES = ("create_app", "get_app", "make_app")
 _NOT_LOOKED_INTO = {"tests", "test", "docs", "examples", "example", "node_modules", "migrations", "alembic", "venv"}
 _DEPTH = 4  # directories below the app's that files of any name are looked for in
 _MOST_FILES, _MOST_BYTES = 2000, 2**20
@@ -49,7 +50,7 @@ class Names:
 
     def factory(self) -> str:
         found = [name for name, kind in self.kinds.items() if kind == "factory"]
-        return next((name for name in ("create_app", "get_app", "make_app") if name in found), next(iter(found), ""))
+        return next((name for name in FACTORIES if name in found), next(iter(found), ""))
 
 
 def settle(work: Work, release: Path) -> str:
@@ -82,7 +83,8 @@ def find(release: Path, directory: str, declared: Mapping[str, Any], commit: str
     if len(others) == 1:
         return others[0]
     made = [f"{dotted(workdir, path, release)}:{name}" for path, names in there if (name := names.factory())]
-    if made and not others:
+    made = made or ([] if others else _factories(workdir, release))
+    if made and not others and (there or len(made) == 1):
         return made[0]
     if others:
         raise FailedError(
@@ -137,6 +139,16 @@ def _others(workdir: Path, release: Path) -> list[str]:
         names = read(workdir / path, release)
         if names is not None and "fastapi" in names.kinds.values():
             found.append(f"{dotted(workdir, path, release)}:{names.picked(surely=True)}")
+    return found
+
+
+def _factories(workdir: Path, release: Path) -> list[str]:
+    """The functions that make an application, in files of other names, by the names that they usually have."""
+    found = []
+    for path in _python_files(workdir):
+        names = read(workdir / path, release)
+        if names is not None and (name := names.factory()) in FACTORIES:
+            found.append(f"{dotted(workdir, path, release)}:{name}")
     return found
 
 
@@ -238,9 +250,9 @@ def _bind(node: ast.stmt, names: Names, aliases: set[str], path: Path) -> None:
             for target in targets:
                 for item in ast.walk(target):
                     if isinstance(item, ast.Name):
-                        names.kinds[item.id] = _kind(value, aliases)
+                        names.kinds[item.id] = _kind(value, aliases, names)
         case ast.AnnAssign(target=ast.Name(id=name), value=value) if value is not None:
-            names.kinds[name] = _kind(value, aliases)
+            names.kinds[name] = _kind(value, aliases, names)
         case ast.Import(names=items):
             names.kinds.update({item.asname or item.name.partition(".")[0]: "module" for item in items})
         case ast.ImportFrom(module=module, names=items):
@@ -259,12 +271,12 @@ def _bind(node: ast.stmt, names: Names, aliases: set[str], path: Path) -> None:
                 aliases.add(name)
 
 
-def _kind(value: ast.expr, aliases: set[str]) -> str:
+def _kind(value: ast.expr, aliases: set[str], known: Names | None = None) -> str:
     if not isinstance(value, ast.Call):
         return "other"
     called = value.func
     name = called.id if isinstance(called, ast.Name) else called.attr if isinstance(called, ast.Attribute) else ""
-    if name in aliases:
+    if name in aliases or (known is not None and isinstance(called, ast.Name) and known.kinds.get(name) == "factory"):
         return "fastapi"
     return "likely" if _MAKES.fullmatch(name) else "made"
 

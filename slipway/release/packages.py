@@ -138,6 +138,8 @@ class Installer:
                 return read(environment)
             except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
                 why = getattr(error, "strerror", None) or type(error).__name__
+                if str(error).startswith("it includes"):  # of `requirements`, which says what is wrong
+                    why = str(error)
                 raise FailedError(f"{lock} cannot be read ({why}). {locks.cure(lock)}") from None
 
         return safely

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from slipway.base.errors import FailedError
 from slipway.release.markers import normal
 
-_HASH = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
+HASH = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
@@ -69,7 +69,7 @@ def check(plan: Plan, lock: str, cure: str) -> None:
         if problem := _problem(pin, cure):
             raise FailedError(f"{lock} is refused: {problem}")
     for _, url in plan.indexes:
-        if not _is_safe(url):
+        if not is_safe(url):
             raise FailedError(
                 f"{lock} is refused: its index {urlsplit(url).hostname or 'of this host'} is asked over "
                 f"{urlsplit(url).scheme or 'a path'}, where others can change what is sent. Use https."
@@ -93,16 +93,17 @@ def _problem(pin: Pin, cure: str) -> str:
         if not COMMIT.fullmatch(pin.commit):
             return f"{pin.name} comes from git without the hash of its commit. {cure}"
         return ""
-    if pin.url and not _is_safe(pin.url):
+    if pin.url and not is_safe(pin.url):
         return f"{pin.name} comes over {urlsplit(pin.url).scheme}, where others can change what is sent. Use https."
     if not pin.url and not _VERSION.fullmatch(pin.version):
         return f"{pin.name} has no version. {cure}"
-    if not pin.hashes or not all(_HASH.fullmatch(item) for item in pin.hashes):
+    if not pin.hashes or not all(HASH.fullmatch(item) for item in pin.hashes):
         return f"{pin.name} has no SHA-256 hash, so anything could be installed in its place. {cure}"
     return ""
 
 
-def _is_safe(url: str) -> bool:
+def is_safe(url: str) -> bool:
+    """Whether nobody on the way can change what comes from there."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 

@@ -31,7 +31,13 @@ def files(path: str, text: Callable[[str], str]) -> dict[str, str]:
             continue
         if len(found) >= _MOST_FILES:
             raise ValueError(f"it includes more than {_MOST_FILES} files")
-        found[place] = text(place)
+        try:
+            found[place] = text(place)
+        except FileNotFoundError as error:
+            if place == path:
+                raise
+            said = "is at a URL: commit it" if ":/" in place else "is not there: commit it, or remove the line"
+            raise ValueError(f"it includes {place}, which {said}") from error
         for line in _lines(found[place]):
             if match := _INCLUDE.fullmatch(line):
                 waiting += [posixpath.normpath(posixpath.join(posixpath.dirname(place), match[2]))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -104,3 +105,17 @@ def test_a_build_command_that_is_not_there_names_the_setting(tmp_path: Path, rel
         extras.run(work(tmp_path, commands=["npmx run build"]), release, {})
     assert "run site.yml" in str(caught.value)
     extras.run(replace(work(tmp_path), commands=[]), release, {})
+
+
+def test_a_server_that_does_not_speak_http_is_a_sentence(tmp_path: Path, release: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(FailedError, match="cannot be downloaded"):
+            extras.fetch(told(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/x"), release)

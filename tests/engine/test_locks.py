@@ -364,6 +364,16 @@ def test_files_that_include_one_another_are_read_once() -> None:
     assert plan.files == ["backend/limits.txt", "backend/requirements.txt", "base.txt"]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("-r base.txt", "it includes base.txt, which is not there"), ("-r https://example.com/x.txt", "is at a URL")],
+)
+def test_an_included_file_that_is_not_there_is_named(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "requirements.txt").write_text(f"{line}\n")
+    with pytest.raises(ValueError, match=said):
+        requirements.read("requirements.txt", lambda path: files.read_text(tmp_path / path, inside=tmp_path))
+
+
 # What is refused
 
 

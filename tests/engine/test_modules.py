@@ -53,6 +53,10 @@ def find(release: Path, directory: str = "", declared: Mapping[str, Any] | None 
         ({"src/shop/web.py": APP, "src/shop/__init__.py": ""}, "shop.web:app"),
         ({"server.py": APP, "tests/fake.py": APP, "test_app.py": APP}, "server:app"),
         ({"main.py": FACTORY}, "main:create_app"),
+        ({"shop/server.py": FACTORY, "shop/__init__.py": ""}, "shop.server:create_app"),
+        ({"server.py": FACTORY, "admin.py": FACTORY}, ""),
+        ({"app/__init__.py": f"{FACTORY}app = create_app()\n", "run.py": "import uvicorn\n"}, "app:app"),
+        ({"asgi.py": f"{FACTORY}application = create_app()\n"}, "asgi:application"),
         ({"main.py": "class Shop(FastAPI): ...\n" + APP.replace("app = FastAPI()", "")}, ""),
     ],
 )

@@ -21,6 +21,8 @@ SERVING = [
     "etc/systemd/system/shop@.socket",
     "etc/systemd/system/shop.worker@.service",
     "etc/systemd/system/shop.nightly.timer",
+    "etc/systemd/system/shop.path.timer",
+    "etc/systemd/system/shop.path.service",
     "etc/systemd/system/multi-user.target.wants/slipway-recover@shop.service",
     "etc/systemd/system/timers.target.wants/slipway-certificate@shop.timer",
     "etc/shop/env",
@@ -47,6 +49,7 @@ DATA = [
 ]
 OTHERS = [
     "etc/systemd/system/shop.service",
+    "etc/systemd/system/shop.path",
     "etc/systemd/system/shop.service.d/x.conf",
     "etc/systemd/system/bookshop@.service",
     "etc/systemd/system/shop-two@.service",
@@ -224,3 +227,16 @@ def test_the_command_says_what_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: 
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["changed"] is True
     assert "-e purge=shop" in result["message"]
+
+
+def test_a_database_of_sqlite_is_kept_whatever_its_file_is_called(places: Places, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    for path, value in ((places.data / "a?b#c%41.db", "mine"), (other, "theirs")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path)) as made, made:
+            made.execute(f"CREATE TABLE {value} (x)")
+    (places.data / "a").symlink_to(other)
+    kept, _ = removal.purge("shop", places)
+    copy = next(path for path in kept if path.endswith("a?b#c%41.db"))
+    with contextlib.closing(sqlite3.connect(copy)) as found:
+        assert found.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
