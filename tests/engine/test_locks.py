@@ -6,6 +6,7 @@ import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -572,7 +573,8 @@ def test_a_group_has_what_it_includes() -> None:
 
 @pytest.mark.parametrize("key", ["name", "version", "url", "marker", "subdirectory", "path"])
 def test_a_lock_file_puts_no_line_of_its_own_into_the_list_for_uv(key: str) -> None:
-    bad = replace(Pin("a", "1.0", (HASH,)), **{key: "x\n--index-url http://example.com/"})
+    changes: dict[str, Any] = {key: "x\n--index-url http://example.com/"}
+    bad = replace(Pin("a", "1.0", (HASH,)), **changes)
     with pytest.raises(FailedError, match="line break"):
         pins.check(Plan([bad]), "Pipfile.lock", "Type `pipenv lock`.")
 
