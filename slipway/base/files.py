@@ -123,13 +123,14 @@ def read_text(path: Path, *, limit: int = LIMIT, inside: Path | None = None, err
 
     A byte order mark is no part of it. One of UTF-16 says that the file is in that: PowerShell writes such files.
     """
-    content = read_bytes(path, limit=limit, inside=inside)
+    return decoded(read_bytes(path, limit=limit, inside=inside), errors)
+
+
+def decoded(content: bytes, errors: str = "strict") -> str:
+    """The text of a file, as `read_text` has it."""
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    return _with_line_feeds(content.decode(encoding, errors))
-
-
-def _with_line_feeds(content: str) -> str:
-    return content.replace("\r\n", "\n").replace("\r", "\n")
+    text = content.decode(encoding, errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from slipway.inspect import data
 from slipway.inspect.code import Module, dotted, keyword, text_of
 from slipway.inspect.facts import Facts
-from slipway.inspect.proposal import Proposal
+from slipway.inspect.proposal import Proposal, Template
 
 _URL = re.compile(
     r"(^|_)(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY|SQL|MYSQL|MARIADB|MONGO|MONGODB)\w*?_?(URL|URI|DSN|CONNECTION_STRING|CONNECTION)$"
@@ -68,8 +68,8 @@ def propose(facts: Facts, proposal: Proposal) -> set[str]:
     return _server(facts, proposal, signs, kind, reason)
 
 
-def vault(app: str, name: str) -> str:
-    return "{{ vault_" + re.sub(r"\W", "_", app) + "_" + name.lower() + " }}"
+def vault(app: str, name: str) -> Template:
+    return Template("{{ vault_" + re.sub(r"\W", "_", f"{app}_{name.lower()}") + " }}")
 
 
 def _server(facts: Facts, proposal: Proposal, signs: Signs, kind: str, reason: str) -> set[str]:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from slipway.base import repository
+from slipway.base.repository import LOCKS
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 from slipway.inspect.tree import MAX_LOCK_BYTES, joined, parent
 
-# As the engine looks for them: in the app's directory, then upwards.
-_ORDER = (
-    *("uv.lock", "poetry.lock", "pylock.toml", "Pipfile.lock", "requirements.lock", "requirements.txt"),
-    *(f"requirements/{name}.txt" for name in ("prod", "production", "base", "main", "common", "requirements")),
-    *(f"requirements-{name}.txt" for name in ("prod", "production")),
-)
 _PINS = {
     "requirements.txt": "uv pip compile {name} --universal --generate-hashes -o requirements.lock",
     "pyproject.toml": "uv lock",
@@ -31,13 +27,15 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     base = facts.lock.rpartition("/")[2]
     project = _project(facts)
     if not facts.lock:
+        unread = _unread(facts)
         if project:
             facts.dependencies = _declared(facts.tree.toml(project))
             proposal.say("allow_unpinned", True, f"{project} has no lock beside it")
-            proposal.warn(f"Nothing pins what is installed: `{_PINS['pyproject.toml']}` does it.")
+            proposal.warn(unread or f"Nothing pins what is installed: `{_PINS['pyproject.toml']}` does it.")
         else:
             proposal.warn(
-                "No lock file, requirements.txt or pyproject.toml was found: Slipway cannot know what to install."
+                unread
+                or "No lock file, requirements.txt or pyproject.toml was found: Slipway cannot know what to install."
             )
         return
     _read(facts, base, project)
@@ -47,10 +45,19 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     _choices(facts, proposal)
 
 
+def _unread(facts: Facts) -> str:
+    path = _nearest(facts, tuple(repository.UNREAD))
+    return repository.unread(path) if path else ""
+
+
 def _found(facts: Facts) -> str:
+    return _nearest(facts, LOCKS)
+
+
+def _nearest(facts: Facts, names: tuple[str, ...]) -> str:
     folder = facts.app.directory
     while True:
-        for name in _ORDER:
+        for name in names:
             path = joined(folder, name) or name
             if facts.tree.has(path):
                 return path
@@ -85,14 +92,7 @@ def _path(facts: Facts, name: str) -> str:
 
 
 def _project(facts: Facts) -> str:
-    folder = facts.app.directory
-    while True:
-        name = joined(folder, "pyproject.toml") or ""
-        if facts.tree.has(name):
-            return name
-        if not folder:
-            return ""
-        folder = parent(folder)
+    return _nearest(facts, (repository.PROJECT,))
 
 
 def _normal(name: str) -> str:

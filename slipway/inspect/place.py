@@ -6,13 +6,12 @@ import ast
 import re
 from dataclasses import dataclass
 
+from slipway.base.repository import MODULES
 from slipway.inspect.code import Code, dotted, keyword, text_of
 from slipway.inspect.commands import Command
 from slipway.inspect.tree import Tree, joined, parent
 
 _TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*(\(.*\))?$")
-# Where the `fastapi` command looks, in its order, and what others call it.
-_USUAL = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 _LOCKS = ("uv.lock", "poetry.lock", "pylock.toml", "Pipfile.lock", "pyproject.toml", "requirements.txt", "alembic.ini")
 
 
@@ -38,7 +37,9 @@ def find(tree: Tree, code: Code, commands: list[Command]) -> App | None:
     if app is not None:
         _place(tree, app)
         local = app.file[len(app.directory) :].strip("/")
-        app.found_anyway = app.reason.startswith("[tool.fastapi]") or (local in _USUAL[:4:3] and app.variable == "app")
+        app.found_anyway = app.reason.startswith("[tool.fastapi]") or (
+            local in ("main.py", "app/main.py") and app.variable == "app"
+        )
     return app
 
 
@@ -70,7 +71,7 @@ def _of_command(code: Code, command: Command) -> App | None:
     hint = command.folder if hint is None else hint
     if command.program == "fastapi":
         files = [word for word in command.words[1:] if word.endswith(".py")]
-        for name in files or _USUAL:
+        for name in files or MODULES:
             file = joined(hint, name)
             file = (
                 file

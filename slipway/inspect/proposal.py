@@ -13,6 +13,12 @@ ORDER = (
 )  # fmt: skip
 
 
+class Template(str):
+    """A text that the inventory is to work out: one of ours. What a repository has is never one."""
+
+    __slots__ = ()
+
+
 @dataclass
 class Proposal:
     name: str

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from slipway.inspect.proposal import ORDER, Proposal
+from slipway.inspect.proposal import ORDER, Proposal, Template
 
 WIDTH = 120
 LINES = 12
@@ -24,7 +24,7 @@ def entry(proposal: Proposal) -> str:
     rows = [(f"    {key}: {flow(proposal.lines[key])}", proposal.reasons.get(key, "")) for key in keys]
     lines = ["apps:", f"  {proposal.name}:"]
     for text, reason in rows:
-        reason = " ".join(reason.split())
+        reason = _in_one_line(reason)
         if not reason:
             lines.append(text)
         elif len(text) + len(reason) + 4 <= WIDTH:
@@ -32,9 +32,14 @@ def entry(proposal: Proposal) -> str:
         else:
             lines += [f"    # {line}" for line in _wrapped(reason)] + [text]
     for warning in proposal.warnings:
-        first, *more = _wrapped(" ".join(warning.split()))
+        first, *more = _wrapped(_in_one_line(warning))
         lines += [f"# Warning: {first}", *(f"#   {line}" for line in more)]
     return "\n".join(lines) + "\n"
+
+
+def _in_one_line(text: str) -> str:
+    """A comment has names of the repository's files in it, and a terminal may obey what is in them."""
+    return "".join(one if one.isprintable() else "?" for one in " ".join(text.split()))
 
 
 def _wrapped(text: str) -> list[str]:
@@ -59,6 +64,9 @@ def flow(value: Any) -> str:
     if isinstance(value, int | float):
         return str(value)
     text = str(value)
+    if not isinstance(value, Template) and re.search(r"\{[{%#]", text):
+        # Ansible would run what stands there, and it is the repository's.
+        return '!unsafe "' + "".join(_escaped(one) for one in text) + '"'
     if (
         _PLAIN.match(text)
         and text.lower() not in _WORDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ _READERS = {
     "decouple.config",
     "_config",
 }
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass
@@ -51,6 +55,8 @@ class _Collector:
     old: bool = False  # whether the settings are those of pydantic 1
 
     def add(self, name: str, *, required: bool, default: Any, annotation: str, origin: str, source: str = "") -> None:
+        if not _NAME.fullmatch(name):
+            return  # no variable can be called so
         old = self.found.get(name)
         if old is None or (required and not old.required and old.default is None):
             self.found[name] = Variable(name, required, default, annotation, origin, source)

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from slipway.base.files import decoded
+
 MAX_BYTES = 1_000_000
 MAX_LOCK_BYTES = 30_000_000
 MAX_FILES = 20_000
@@ -66,7 +68,7 @@ class Tree:
             real = path.resolve(strict=True)
             if not real.is_relative_to(self.root) or not real.is_file() or real.stat().st_size > limit:
                 return ""
-            return real.read_text(encoding="utf-8", errors="replace")
+            return decoded(real.read_bytes(), "replace")
         except (OSError, RuntimeError):
             return ""
 

@@ -8,33 +8,9 @@ import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
+from slipway.base import repository
+from slipway.base.repository import LOCKS, PIPENV, POETRY, PROJECT, PYLOCK, UNREAD, UV
 from slipway.release import requirements
-
-UV = "uv.lock"
-PROJECT = "pyproject.toml"
-POETRY, PYLOCK, PIPENV = "poetry.lock", "pylock.toml", "Pipfile.lock"
-
-# In a directory with several, the first one counts.
-_REQUIREMENTS = (
-    "requirements.lock",
-    "requirements.txt",
-    *(f"requirements/{name}.txt" for name in ("prod", "production", "base", "main", "common", "requirements")),
-    *(f"requirements-{name}.txt" for name in ("prod", "production")),
-)
-# Other files that say what an app needs, and how one that is read is made of each.
-_COMPILE = "uv pip compile {name} --universal --generate-hashes -o requirements.lock"
-_CONDA = (
-    "packages of conda are not installed. Write those of PyPI into requirements.in, type `"
-    + _COMPILE.format(name="requirements.in")
-    + "` and commit what it writes"
-)
-_UNREAD = {
-    "pdm.lock": "type `pdm export --prod -o requirements.lock` and commit what it writes",
-    "Pipfile": "type `pipenv lock` and commit Pipfile.lock",
-    **dict.fromkeys(("requirements.in", "setup.py", "setup.cfg"), f"type `{_COMPILE}` and commit what it writes"),
-    **dict.fromkeys(("environment.yml", "environment.yaml", "conda-lock.yml"), _CONDA),
-}
-KINDS = (UV, POETRY, PYLOCK, PIPENV, *_REQUIREMENTS)
 
 
 def upwards(directory: str) -> Iterator[PurePosixPath]:
@@ -49,7 +25,7 @@ def find(directory: str, has: Callable[[str], bool], named: str = "") -> str:
 
     `named` is the one to take. Without any lock file it is the pyproject.toml, which pins nothing.
     """
-    return _nearest(directory, (named,) if named else KINDS, has) or (
+    return _nearest(directory, (named,) if named else LOCKS, has) or (
         "" if named else _nearest(directory, (PROJECT,), has)
     )
 
@@ -84,9 +60,8 @@ def cure(path: str) -> str:
 
 def unread(directory: str, has: Callable[[str], bool]) -> str:
     """What to do about a file that says what an app needs, and that is not read; a sentence, or "" without one."""
-    path = _nearest(directory, tuple(_UNREAD), has)
-    where, name = posixpath.split(path)
-    return f"{path} is not read: {_UNREAD[name].format(name=name)}{f' (in {where})' if where else ''}." if path else ""
+    path = _nearest(directory, tuple(UNREAD), has)
+    return repository.unread(path) if path else ""
 
 
 def inputs(lock: str, project: str, text: Callable[[str], str]) -> list[str]:
@@ -105,3 +80,20 @@ def digest(lock: str, project: str, text: Callable[[str], str], chosen: Sequence
 def _nearest(directory: str, names: tuple[str, ...], has: Callable[[str], bool]) -> str:
     places = (str(place / name) for place in upwards(directory) for name in names)
     return next(filter(has, places), "")
+
+
+__all__ = [
+    "PIPENV",
+    "POETRY",
+    "PROJECT",
+    "PYLOCK",
+    "UV",
+    "cure",
+    "digest",
+    "find",
+    "inputs",
+    "kind",
+    "project",
+    "unread",
+    "upwards",
+]

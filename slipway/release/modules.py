@@ -17,9 +17,9 @@ from typing import Any
 
 from slipway.base import files
 from slipway.base.errors import FailedError
+from slipway.base.repository import MODULES
 from slipway.base.settings import MODULE
 from slipway.release import source
-from slipway.release.source import USUAL
 from slipway.release.work import Work
 from slipway.slot import surroundings
 
@@ -93,7 +93,7 @@ def find(release: Path, directory: str, declared: Mapping[str, Any], commit: str
         )
     raise FailedError(
         f"{commit} has no FastAPI application that is found in {_place(directory)}: there is none in "
-        f"{', '.join(USUAL)}, and none elsewhere. Set apps.{app}.module, such as package.module:app, "
+        f"{', '.join(MODULES)}, and none elsewhere. Set apps.{app}.module, such as package.module:app, "
         f"or apps.{app}.directory."
     )
 
@@ -128,8 +128,8 @@ def _entrypoint(declared: Mapping[str, Any]) -> str:
 
 def _usual(workdir: Path) -> list[str]:
     """The usual files that are there, in the order in which they count."""
-    below = [f"{surroundings.SRC}/{path}" for path in USUAL]
-    return [path for path in (*USUAL, *below) if (workdir / path).is_file()]
+    below = [f"{surroundings.SRC}/{path}" for path in MODULES]
+    return [path for path in (*MODULES, *below) if (workdir / path).is_file()]
 
 
 def _others(workdir: Path, release: Path) -> list[str]:

@@ -17,14 +17,12 @@ from typing import Any
 
 from slipway.base import files, process
 from slipway.base.errors import FailedError
+from slipway.base.repository import MODULES
 from slipway.release import locks
 from slipway.release.git import Entry, Repository
 
 PROJECT, LOCK = locks.PROJECT, locks.UV
 ATTRIBUTES = ".gitattributes"
-
-# The files in which the command `fastapi` looks for an app, in its order.
-USUAL = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
 
 _ENVIRONMENT = re.compile(r"\.env(rc)?(?!\.(?:example|sample|template|tpl|dist)\b)(\.[\w.-]+)?", re.IGNORECASE)
 
@@ -139,8 +137,8 @@ def _needed(release: Path, left_out: Sequence[str], module: str, directory: str)
     """Those of the paths that a release cannot be built, migrated or started without."""
     file = module.partition(":")[0].replace(".", "/")
     served = [f"{root}{file}{end}" for root in ("", "src/") for end in (".py", "/__init__.py")] if file else []
-    if not file and not any(_exists(release / directory / path) for path in USUAL):
-        served = list(USUAL)
+    if not file and not any(_exists(release / directory / path) for path in MODULES):
+        served = list(MODULES)
     named = {str(PurePosixPath(directory, name)) for name in ("alembic.ini", *served)}
     named |= {str(place / name) for place in locks.upwards(directory) for name in (PROJECT, LOCK)}
     if left_out and LOCK not in left_out:

@@ -13,6 +13,7 @@ from hosts.scratch import PROJECT
 from roles.app.module_utils import services
 from slipway.base.errors import FailedError, RefusedError
 from slipway.inspect import report
+from slipway.inspect.proposal import Template
 from slipway.inspect.python import allows, without_wheel
 from slipway.inspect.render import entry, flow
 from slipway.inspect.tree import Tree
@@ -242,7 +243,7 @@ def test_nothing_of_the_repository_is_run_and_no_link_is_followed(tmp_path: Path
     "text",
     [
         "admin@example.com",
-        "{{ vault_x }}",
+        Template("{{ vault_x }}"),
         "yes",
         "3.11",
         "a: b",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slipway.inspect.render import entry
-from tests.contracts.inspected import MAIN, lines_of, proposed
+from tests.contracts.inspected import MAIN, lines_of, proposed, tree
 
 
 @pytest.mark.parametrize(
@@ -185,3 +185,42 @@ def test_an_app_that_is_started_by_its_path_is_found_from_where_it_imports(tmp_p
 def test_no_description_in_production(tmp_path: Path) -> None:
     code = MAIN.replace("app = FastAPI()", "options = {}\noptions.update(openapi_url=None)\napp = FastAPI(**options)")
     assert lines_of(tmp_path, {"main.py": code})["health"] == {"path": "/", "status": [200, 404]}
+
+
+# What a repository has is not run and not obeyed
+
+
+def test_a_value_of_a_repository_is_never_a_template(tmp_path: Path) -> None:
+    text = entry(
+        proposed(
+            tmp_path,
+            {
+                "main.py": MAIN
+                + "import os\nos.environ['GREETING']\nos.environ['STRIPE_API_KEY']\nos.environ['}} {{ x']\n",
+                ".env.example": "GREETING={{ lookup('pipe', 'id') }}\n",
+                "requirements.txt": "fastapi\n",
+            },
+        )
+    )
+    assert "GREETING: !unsafe \"{{ lookup('pipe', 'id') }}\"" in text
+    assert 'STRIPE_API_KEY: "{{ vault_shop_stripe_api_key }}"' in text
+    assert "}} {{ x" not in text
+
+
+def test_a_name_in_a_comment_says_nothing_to_a_terminal(tmp_path: Path) -> None:
+    text = entry(proposed(tmp_path, {"a\x1b[2Jb.py": MAIN, "requirements.txt": "fastapi\n"}))
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("pdm.lock", "pdm export"), ("environment.yml", "packages of conda"), ("setup.py", "uv pip compile setup.py")],
+)
+def test_a_file_that_is_not_read_is_named(tmp_path: Path, name: str, said: str) -> None:
+    found = proposed(tmp_path, {"main.py": MAIN, name: "", "pyproject.toml": '[project]\nname = "shop"\n'})
+    assert any(name in warning and said in warning for warning in found.warnings)
+
+
+def test_requirements_as_powershell_writes_them_are_read(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_bytes("fastapi\r\nasyncpg\r\n".encode("utf-16"))
+    assert tree(tmp_path, {}).text("requirements.txt") == "fastapi\nasyncpg\n"
