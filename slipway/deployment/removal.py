@@ -210,7 +210,8 @@ def _keep(places: Places, stamp: str) -> list[Path]:
         kept.append(_copy_sqlite(path, target / f"{app}-{stamp}-{number}-{path.name}"))
     for path in (*sorted((places.root / "backups").glob("*.dump")), places.secrets):
         if path.exists():
-            copy = target / path.name
+            # Dumps have their time in their names; the secrets of an app that was purged before belong to its dumps.
+            copy = target / (f"{path.name}-{stamp}" if path == places.secrets else path.name)
             descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with os.fdopen(descriptor, "wb") as file, path.open("rb") as source:
                 shutil.copyfileobj(source, file)

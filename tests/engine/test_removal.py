@@ -5,6 +5,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,21 @@ def test_a_database_of_sqlite_is_kept_whatever_its_file_is_called(places: Places
     copy = next(path for path in kept if path.endswith("a?b#c%41.db"))
     with contextlib.closing(sqlite3.connect(copy)) as found:
         assert found.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+
+
+def test_the_secrets_of_an_app_that_was_purged_before_stay_with_its_dumps(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removal.purge("shop", places)
+    first = {path: path.read_text() for path in places.backups.glob("shop.generated.env*")}
+    places.secrets.write_text("SECRET_KEY=another")
+    monkeypatch.setattr(removal, "datetime", Later)
+    removal.purge("shop", places)
+    assert {path: path.read_text() for path in first} == first
+    assert len(list(places.backups.glob("shop.generated.env*"))) == 2
+
+
+class Later(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2100, 1, 1, tzinfo=tz)
