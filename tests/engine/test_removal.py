@@ -5,8 +5,9 @@ import json
 import shutil
 import sqlite3
 import subprocess
-from datetime import datetime, tzinfo
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -249,13 +250,8 @@ def test_the_secrets_of_an_app_that_was_purged_before_stay_with_its_dumps(
     removal.purge("shop", places)
     first = {path: path.read_text() for path in places.backups.glob("shop.generated.env*")}
     places.secrets.write_text("SECRET_KEY=another")
-    monkeypatch.setattr(removal, "datetime", Later)
+    later = SimpleNamespace(now=lambda zone: datetime(2100, 1, 1, tzinfo=zone))
+    monkeypatch.setattr(removal, "datetime", later)
     removal.purge("shop", places)
     assert {path: path.read_text() for path in first} == first
     assert len(list(places.backups.glob("shop.generated.env*"))) == 2
-
-
-class Later(datetime):
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
-        return datetime(2100, 1, 1, tzinfo=tz)
