@@ -109,7 +109,7 @@ external: .venv/.installed ## a database on another host, over TLS
 upgrade: .venv/.installed ## a host of an earlier version of Slipway, and this version; wants the commits before this one
 	$(BIN)/pytest --durations=10 tests/upgrade
 
-apps: .venv/.installed ## six apps of other shapes on a host of Debian 13 and one of Debian 12
+apps: .venv/.installed ## seven apps of other shapes on a host of Debian 13 and one of Debian 12
 	$(BIN)/pytest --durations=10 tests/apps
 
 molecule: .venv/.installed ## the roles and playbooks on Debian 13 and 12

@@ -211,6 +211,20 @@ def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
     ]
 
 
+def mariadb(apps: Settings, processors: int) -> list[dict[str, Any]]:
+    """The databases to have in the host's MariaDB: [{name, connections, limit, tcp}], counted like the others."""
+    return [
+        {
+            "name": name,
+            "connections": (counted := _connections(app, processors)),
+            "limit": counted if app["database"]["connections"] else max(counted, LEAST_LIMIT),
+            "tcp": app["database"]["tcp"],
+        }
+        for name, app in apps.items()
+        if app["database"]["kind"] == "mariadb"
+    ]
+
+
 def _connections(app: Mapping[str, Any], processors: int) -> int:
     if app["database"]["connections"]:
         return int(app["database"]["connections"])
@@ -304,8 +318,8 @@ def access(apps: Settings) -> list[dict[str, Any]]:
 def _elsewhere(app: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where the database of an app is, [{host, port}], if it is reached by a network."""
     declared, env = app["database"], env_values.texts(app["env"])
-    if declared["kind"] == "postgresql" and declared["tcp"]:
-        return [{"host": database.LOOPBACK, "port": database.PORT}]
+    if declared["kind"] in database.SERVERS and declared["tcp"]:
+        return [{"host": database.LOOPBACK, "port": database.port(declared)}]
     if declared["kind"] != "external":
         return []
     parts = declared["parts"]
@@ -366,6 +380,7 @@ class FilterModule:
             "app_checks": checks,
             "app_paths": paths,
             "app_databases": databases,
+            "app_mariadb": mariadb,
             "app_sites": sites,
             "app_access": access,
             "app_generating": generating,

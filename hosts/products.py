@@ -61,6 +61,7 @@ PRODUCTS = {
     "apt-config": Product(("apt",), program("apt-config")),
     "chromium": Product(("chromium", "fonts-inter"), chromium.program),  # the font that the page asks for first
     "localedef": Product(("locales",), _locales),
+    "mariadbd": Product(("mariadb-server-core",), program("mariadbd")),  # the program alone, which nobody starts
     "nginx": Product(("nginx",), program("nginx")),
     "modprobe": Product(("kmod",), program("modprobe")),
     "nft": Product(("nftables",), program("nft")),

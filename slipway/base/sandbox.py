@@ -124,7 +124,7 @@ OUTBOUND = Need(
 
 # Where a service of the host is reached by its port; the firewall lets the app's user to that port alone.
 LOOPBACK = Need(
-    allows="Connections to the host's own PostgreSQL or Redis by TCP.",
+    allows="Connections to the host's own PostgreSQL, MariaDB or Redis by TCP.",
     costs="Without the firewall, every port of the host that listens on 127.0.0.1.",
     instead={
         "PrivateNetwork": "no",

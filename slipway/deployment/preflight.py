@@ -10,7 +10,7 @@ from slipway.base.settings import Settings
 from slipway.records import deployment, journal, manifest, versions
 from slipway.records.deployment import Request
 from slipway.release import build, fit, git
-from slipway.schema import database, migrate
+from slipway.schema import database, mariadb, migrate
 from slipway.slot import cutover, envfile, slots, systemd
 
 
@@ -61,13 +61,14 @@ def needs_bundle(settings: Settings, request: Request) -> bool:
 
 
 def check_host(settings: Settings) -> str | None:
-    """Check that the host can take a release (variables, disk space, PostgreSQL); the revision of the database.
+    """Check that the host can take a release (variables, disk space, its database); the revision of the database.
 
     RefusedError or FailedError that says what is wrong.
     """
     cutover.check_environment(settings)
     build.check_space(settings)
     if settings.database != "postgresql":
+        mariadb.check(settings)
         return None
     live = slots.live_release(settings)
     release = manifest.read(settings.release(live)) if live else None

@@ -20,7 +20,7 @@ from slipway.base import files, process
 from slipway.base import settings as config
 from slipway.base.errors import FailedError, RefusedError
 from slipway.deployment import lock
-from slipway.schema import database
+from slipway.schema import database, mariadb
 
 _SECONDS = 120.0  # for systemd to stop all of an app's units: a worker may have a request under way
 _DUMP_SECONDS = 6 * 3600.0
@@ -30,6 +30,8 @@ _ROLES = ("", "_migrate", "_owner")
 _KINDS = ("service", "socket", "timer", "target", "path", "mount", "slice")
 _PSQL = ("psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1")
 CLUSTERS = Path("/etc/postgresql")
+MARIADB = Path("/etc/mysql/mariadb.conf.d/90-slipway.cnf")  # there where site.yml has installed it
+_MARIADB = ("--no-defaults", "--user=root", f"--socket={mariadb.SOCKET}")
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -204,7 +206,7 @@ def _keep(places: Places, stamp: str) -> list[Path]:
     if _has_postgresql(app):
         kept.append(_dump(target / f"{app}-{stamp}.dump", ["pg_dump", "--format=custom", app], "postgres"))
     if _has_mariadb(app):
-        command = ["mariadb-dump", "--single-transaction", "--routines", "--databases", app]
+        command = ["mariadb-dump", *_MARIADB, "--single-transaction", "--routines", "--databases", app]
         kept.append(_dump(target / f"{app}-{stamp}.sql", command, None))
     for number, path in enumerate(_sqlite_files(places.data)):
         kept.append(_copy_sqlite(path, target / f"{app}-{stamp}-{number}-{path.name}"))
@@ -236,9 +238,15 @@ def _sql(*statements: str) -> None:
 
 
 def _has_mariadb(app: str) -> bool:
-    if shutil.which("mariadb") is None or shutil.which("mariadb-dump") is None:
-        return False
-    return app in _asked(["mariadb", "--batch", "--skip-column-names", "--execute=SHOW DATABASES"], None).split()
+    """Whether the host's own MariaDB has the app's database; FailedError when it does not answer."""
+    return app in _told_mariadb("SHOW DATABASES").split()
+
+
+def _told_mariadb(statements: str) -> str:
+    """What MariaDB answers to root; "" where the host has none that Slipway has installed."""
+    if not MARIADB.exists() or shutil.which("mariadbd", path=process.PATH) is None:
+        return ""
+    return _asked(["mariadb", *_MARIADB, "--batch", "--skip-column-names", f"--execute={statements}"], None)
 
 
 def _asked(command: list[str], user: str | None) -> str:
@@ -305,15 +313,21 @@ def _drop(app: str) -> None:
         if _has(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}'"):  # noqa: S608  # as above
             _sql(f'DROP ROLE "{role}"')
     if _has_mariadb(app):
-        statements = [
-            f"DROP DATABASE `{app}`",
-            *(f"DROP USER IF EXISTS '{app}{end}'@'localhost'" for end in ("", "_migrate")),
-        ]
-        _asked(["mariadb", f"--execute={'; '.join(statements)}"], None)
+        _told_mariadb(f"DROP DATABASE `{app}`")
+    for host in _mariadb_hosts(app):
+        _told_mariadb(f"DROP USER '{app}'@'{host}'")
+
+
+def _mariadb_hosts(app: str) -> list[str]:
+    """The hosts, as MariaDB calls them, that the app's user may come from."""
+    found = _told_mariadb(f"SELECT Host FROM mysql.global_priv WHERE User = '{app}'")  # noqa: S608  # as above
+    return found.split()
 
 
 def _lock_out(app: str) -> None:
-    """Take the right to log in from the app's roles of PostgreSQL; site.yml gives it back when the app is present."""
+    """Take the right to log in from the app's roles; site.yml gives it back when the app is present."""
     for role in (f"{app}{end}" for end in _ROLES):
         if _has(f"SELECT 1 FROM pg_roles WHERE rolname = '{role}' AND rolcanlogin"):  # noqa: S608  # as above
             _sql(f'ALTER ROLE "{role}" NOLOGIN')
+    for host in _mariadb_hosts(app):
+        _told_mariadb(f"ALTER USER '{app}'@'{host}' ACCOUNT LOCK")

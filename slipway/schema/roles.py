@@ -1,4 +1,4 @@
-"""Passwords of the roles by which an app reaches the host's own PostgreSQL over TCP."""
+"""Passwords of the roles by which an app reaches the host's own PostgreSQL or MariaDB over TCP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import re
 from slipway.base import process
 from slipway.base.errors import FailedError
 from slipway.base.settings import Settings
-from slipway.schema import database
+from slipway.schema import database, mariadb
 from slipway.slot import envfile
 
 _ITERATIONS = 4096  # PostgreSQL's own number; the passwords are random, and too long to be guessed
@@ -43,6 +43,8 @@ def give_passwords(settings: Settings) -> list[str]:
         return []
     known = envfile.of_host(settings)
     wanted = {role: known[name] for role, name in settings.database_passwords.items()}
+    if settings.database == "mysql":
+        return mariadb.give_passwords(wanted)
     listed = ", ".join(f"'{role}'" for role in wanted)  # names of apps, and with them of roles, have no quotes
     rows = _ask(f"SELECT rolname, rolpassword FROM pg_authid WHERE rolname IN ({listed})").splitlines()  # noqa: S608
     kept = dict(row.split("\t", 1) for row in rows)

@@ -1,4 +1,4 @@
-"""Two hosts with all six apps on each: Debian 13 is prod, Debian 12 is staging."""
+"""Two hosts with all seven apps on each: Debian 13 is prod, Debian 12 is staging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The repositories of the six apps: one version that is first, one that comes after it, and one that is broken."""
+"""The repositories of the seven apps: one version that is first, one that comes after it, and one that is broken."""
 
 from __future__ import annotations
 
@@ -72,6 +72,9 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "billing": _next_migration(
         "services/api/migrations/versions", "0002", "0001", 'op.execute("ALTER TABLE invoice ADD paid boolean")'
     ),
+    "guests": _next_migration(
+        "migrations/versions", "0002", "0001", 'op.execute("ALTER TABLE guest ADD signed timestamp")'
+    ),
     "notices": _another_style,
 }
 
@@ -79,6 +82,11 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 BREAKS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "billing": (
         _next_migration("services/api/migrations/versions", "0003", "0002", 'op.execute("SELECT broken_on_purpose")'),
+        "migrate",
+        "broken_on_purpose",
+    ),
+    "guests": (
+        _next_migration("migrations/versions", "0003", "0002", 'op.execute("SELECT broken_on_purpose")'),
         "migrate",
         "broken_on_purpose",
     ),

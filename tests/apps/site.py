@@ -1,4 +1,4 @@
-"""The hosts of the six apps, and what is asked of an app from outside."""
+"""The hosts of the seven apps, and what is asked of an app from outside."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ CALLS = {
         Call("GET", "/", 200, names=release),
         Call("PUT", "/files/load", 201, names=release, body=lambda n: {"n": n}),
     ],
+    "guests": [Call("GET", "/", 200, names=release), Call("POST", "/", 201, names=release)],
     "ticker": [Call("GET", "/", 200, names=release), Call("POST", "/", 201, names=release)],
 }
 
 
 @dataclass
 class Environment(Controller):
-    """One host with all six apps, in an environment of its own."""
+    """One host with all seven apps, in an environment of its own."""
 
     name: str = "prod"
     # Of other environments, for a run that asks them, too.

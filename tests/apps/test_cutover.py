@@ -1,4 +1,4 @@
-"""Six apps on one host: each is deployed, fails to be deployed and is rolled back, and the others notice nothing."""
+"""Seven apps on one host: each is deployed, fails to be deployed and is rolled back, and the others notice nothing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """docs/your-app.md and docs/migrating.md, typed on a host: every command of both that wants one.
 
 What is replaced are addresses, and the certificate of Let's Encrypt, which tests/acceptance/test_tls.py has. The last
-tests of the suite: their inventory is another one than that of the six apps.
+tests of the suite: their inventory is another one than that of the seven apps.
 """
 
 from __future__ import annotations

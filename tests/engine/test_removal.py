@@ -221,6 +221,71 @@ def test_an_absent_apps_roles_cannot_log_in(places: Places, monkeypatch: pytest.
     assert 'ALTER ROLE "shop_migrate" NOLOGIN' in text
 
 
+def mariadb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dump: int = 0) -> list[str]:
+    """A MariaDB that has the app's database and its two users, and dumps it with this exit code; what it is told."""
+    told: list[str] = []
+    answers = {"SHOW": "mysql\nshop\n", "SELECT": "localhost\n127.0.0.1\n"}
+
+    def run(command: list[str], output: Any = None, **_: Any) -> subprocess.CompletedProcess[str]:
+        told.append(" ".join(str(part) for part in command))
+        statement = str(command[-1]).removeprefix("--execute=").split()[0]
+        if command[0] == "mariadb-dump" and dump == 0:
+            output.write(b"-- MariaDB dump")
+        code = dump if command[0] == "mariadb-dump" else 0
+        return subprocess.CompletedProcess(command, code, answers.get(statement, ""), "")
+
+    settings = tmp_path / "90-slipway.cnf"
+    settings.write_text("")
+    monkeypatch.setattr(removal, "MARIADB", settings)
+    monkeypatch.setattr(shutil, "which", lambda name, **_: f"/usr/sbin/{name}" if name == "mariadbd" else None)
+    monkeypatch.setattr(process, "run", run)
+    return told
+
+
+def test_a_database_of_mariadb_is_dropped_with_its_users_once_it_is_dumped(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = mariadb(monkeypatch, tmp_path)
+    kept, _ = removal.purge("shop", places)
+    assert Path(kept[0]).read_bytes() == b"-- MariaDB dump"
+    dumped = next(number for number, line in enumerate(told) if line.startswith("mariadb-dump"))
+    dropped = [number for number, line in enumerate(told) if "DROP" in line]
+    assert dumped < min(dropped)
+    assert [told[number].partition("--execute=")[2] for number in dropped] == [
+        "DROP DATABASE `shop`",
+        "DROP USER 'shop'@'localhost'",
+        "DROP USER 'shop'@'127.0.0.1'",
+    ]
+
+
+def test_without_a_dump_of_mariadb_nothing_is_deleted(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = mariadb(monkeypatch, tmp_path, dump=2)
+    with pytest.raises(FailedError, match=r"could not be dumped\. Nothing of its data was deleted"):
+        removal.purge("shop", places)
+    assert "DROP" not in " ".join(told)
+    assert there(places, DATA) == DATA
+
+
+def test_an_absent_apps_users_of_mariadb_cannot_log_in(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = mariadb(monkeypatch, tmp_path)
+    removal.remove("shop", places)
+    locked = [line.partition("--execute=")[2] for line in told if "LOCK" in line]
+    assert locked == [f"ALTER USER 'shop'@'{host}' ACCOUNT LOCK" for host in ("localhost", "127.0.0.1")]
+
+
+def test_a_mariadb_of_somebody_else_is_not_asked(
+    places: Places, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = mariadb(monkeypatch, tmp_path)
+    monkeypatch.setattr(removal, "MARIADB", tmp_path / "nowhere")
+    removal.purge("shop", places)
+    assert not [line for line in told if line.startswith("mariadb")]
+
+
 def test_the_command_says_what_is_gone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from slipway.cli import parser
 

@@ -271,6 +271,7 @@ def upgrades(rendered: Render, directory: Path) -> None:
         said = run(product("apt-config"), "dump", "Unattended-Upgrade", APT_CONFIG=str(file))
         assert f'Unattended-Upgrade::Automatic-Reboot "{by_itself}";' in said
         assert 'Unattended-Upgrade::Package-Blacklist:: "^postgresql-[0-9]+$";' in said
+        assert 'Unattended-Upgrade::Package-Blacklist:: "^mariadb-.*$";' in said
         assert (f'Automatic-Reboot-Time "{at}";' in said) == bool(at)
 
 
@@ -280,6 +281,7 @@ def restarts(rendered: Render, directory: Path) -> None:
     file.write_text(rendered())
     services = [
         "postgresql@17-main.service",
+        "mariadb.service",
         "nginx.service",
         "logbook@blue.service",
         "slipway-logbook.service",
@@ -415,6 +417,23 @@ def _unprivileged() -> tuple[str, ...]:
     )
 
 
+def mariadb_settings(rendered: Render, directory: Path) -> None:
+    """MariaDB names what it would be started with; it refuses what it does not know."""
+    file = directory / "slipway.cnf"
+    file.write_text(rendered())
+    said = run(product("mariadbd"), f"--defaults-file={file}", "--user=root", "--verbose", "--help")
+    found = dict(line.split(None, 1) for line in said.splitlines() if len(line.split(None, 1)) == 2)
+    assert found["skip-networking"] == "TRUE"
+    assert found["max-connections"].strip() == "151"
+    assert found["collation-server"] == "utf8mb4_unicode_ci"
+
+
+def mariadb_sandbox(rendered: Render, directory: Path) -> None:
+    """As others that are dropped in; the programs that it starts are there where MariaDB is."""
+    programs = re.compile(r"=\+?/(usr/sbin/mariadbd|etc/mysql/debian-start).*")
+    dropped_in(2.0, lambda **changes: programs.sub("=/bin/true", rendered(**changes)), directory)
+
+
 JUDGES: dict[str, Judge] = {
     "access/00-slipway.conf.j2": sshd,
     "access/firewall.nft.j2": firewall,
@@ -446,6 +465,8 @@ JUDGES: dict[str, Judge] = {
     "host/locale.j2": locale,
     "host/slipway.conf.j2": journal,
     "host/slipway.crt.j2": authorities,
+    "mariadb/90-slipway.cnf.j2": mariadb_settings,
+    "mariadb/sandbox.conf.j2": mariadb_sandbox,
     "nginx/nginx.conf.j2": nginx,
     "nginx/sandbox.conf.j2": functools.partial(dropped_in, 2.6),
     "postgresql/pg_hba.conf.j2": database_access,

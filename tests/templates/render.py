@@ -131,6 +131,7 @@ def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         },
         "access": {"access_apps": apps.access(whole), "__access_found": {"stdout": "", "stdout_lines": HOST}},
         "host": {},
+        "mariadb": {"mariadb_databases": apps.mariadb(whole, FACTS["processor_vcpus"])},
         "nginx": {
             "nginx_sites": apps.sites(whole),
             "nginx_acme_directory": WEBROOT,

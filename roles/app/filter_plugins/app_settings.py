@@ -160,7 +160,7 @@ def filled_env(settings: Values, app: str, role: str = "") -> dict[str, str]:
 
 def loopback_ports(settings: Values, app: str) -> list[int]:
     """The ports of the host's own services that an app reaches."""
-    own = [database.PORT] if database.passwords(settings["database"], app) else []
+    own = [database.port(settings["database"])] if database.passwords(settings["database"], app) else []
     return own + services.ports(settings["services"], app)
 
 

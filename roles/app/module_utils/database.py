@@ -24,6 +24,9 @@ PASSWORD = "SLIPWAY_DATABASE_PASSWORD"  # noqa: S105  # a name
 MIGRATE_PASSWORD = "SLIPWAY_MIGRATION_PASSWORD"  # noqa: S105  # a name
 CA = "/etc/{app}/database-ca.pem"
 PORT = 5432
+MARIADB_PORT = 3306
+MARIADB_SOCKET = "/run/mysqld/mysqld.sock"
+SERVERS = ("postgresql", "mariadb")  # kinds that the host itself serves, by a socket or by TCP
 
 # What each kind is reached by where nothing else is said.
 SCHEMES = {"postgresql": "postgresql+asyncpg", "mariadb": "mysql+aiomysql", "sqlite": "sqlite+aiosqlite"}
@@ -38,7 +41,7 @@ _WORDS = {"postgres": "postgresql", "mysql": "mariadb", "false": "none", "no": "
 _HERE = ("", "localhost", "127.0.0.1", "::1", SOCKET, f"/var{SOCKET}")
 _KEYS = ("kind", "url", "scheme", "parts", "owner", "connections", "ca", "tcp", *PARTS)
 _SCHEME = re.compile(r"[a-z][a-z0-9]*(?:\+[a-z0-9_]+)?")
-_LIKE = "Write none, external, sqlite, or a mapping, such as {scheme: postgresql+psycopg}"
+_LIKE = "Write none, external, mariadb, sqlite, or a mapping, such as {scheme: postgresql+psycopg}"
 
 
 def whole(value: Any, env: Mapping[str, Any], app: str = "") -> dict[str, Any]:
@@ -142,8 +145,19 @@ def without_own(database: Mapping[str, Any], env: Mapping[str, Any]) -> dict[str
     return {name: item for name, item in env.items() if name != database["url"]}
 
 
+def port(database: Mapping[str, Any]) -> int:
+    """The port of the host's own server of this kind."""
+    return MARIADB_PORT if database["kind"] == "mariadb" else PORT
+
+
 def _in_parts(database: Mapping[str, Any], role: str, app: str) -> dict[str, str]:
-    values = {"host": LOOPBACK, "port": str(PORT), "user": role, "password": f"{{{_password(role, app)}}}", "name": app}
+    values = {
+        "host": LOOPBACK,
+        "port": str(port(database)),
+        "user": role,
+        "password": f"{{{_password(role, app)}}}",
+        "name": app,
+    }
     return {name: values[part] for part, name in database["parts"].items()}
 
 
@@ -154,7 +168,7 @@ def _password(role: str, app: str) -> str:
 
 def passwords(database: Mapping[str, Any], app: str) -> dict[str, str]:
     """The names of the passwords that the host makes, by the roles of the database; they are for TCP alone."""
-    if database["kind"] != "postgresql" or not database["tcp"]:
+    if database["kind"] not in SERVERS or not database["tcp"]:
         return {}
     roles = [app] if database["owner"] == "app" else [app, f"{app}_migrate"]
     return {role: _password(role, app) for role in roles}
@@ -168,7 +182,7 @@ def filled(database: Mapping[str, Any], app: str, role: str = "") -> dict[str, s
     if database["parts"]:
         return _in_parts(database, role, app)
     secret = _password(role, app)
-    return {database["url"]: f"{database['scheme']}://{role}:{{{secret}}}@{LOOPBACK}:{PORT}/{app}"}
+    return {database["url"]: f"{database['scheme']}://{role}:{{{secret}}}@{LOOPBACK}:{port(database)}/{app}"}
 
 
 def engine_kind(database: Mapping[str, Any], env: Mapping[str, Any]) -> str:
@@ -188,6 +202,8 @@ def variables(database: Mapping[str, Any], app: str, role: str = "") -> dict[str
     scheme, name = database["scheme"], database["url"]
     if database["kind"] == "postgresql":
         return {} if database["tcp"] else {name: f"{scheme}://{role or app}@localhost/{app}?host={SOCKET}"}
+    if database["kind"] == "mariadb":
+        return {} if database["tcp"] else {name: f"{scheme}://{app}@localhost/{app}?unix_socket={MARIADB_SOCKET}"}
     if database["kind"] == "external" and database["ca"]:  # libpq and asyncpg read both, where the URL says nothing
         return {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": CA.format(app=app)}
     if database["kind"] == "sqlite":
@@ -223,14 +239,12 @@ def faults(app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Ite
     where = f"apps.{app}.database"
     if database["owner"] not in OWNERS:
         yield f"{where}.owner is '{database['owner']}', but must be one of {', '.join(OWNERS)}."
-    if database["kind"] == "mariadb":
-        yield f"{where} is mariadb, which Slipway does not install yet. Set it to external, and env.DATABASE_URL."
     if database["connections"] < 0:
         yield f"{where}.connections is {database['connections']}, but must be 0 or more."
     yield from _of_tls(where, app, database, env)
     for name in names(database):
         value = env.get(name)
-        if value not in (None, "") and database["kind"] == "postgresql" and not isinstance(value, Mapping):
+        if value not in (None, "") and database["kind"] in SERVERS and not isinstance(value, Mapping):
             yield (
                 f"apps.{app}.env.{name} is one of the variables of {where}, and the host sets it for its own database. "
                 "Take it out of env, or set all of them there, for a database elsewhere."
