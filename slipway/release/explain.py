@@ -130,6 +130,10 @@ _NO_GIT = re.compile(
     r"|Command '(?:\['git', '|git )describe\b.* returned non-zero exit status 128"  # of a project's own setup.py
 )
 _NO_WHEEL = re.compile(r"Distribution `([A-Za-z0-9._-]+)[^`]*` can't be installed because it is marked as `--no-build")
+_NO_SOURCE = re.compile(
+    r"Failed to (?:build|download and build) `([A-Za-z0-9._-]+)[^`]*`(?:\n[^\n]*){1,3}"
+    r"Building source distributions(?: for `[^`]*`)? is disabled"
+)
 _NO_USABLE_WHEEL = re.compile(r"Wheels are required for `([A-Za-z0-9._-]+)` because building from source is disabled")
 _NOT_PINNED = re.compile(r"Hash-checking is required, but no (?:trusted )?hash\w* \w+ provided for: `([A-Za-z0-9._-]+)")
 _PROJECT = re.compile(r"Failed to (?:build|download and build|fetch|prepare)[^`\n]*`([A-Za-z0-9._-]+)")
@@ -144,7 +148,7 @@ def sentence(output: str) -> str:
             f"{project} takes its version from git, and a release has no .git. Add a .git_archival.txt that git fills "
             "in (see docs/releases.md), or write the version into pyproject.toml."
         )
-    if refused := _NO_WHEEL.search(output) or _NO_USABLE_WHEEL.search(output):
+    if refused := _NO_WHEEL.search(output) or _NO_USABLE_WHEEL.search(output) or _NO_SOURCE.search(output):
         return (
             f"{refused[1]} has no wheel for this host, and building it would run code that nobody has approved. "
             f"Depend on a version that has a wheel, or add {refused[1]} to build_packages and run site.yml."

@@ -540,3 +540,14 @@ def test_a_package_without_a_wheel_says_what_to_set_and_is_built_when_it_is(tmp_
     assert said.endswith("Or set apps.shop.allow_unpinned to true.")
     install(tmp_path / "3", files, build_packages=["docopt"], allow_unpinned=True)
     assert installed(tmp_path / "3") == {"docopt==0.6.2"}
+
+
+def test_what_comes_from_git_and_is_not_pinned_has_to_be_approved(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "setup.py").write_text('from setuptools import setup\nsetup(name="shelf", version="1", py_modules=[])\n')
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-C", str(library)]
+    for command in (["init", "--quiet", "-b", "main"], ["add", "-A"], ["commit", "--quiet", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    said = refusal(tmp_path, {"requirements.txt": f"shelf @ git+file://{library}@main\n"}, allow_unpinned=True)
+    assert "add shelf to build_packages and run site.yml" in said
