@@ -51,10 +51,8 @@ def _alembic(facts: Facts, proposal: Proposal) -> None:
             env,
             re.IGNORECASE,
         )
-        literal = re.match(r"^\w+(\+\w+)?://\w+:?[^%{]*@", url) or (
-            url and url != "driver://user:pass@localhost/dbname"
-        )
-        if literal and "://" in url and not re.search(r"set_main_option|_url|url\s*=", env):
+        literal = "://" in url and not url.startswith("driver://")  # as alembic writes it
+        if literal and not re.search(r"set_main_option|_url|url\s*=", env):
             proposal.warn(f"{name} has an address of a database in it, and env.py takes no other: migrations go there.")
         if sets and re.search(r"set_main_option\([^)]*url", env, re.IGNORECASE) and "%%" not in env:
             proposal.warn(
@@ -70,7 +68,7 @@ def _heads(facts: Facts, proposal: Proposal, folder: str) -> None:
         if name.endswith(".py") and "/versions/" in name:
             text = facts.tree.text(name)
             own = re.search(r"^revision(?:\s*:[^=]*)?\s*=\s*['\"]([\w.-]+)", text, re.MULTILINE)
-            down = re.search(r"^down_revision(?:\s*:[^=]*)?\s*=\s*(.*)$", text, re.MULTILINE)
+            down = re.search(r"^down_revision(?:\s*:[^=]*)?\s*=\s*(\([^)]*\)|\[[^\]]*\]|.*)", text, re.MULTILINE)
             known |= {own[1]} if own else set()
             below |= set(re.findall(r"['\"]([\w.-]+)['\"]", down[1])) if down else set()
     heads = sorted(known - below)

@@ -52,12 +52,20 @@ class Code:
         base = f"{root}/{path}" if root else path
         return next((name for name in (f"{base}.py", f"{base}/__init__.py") if name in self.modules), "")
 
+    def imported(self, module: str, root: str) -> str:
+        """The same, also of what lies above the root: some import modules of a src/ with `src.`, and some without."""
+        folder = root
+        while True:
+            if (found := self.file_of(module, folder)) or not folder:
+                return found
+            folder = parent(folder)
+
     def imports(self, name: str, root: str) -> Iterator[tuple[str, str, str]]:
         """What a module imports of the tree: the local name, the file, and the name in it (empty for a module)."""
         for node in self.modules[name].nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    if file := self.file_of(alias.name, root):
+                    if file := self.imported(alias.name, root):
                         yield alias.asname or alias.name, file, ""
             elif isinstance(node, ast.ImportFrom):
                 base = node.module or ""
@@ -68,9 +76,9 @@ class Code:
                     package = folder[len(root) :].strip("/").replace("/", ".") if folder.startswith(root) else ""
                     base = ".".join(part for part in (package, base) if part)
                 for alias in node.names:
-                    if file := self.file_of(f"{base}.{alias.name}" if base else alias.name, root):
+                    if file := self.imported(f"{base}.{alias.name}" if base else alias.name, root):
                         yield alias.asname or alias.name, file, ""
-                    elif file := self.file_of(base, root):
+                    elif file := self.imported(base, root):
                         yield alias.asname or alias.name, file, alias.name
 
     def reachable(self, start: str, root: str) -> list[Module]:

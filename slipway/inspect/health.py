@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slipway.inspect.code import Module, argument, dotted, keyword, text_of
+from slipway.inspect.code import Module, argument, dotted, keyword, parse, text_of
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 
@@ -49,12 +49,13 @@ def propose(facts: Facts, proposal: Proposal) -> None:
         proposal.say("health", path, f"healthCheckPath of {origin}")
         return
     routes = list(_routes(facts))
-    known = {one.path.rstrip("/") for one in routes}
+    known = {one.path.rstrip("/"): one.path for one in routes}
     checks = [(one.health, one.origin) for one in facts.platforms.services if one.builds]
     for text, where in [*checks, *((one.health, one.name) for one in facts.images)]:
         found = re.search(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::[\d${}\w]+)?(/[\w/.-]+)", text)
         if found and (found[1].rstrip("/") in known or not routes):
-            proposal.say("health", found[1], f"healthcheck of {where}")
+            # With the slash at the end that the route has: without it the answer is a redirect.
+            proposal.say("health", known.get(found[1].rstrip("/"), found[1]), f"healthcheck of {where}")
             return
     usable = [one for one in routes if not one.guarded and one.simple]
     for word in _WORDS:
@@ -275,12 +276,20 @@ def _text(facts: Facts, node: ast.expr | None, depth: int = 0) -> str | None:
     return None
 
 
+def _expression(source: str) -> ast.expr | None:
+    parsed = parse(source)
+    first = parsed.body[0] if parsed is not None and parsed.body else None
+    return first.value if isinstance(first, ast.Expr) else None
+
+
 def _constant(facts: Facts, name: str, depth: int) -> str | None:
     """The value that a name of a settings class, or of a module, has by default."""
     for known, variable in facts.variables.items():
         if known.upper() == name.upper():
             value = facts.platforms.env.get(known, ("", ""))[0] or variable.default
-            return value if isinstance(value, str) and "…" not in value else None
+            if isinstance(value, str) and "…" in value:  # made of others, such as f"/api/{VERSION}"
+                return _text(facts, _expression(variable.source), depth + 1)
+            return value if isinstance(value, str) else None
     for module in facts.web_modules:
         for node in module.nodes:
             value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None

@@ -76,6 +76,17 @@ _NOISE = {
     "net-tools",
     "lsb-release",
     "default-mysql-client",
+    "bc",
+    "dos2unix",
+    "file",
+    "lsof",
+    "strace",
+    "time",
+    "tree",
+    "zsh",
+    "openssh-client",
+    "apt-utils",
+    "inotify-tools",
 }
 _RENAMED = {"libgl1-mesa-glx": "libgl1", "libmysqlclient-dev": "default-libmysqlclient-dev"}
 # Python packages without wheels, or that load a library of the system.

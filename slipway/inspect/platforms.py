@@ -12,7 +12,10 @@ from slipway.inspect.tree import Tree, joined, parent
 
 COMPOSE = re.compile(r"^(docker-)?compose([.-][\w.-]+)?\.ya?ml$")
 # What a service of docker-compose is called that runs on, beside the web process, by a program of the app's own.
-_PROCESS = re.compile(r"worker|consumer|beat\b|scheduler|listener|subscriber|queue|\bbot\b", re.IGNORECASE)
+_PROCESS = re.compile(
+    r"worker|consumer|beat\b|scheduler|listener|subscriber|queue|\bbot\b|dispatcher|outbox|poller|relay\b|daemon",
+    re.IGNORECASE,
+)
 _PRODUCT = re.compile(
     r"postgres|redis|valkey|mysql|mariadb|mongo|rabbitmq|nginx|traefik|adminer|minio|caddy|prometheus|grafana|mail|node|"
     r"kafka|elastic|flower|memcached|localstack|certbot"

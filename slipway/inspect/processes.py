@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from slipway.inspect.commands import Command
 from slipway.inspect.facts import Facts
@@ -21,7 +22,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             at, _, name = command.name.partition("|")
             proposal.say("schedule", {_name(name): {"run": command.text, "at": at}}, command.origin)
             continue
-        text = _clean(command)
+        text = _clean(command, proposal.name)
         if (
             command.kind != "worker"
             or text in seen
@@ -48,10 +49,24 @@ def _name(name: str) -> str:
     return re.sub(r"^[^a-z]+|(-\d+)+$", "", name)[:31].strip("-") or "worker"
 
 
-def _clean(command: Command) -> str:
-    """The command as it is run here: without reloading."""
+def _clean(command: Command, app: str) -> str:
+    """The command as it is run here: without reloading, and with beat's file of what is due where it can be written."""
     words = [word for word in command.words if word not in ("--reload", "--watch", "--autoreload")]
+    if words[0] == "celery" and {"beat", "-B", "--beat"} & set(words):
+        words = list(_without(words, "-s", "--schedule", "--schedule-filename", "--pidfile"))
+        if not command.option("-S", "--scheduler"):
+            words += ["--schedule", f"/var/lib/{app}/celerybeat-schedule"]
     return Command("", tuple(words), "").text
+
+
+def _without(words: list[str], *options: str) -> Iterator[str]:
+    """The words of a command, without these options and their values."""
+    is_value = False
+    for word in words:
+        is_option = word in options
+        if not is_value and not is_option and not word.startswith(tuple(f"{one}=" for one in options if "--" in one)):
+            yield word
+        is_value = is_option
 
 
 def _in_process(facts: Facts, proposal: Proposal) -> None:

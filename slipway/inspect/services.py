@@ -33,7 +33,11 @@ def propose(facts: Facts, proposal: Proposal) -> set[str]:
     image = next((one.origin for one in facts.platforms.services if re.search(r"redis|valkey", one.image)), "")
     urls = [name for name in facts.variables if _URL.search(name.upper()) and "TEST" not in name.upper()]
     urls = [name for name in urls if _is_redis(facts, name)]
-    parts = [name for name in facts.variables if _PART.search(name.upper()) and "TEST" not in name.upper()]
+    parts = [
+        name
+        for name in facts.variables
+        if _PART.search(name.upper()) and not re.search(r"TEST|SSL|TLS|CHECK|VERIFY", name.upper())
+    ]
     package = next((one for one in ("redis", "aioredis", "arq", "aiocache") if one in facts.dependencies), "")
     for one in facts.platforms.services:
         product = next((title for key, title in _OTHERS.items() if key in one.image), "")

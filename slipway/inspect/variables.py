@@ -13,11 +13,15 @@ from slipway.inspect.settings import Variable
 _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|_KEY$|^KEY$|SALT|PRIVATE|CREDENTIAL|PEPPER")
 _NOT_SECRET = re.compile(
     r"EXPIRE|MINUTES|SECONDS|_DAYS|HOURS|ALGORITHM|PUBLIC|LENGTH|ROUNDS|_TTL|_AGE|HEADER|COOKIE|SCHEME|PREFIX|LOCATION"
+    r"|PATTERN|REGEX|_FIELDS|_COUNT$|_SIZE$|REUSE|_POLICY|^PGADMIN_|^GRAFANA_|^FLOWER_"
     r"|LIFETIME|TIMEOUT|KEY_ID$|ISSUER|(^|_)(MIN|MAX)_|_URL$|_PATH$|_NAME$|_FILE$|TOKEN_(PREFIX|TYPE|LIFETIME|ISSUER)"
 )
 # What only another party can give out. The host could make up a value, with which nothing would work.
 _THEIRS = re.compile(
-    r"ALGOLIA|AUTH0|CLOUDFLARE|DATADOG|GCP_|HCAPTCHA|OKTA|POSTMARK|RESEND|TURNSTILE|VAPID"
+    r"(^|_)(ADYEN|ALIPAY|ALIYUN|APPLE|ATLASSIAN|BRAINTREE|CLERK|COGNITO|COHERE|DEEPSEEK|FLUTTERWAVE|GEMINI|GROQ|HUBSPOT|JIRA"
+    r"|KEYCLOAK|KLARNA|LANGFUSE|LANGSMITH|LINKEDIN|LOGFIRE|MAPBOX|MICROSOFT|MISTRAL|MOLLIE|NOTION|ONESIGNAL|PAYSTACK|PINECONE"
+    r"|PLAID|POSTHOG|PUSHER|QINIU|RAZORPAY|SHOPIFY|TENCENT|TWITTER|VONAGE|WECHAT|YANDEX|ZOOM)_"
+    r"|ALGOLIA|AUTH0|CLOUDFLARE|DATADOG|GCP_|HCAPTCHA|OKTA|POSTMARK|RESEND|TURNSTILE|VAPID"
     r"|STRIPE|API_?KEY|API_?TOKEN|API_?SECRET|ACCESS_KEY|SMTP|MAIL|AWS|S3|GOOGLE|GITHUB|GITLAB|FACEBOOK|OPENAI|ANTHROPIC"
     r"|SENTRY|TWILIO|SENDGRID|CLIENT_SECRET|OAUTH|OIDC|SUPABASE|CLOUDINARY|TELEGRAM|BOT_TOKEN|SLACK|DISCORD|AZURE|LDAP"
     r"|FIREBASE|MINIO|HUGGING|HF_|PAYPAL|MAILGUN|RECAPTCHA|WEBHOOK|DSN$|NEW_RELIC|LICENSE|RABBIT|DEPLOY_|DOCKER|PRIVATE_KEY"
@@ -77,7 +81,7 @@ def propose(facts: Facts, proposal: Proposal, used: set[str]) -> None:
 def _secret(proposal: Proposal, variable: Variable) -> None:
     title, name = variable.name.upper(), variable.name
     weak = isinstance(variable.default, str) and bool(variable.default)
-    theirs = bool(_THEIRS.search(title)) and not re.search(r"^(JWT_|APP_)?SECRET_?KEY$", title)
+    theirs = bool(_THEIRS.search(title)) and not re.search(r"^(JWT_|APP_|API_)?SECRET_?KEY$", title)
     if theirs:
         if variable.required:
             proposal.say("env", {name: vault(proposal.name, name)}, f"{name}: a secret of another party")
@@ -108,8 +112,9 @@ def _plain(facts: Facts, proposal: Proposal, variable: Variable) -> None:
         if re.search(r"localhost|127\.0\.0\.1|://\w+:\d|@db\b", value):
             proposal.warn(f"{variable.name} is {value} in {origin}: an address that is not on the host perhaps.")
         return
-    proposal.say("env", {variable.name: _made_up(facts, kind, title, proposal.lines["domains"][0])}, shown)
-    if not re.search(r"EXPIRE|MINUTES|ALGORITHM", title):
+    made_up = _made_up(facts, kind, title, proposal.lines["domains"][0])
+    proposal.say("env", {variable.name: made_up}, shown)
+    if made_up != "false" and not re.search(r"EXPIRE|MINUTES|ALGORITHM", title):
         proposal.made_up.append(variable.name)
 
 
@@ -122,7 +127,9 @@ def _made_up(facts: Facts, kind: str, title: str, domain: str) -> str:
         return domain
     if re.search(r"EMAIL(?!_(FROM_)?NAME)|MAIL_FROM$|MAIL_SENDER", title) or "email" in kind:
         return f"admin@{domain}" if "FROM" in title or "SENDER" in title else "admin@example.com"
-    if "bool" in kind:
+    if "bool" in kind or re.search(
+        r"^(TESTING|DEBUG|TEST_?MODE|DEV|DEV_?MODE)$|^(IS|USE|ENABLE)_|_(ENABLED|DEBUG)$", title
+    ):
         return "false"
     if "int" in kind or "float" in kind:
         return "30" if re.search(r"EXPIRE|MINUTES|TTL", title) else "1"

@@ -157,7 +157,7 @@ def test_a_monorepo_with_everything_beside_it(tmp_path: Path) -> None:
     }
     assert lines["processes"] == {
         "jobs": "celery -A shop.jobs worker -l info --logfile=logs/celery.log",
-        "beat": {"run": "celery -A shop.jobs beat", "count": 1},
+        "beat": {"run": "celery -A shop.jobs beat --schedule /var/lib/shop/celerybeat-schedule", "count": 1},
     }
     assert sorted(lines["data"]) == ["logs/", "uploads/"]
     assert lines["static"] == {"/assets/": "shop/assets"}

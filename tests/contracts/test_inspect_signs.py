@@ -224,3 +224,84 @@ def test_a_file_that_is_not_read_is_named(tmp_path: Path, name: str, said: str) 
 def test_requirements_as_powershell_writes_them_are_read(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_bytes("fastapi\r\nasyncpg\r\n".encode("utf-16"))
     assert tree(tmp_path, {}).text("requirements.txt") == "fastapi\nasyncpg\n"
+
+
+CONFIG = """
+from pydantic_settings import BaseSettings
+class Settings(BaseSettings):
+    version: str = "v1"
+    prefix: str = f"/api/{version}"
+    db_host: str
+    db_user: str
+    db_name: str
+    testing: bool
+    api_secret_key: str
+    razorpay_secret: str
+    log_secret_patterns: str = "password,token"
+    pgadmin_default_password: str = "admin"
+settings = Settings()
+"""
+
+
+def test_modules_that_are_imported_with_src_and_without_it_are_both_read(tmp_path: Path) -> None:
+    files = {
+        "src/main.py": f"from parts import x\n{MAIN}",
+        "src/parts.py": "from src.config import settings\nx = settings\n",
+        "src/config.py": CONFIG,
+        "requirements.txt": "asyncpg==1\n",
+    }
+    lines = lines_of(tmp_path, files)
+    assert lines["database"] == {"host": "DB_HOST", "user": "DB_USER", "name": "DB_NAME"}
+    assert lines["secrets"] == ["API_SECRET_KEY"]
+    assert lines["env"] == {"TESTING": "false", "RAZORPAY_SECRET": "{{ vault_shop_razorpay_secret }}"}
+
+
+def test_the_health_check_of_an_image_has_the_slash_of_its_route(tmp_path: Path) -> None:
+    """FastAPI answers with a redirect without it. The prefix is made of another setting."""
+    route = "@router.get('/health/')\ndef f(): ...\n"
+    main = f"from config import settings\nfrom routes import router\n{MAIN}"
+    files = {
+        "main.py": f"{main}app.include_router(router, prefix=settings.prefix)\n",
+        "routes.py": f"from fastapi import APIRouter\nrouter = APIRouter()\n{route}",
+        "config.py": CONFIG,
+        "Dockerfile": "FROM python:3.12\nHEALTHCHECK CMD curl -f http://localhost:8000/api/v1/health\n",
+    }
+    assert lines_of(tmp_path, files)["health"] == "/api/v1/health/"
+
+
+@pytest.mark.parametrize(
+    ("command", "run"),
+    [
+        ("celery -A x beat --schedule=/app/due.db -l info", "celery -A x beat -l info --schedule {}"),
+        ("celery -A x beat -s due --pidfile= ", "celery -A x beat --schedule {}"),
+        ("celery -A x beat -S redbeat.RedBeatScheduler", "celery -A x beat -S redbeat.RedBeatScheduler"),
+    ],
+)
+def test_what_is_due_is_kept_where_it_can_be_written(tmp_path: Path, command: str, run: str) -> None:
+    lines = lines_of(tmp_path, {"main.py": MAIN, "Procfile": f"web: uvicorn main:app\nbeat: {command}"})
+    assert lines["processes"] == {"beat": {"run": run.format("/var/lib/shop/celerybeat-schedule"), "count": 1}}
+
+
+def test_the_names_of_a_checks_variables_are_no_address_of_redis(tmp_path: Path) -> None:
+    names = "REDIS_HOST", "REDIS_PORT", "REDIS_SSL_CHECK_HOSTNAME"
+    code = "".join(f"os.environ.get('{name}')\n" for name in names)
+    files = {"main.py": f"{MAIN}import os\n{code}", "requirements.txt": "redis==5\n"}
+    assert lines_of(tmp_path, files)["services"] == {"redis": {"host": "REDIS_HOST", "port": "REDIS_PORT"}}
+
+
+def test_requirements_that_powershell_has_written_are_read(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(MAIN)
+    (tmp_path / "requirements.txt").write_bytes("mysqlclient==2.1.1\r\n".encode("utf-16"))
+    assert "default-libmysqlclient-dev" in lines_of(tmp_path, {})["packages"]
+
+
+def test_the_example_address_of_alembic_is_no_address(tmp_path: Path) -> None:
+    files = {
+        "main.py": MAIN,
+        "alembic.ini": "[alembic]\nscript_location = m\nsqlalchemy.url = driver://user:pass@localhost/dbname\n",
+        "m/env.py": "run()\n",
+        "m/versions/a.py": "revision = 'a'\ndown_revision = None\n",
+        "m/versions/b.py": "revision = 'b'\ndown_revision = None\n",
+        "m/versions/c.py": "revision = 'c'\ndown_revision: tuple = (\n    'a',\n    'b',\n)\n",
+    }
+    assert not [text for text in proposed(tmp_path, files).warnings if "address" in text or "heads" in text]

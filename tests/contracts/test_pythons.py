@@ -179,3 +179,23 @@ def test_without_a_digest_uv_provides_it_and_checks_what_it_is(tmp_path: Path) -
     assert (directory / "bin/python3").resolve().parts[-3] == "cpython-3.11.9-linux"
     assert "--mirror https://mirror.example.com/x 3.11" in (tmp_path / "said").read_text()
     assert provide(directory, str(uv), "3.11", "", "").returncode == 0  # again, after it was taken away in part
+
+
+def test_the_hosts_own_python_is_not_downloaded(tmp_path: Path) -> None:
+    """As with "3.13" on Debian 13: uv, which is none here, is not asked."""
+    own = Path("/usr/bin/python3").resolve().name.removeprefix("python")
+    directory = tmp_path / "python/it"
+    done = provide(directory, "/nonexistent", own, "", "")
+    assert done.returncode == 0, done.stderr
+    assert (directory / "bin/python3").resolve() == Path("/usr/bin/python3").resolve()
+
+
+def test_what_cannot_be_downloaded_is_told_with_the_reason(tmp_path: Path) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text('#!/bin/sh\ncase "$*" in *--quiet*) ;; *) echo "error: no route to it" >&2 ;; esac\nexit 1\n')
+    uv.chmod(0o755)
+    done = provide(tmp_path / "python/it", str(uv), "3.8", "", "")
+    assert done.returncode == 1
+    assert "no route to it" in done.stderr
+    assert "needs python_mirror" in done.stderr
+    assert list((tmp_path / "python").iterdir()) == []

@@ -336,6 +336,14 @@ def test_a_package_of_the_repository_is_not_taken_from_an_index(tmp_path: Path, 
     assert (next((tmp_path / "release/.venv/lib").glob("*/site-packages")) / "shelf.py").is_file()
 
 
+def test_requirements_that_powershell_has_written_are_read(tmp_path: Path) -> None:
+    """In UTF-16, which uv does not read."""
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release/requirements.txt").write_bytes("idna==3.7\r\n".encode("utf-16"))
+    install(tmp_path, {}, allow_unpinned=True)
+    assert installed(tmp_path) == {"idna==3.7"}
+
+
 # The Python
 
 PYDANTIC = """

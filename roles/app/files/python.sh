@@ -7,6 +7,7 @@ place=$(dirname "$directory")
 mkdir --parents "$place"
 work=$(mktemp --directory "$place/.new-XXXXXX")
 trap 'rm --recursive --force "$work"' EXIT
+own=/usr/bin/python$version
 export SSL_CERT_FILE="${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}"
 
 if test -n "$sha256"; then
@@ -27,14 +28,25 @@ with request.urlopen(sys.argv[1], timeout=60) as answer, open(sys.argv[2], "wb")
   fi
   made=$(dirname "$made")
   link=
+elif test -z "$mirror" && test -x "$own"; then
+  # The host's own is of this version: nothing is to be downloaded.
+  made="$work/made"
+  mkdir --parents "$made/bin"
+  ln --symbolic "$own" "$made/bin/python3"
+  link=
 else
   # uv writes the place into some files, so what it makes stays there, and its place gets a name by a link.
   kept="$place/.uv-$(basename "$directory")"
   rm --recursive --force "$kept"
   set --
   test -z "$mirror" || set -- --mirror "$mirror"
-  "$uv" --no-progress --no-config --cache-dir "$work/cache" python install --quiet --no-bin --install-dir "$kept" \
-    "$@" "$version"
+  if ! "$uv" --no-progress --no-config --cache-dir "$work/cache" python install --no-bin --install-dir "$kept" \
+    "$@" "$version" 2> "$work/said"; then
+    cat "$work/said" >&2
+    echo "Python $version could not be downloaded. A host that does not reach GitHub needs python_mirror." \
+      "This host's own is $(/usr/bin/python3 --version), which an app without the setting python gets." >&2
+    exit 1
+  fi
   made=$(find "$kept" -mindepth 1 -maxdepth 1 -type d -name 'cpython-*' | head --lines=1)
   link=yes
 fi
