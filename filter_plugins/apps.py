@@ -50,6 +50,9 @@ def specification() -> dict[str, dict[str, Any]]:
     return {**declared, "tls": {**declared["tls"], "options": source}}
 
 
+BUILT_WITH = {"npm": ("nodejs", "npm"), "npx": ("nodejs", "npm"), "node": ("nodejs",)}  # program -> packages of Debian
+
+
 def settings(apps: Declared, defaults: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
     """The whole settings of each app: what it declares, over the inventory's `app_defaults`, over those of the role."""
     found = {}
@@ -282,8 +285,10 @@ def _password_file(app: str) -> str:
 
 
 def packages(apps: Settings) -> list[str]:
-    """The packages of Debian that the apps want on their host."""
-    return sorted({package for app in apps.values() for package in app["packages"]})
+    """The packages of Debian that the apps want on their host, and those of programs that their builds begin with."""
+    named = {package for app in apps.values() for package in app["packages"]}
+    programs = {str(command).split(maxsplit=1)[0] for app in apps.values() for command in app["build"] if command}
+    return sorted(named.union(*(BUILT_WITH.get(program, ()) for program in programs)))
 
 
 def generating(apps: Settings) -> list[str]:

@@ -42,7 +42,6 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             [f"{prefix} {'ci' if lock else 'install'}", f"{prefix} run build"],
             f"{output}/ is made of {folder}",
         )
-        proposal.say("packages", ["nodejs", "npm"], f"for {folder}")
         if not lock:
             proposal.warn(
                 f"{folder} has no package-lock.json: npm installs what it finds, not what another lock file pins."

@@ -134,6 +134,7 @@ def _read(facts: Facts, base: str, project: str) -> None:
             item = known[key]
             facts.dependencies[key] = str(item.get("version", ""))
             listed = item.get("wheels", []) + (item.get("files") or files.get(item["name"]) or [])
+            listed += [item["sdist"]] if "sdist" in item else []
             names = [
                 str(one.get("file") or one.get("name") or one.get("url", "")) for one in listed if isinstance(one, dict)
             ]

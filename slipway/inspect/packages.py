@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slipway.inspect import python
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
 
@@ -111,9 +112,22 @@ def propose(facts: Facts, proposal: Proposal) -> None:
     for name, packages in _NEEDED.items():
         if name in facts.dependencies:
             proposal.say("packages", list(packages), f"for {name}")
+    built = [name for name in facts.dependencies if "gcc" in _NEEDED.get(name, ())] + _without_wheels(facts, proposal)
+    if built:
+        names = ", ".join(dict.fromkeys(built))
+        proposal.say("build_packages", list(dict.fromkeys(built)), f"{names}: there is no wheel")
+        # What their builds need is pinned with hashes in hardly any repository.
+        proposal.say("allow_unpinned", True, f"what builds {names} is not pinned")
     for image in facts.images:
         if not facts.near(image.name) and facts.tree.has_folder(image.folder) and image.folder:
             continue
         wanted = [_RENAMED.get(one, one) for one in image.packages if one not in _NOISE and "$" not in one]
         if wanted:
             proposal.say("packages", list(dict.fromkeys(wanted)), f"{image.name} installs them")
+
+
+def _without_wheels(facts: Facts, proposal: Proposal) -> list[str]:
+    """The packages of the lock that have files, and none that the proposed Python could take as it is."""
+    chosen = str(proposal.lines.get("python", ""))
+    version = (3, int(chosen.split(".")[1])) if chosen else python.HOST
+    return sorted(name for name, files in facts.locked.items() if files and not python.has_wheel(files, version))

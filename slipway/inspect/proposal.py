@@ -7,7 +7,8 @@ from typing import Any
 
 # The order in which an entry is read: where the app is, how it is served, what it needs, what else it runs.
 ORDER = (
-    "repository", "accept", "directory", "lock", "allow_unpinned", "extras", "groups", "python", "packages", "build",
+    "repository", "accept", "directory", "lock", "allow_unpinned", "extras", "groups", "python", "packages",
+    "build_packages", "build",
     "domains", "module", "workers", "overlap", "health", "environment_variable", "database", "migrate",
     "after_migrate", "services", "env", "secrets", "required_env", "needs", "processes", "schedule", "data", "static",
 )  # fmt: skip

@@ -51,6 +51,8 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             else f"nothing says which; the packages are of {facts.year}"
         )  # fmt: skip
     proposal.say("python", _name(chosen), reason)
+    if HOST in usable and facts.locked and limits:
+        proposal.optional.add("python")  # the lock has wheels for the host's as well
     if chosen < supported.PYTHON:
         proposal.warn(
             f"Python {_name(chosen)} is older than what Slipway's server runs on "
@@ -156,6 +158,11 @@ def without_wheel(locked: dict[str, list[str]], version: Version) -> str:
         if linux and not any(_fits(one, version) for one in linux):
             return name
     return ""
+
+
+def has_wheel(files: list[str], version: Version) -> bool:
+    linux = [one for one in files if one.endswith(".whl") and ("linux" in one or one.endswith("-any.whl"))]
+    return any(_fits(one, version) for one in linux)
 
 
 def _fits(wheel: str, version: Version) -> bool:

@@ -18,6 +18,9 @@ _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n", "none"}
 def entry(proposal: Proposal) -> str:
     """The entry below `apps:`, and the warnings as comments below it."""
     keys = [key for key in ORDER if key in proposal.lines]
+    if len(keys) > LINES and {"environment_variable", "env"} <= set(keys):
+        keys.remove("environment_variable")
+        proposal.say("env", {proposal.lines.pop("environment_variable"): "production"}, "")
     for key in sorted(proposal.optional):
         if len(keys) > LINES and key in keys:
             keys.remove(key)

@@ -159,7 +159,7 @@ def test_the_frontend_that_an_app_serves_is_built(tmp_path: Path) -> None:
     }
     lines = proposed(tmp_path, files).lines
     assert lines["build"] == ["npm --prefix ../ui ci", "npm --prefix ../ui run build"]
-    assert lines["packages"] == ["nodejs", "npm"]
+    assert "packages" not in lines  # npm comes by itself
 
 
 def test_a_url_that_is_taken_apart_has_a_password_and_a_port(tmp_path: Path) -> None:
@@ -305,3 +305,47 @@ def test_the_example_address_of_alembic_is_no_address(tmp_path: Path) -> None:
         "m/versions/c.py": "revision = 'c'\ndown_revision: tuple = (\n    'a',\n    'b',\n)\n",
     }
     assert not [text for text in proposed(tmp_path, files).warnings if "address" in text or "heads" in text]
+
+
+LOCK = """
+[[package]]
+name = "shop"
+source = {{ virtual = "." }}
+dependencies = [{{ name = "dkimpy" }}, {{ name = "idna" }}]
+[[package]]
+name = "dkimpy"
+version = "1.1.8"
+sdist = {{ url = "https://files.example.com/dkimpy-1.1.8.tar.gz", hash = "sha256:0" }}
+[[package]]
+name = "idna"
+version = "3.7"
+wheels = [{{ url = "https://files.example.com/idna-3.7-{}.whl", hash = "sha256:0" }}]
+"""
+PROJECT = '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["dkimpy", "idna"]\n'
+
+
+def test_what_has_no_wheel_is_built(tmp_path: Path) -> None:
+    files = {"main.py": MAIN, "uv.lock": LOCK.format("py3-none-any"), "pyproject.toml": PROJECT}
+    lines = lines_of(tmp_path, files)
+    assert (lines["build_packages"], lines["allow_unpinned"]) == (["dkimpy"], True)
+    lines = lines_of(tmp_path, {**files, "uv.lock": LOCK.format("cp312-cp312-manylinux_2_17_x86_64")})
+    assert (lines["build_packages"], lines["python"]) == (["dkimpy"], "3.12")
+    lines = lines_of(tmp_path / "2", {"main.py": MAIN, "requirements.txt": "psycopg2==2.9\n"})
+    assert (lines["build_packages"], lines["packages"]) == (["psycopg2"], ["libpq-dev", "gcc", "python3-dev"])
+
+
+def test_an_entry_that_gets_long_says_no_more_than_it_has_to(tmp_path: Path) -> None:
+    files = {
+        "api/shop/web.py": f"{MAIN}{CONFIG}import os\nkey = os.environ['SECRET_KEY']\nos.makedirs('logs')\n"
+        "meta.create_all(e)\nos.environ['REDIS_URL']\nos.environ['ENVIRONMENT']\n",
+        "api/shop/__init__.py": "",
+        "api/uv.lock": LOCK.format("py3-none-any"),
+        "api/pyproject.toml": PROJECT,
+        "api/Dockerfile": "FROM python:3.12\nRUN apt-get install -y ffmpeg\n",
+        "docker-compose.yml": "services: {db: {image: 'postgres:17'}, redis: {image: 'redis:7'}}",
+        "Procfile": "web: uvicorn --app-dir api shop.web:app\njobs: arq shop.W",
+    }
+    lines = lines_of(tmp_path, files)
+    assert "python" not in lines  # the host's will do
+    assert "environment_variable" not in lines
+    assert lines["env"]["ENVIRONMENT"] == "production"
