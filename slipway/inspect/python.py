@@ -7,12 +7,14 @@ import re
 from slipway.base import supported
 from slipway.inspect.facts import Facts
 from slipway.inspect.proposal import Proposal
-from slipway.inspect.tree import joined, parent
+from slipway.inspect.tree import git, joined, parent
 
 KNOWN = tuple((3, minor) for minor in range(8, 15))
 HOST = (3, 13)  # Debian 13; 12 has 3.11
 # The newest Python that most packages had wheels for in a year: for locks that do not name their files.
 _OF_YEAR = {2018: 8, 2019: 8, 2020: 8, 2021: 9, 2022: 10, 2023: 11, 2024: 12, 2025: 13}
+# The year in which FastAPI had a version of these minor numbers: packages that are pinned beside one are of that time.
+_FASTAPI = ((45, 2019), (63, 2020), (70, 2021), (88, 2022), (108, 2023))
 
 Version = tuple[int, int]
 
@@ -40,7 +42,8 @@ def propose(facts: Facts, proposal: Proposal) -> None:
                 f"{origin} says {_name(said)}, which is older than what Slipway serves with",
             )
     else:
-        bound = (3, _OF_YEAR.get(facts.year, HOST[1])) if not facts.locked else HOST
+        year = min(_year(facts), _changed(facts) or facts.year or 9999)
+        bound = (3, _OF_YEAR.get(year, HOST[1])) if not facts.locked else HOST
         below = [one for one in usable or fitting or KNOWN if one <= max(bound, supported.PYTHON)]
         chosen = max(below) if below else min(usable or fitting or (HOST,))
         if chosen == HOST:
@@ -48,7 +51,7 @@ def propose(facts: Facts, proposal: Proposal) -> None:
         reason = (
             f"{wheels[HOST]} has no wheel for {_name(HOST)} in {facts.lock}" if HOST in wheels
             else f"{limits[0][1]}: {limits[0][0]}" if limits and HOST not in fitting
-            else f"nothing says which; the packages are of {facts.year}"
+            else f"nothing says which; the packages are of {year}"
         )  # fmt: skip
     proposal.say("python", _name(chosen), reason)
     if HOST in usable and facts.locked and limits:
@@ -58,6 +61,19 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             f"Python {_name(chosen)} is older than what Slipway's server runs on "
             f"({supported.text(supported.PYTHON)}): try a newer one."
         )
+
+
+def _year(facts: Facts) -> int:
+    """The year of the FastAPI that is pinned; a late one where none is."""
+    found = re.match(r"0\.(\d+)", facts.dependencies.get("fastapi", ""))
+    return next((year for last, year in _FASTAPI if found and int(found[1]) <= last), 9999)
+
+
+def _changed(facts: Facts) -> int:
+    """The year in which the file of requirements was last changed, as nothing later is installed; 0 if unknown."""
+    log = ("-c", "safe.directory=*", "log", "-1", "--format=%cd", "--date=format:%Y")
+    date = (git(facts.tree.root, *log, "--", facts.lock) or "") if facts.lock else ""
+    return int(date) if date.strip().isdigit() else 0
 
 
 def _name(version: Version) -> str:

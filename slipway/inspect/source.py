@@ -70,7 +70,7 @@ def _clone(repository: str, target: Path) -> None:
         *("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false"),
     ]
     command = [
-        *("git", *(word for option in options for word in ("-c", option)), "clone", "--quiet", "--depth=1"),
+        *("git", *(word for option in options for word in ("-c", option)), "clone", "--quiet", "--filter=blob:none"),
         *("--no-single-branch", "--template=", "--no-recurse-submodules", "--", repository, str(target)),
     ]
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

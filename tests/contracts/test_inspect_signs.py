@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -349,3 +351,22 @@ def test_an_entry_that_gets_long_says_no_more_than_it_has_to(tmp_path: Path) -> 
     assert "python" not in lines  # the host's will do
     assert "environment_variable" not in lines
     assert lines["env"]["ENVIRONMENT"] == "production"
+
+
+@pytest.mark.parametrize(
+    ("requirement", "version"),
+    [("idna", "3.10"), ("fastapi==0.63.0", "3.9"), ("fastapi==0.115.2", "3.10")],
+)
+def test_python_is_of_the_time_of_what_is_installed(tmp_path: Path, requirement: str, version: str) -> None:
+    """Of packages that nothing pins there are those of when the file was last changed, however long commits go on."""
+    tree(tmp_path, {"main.py": MAIN, "requirements.txt": f"{requirement}\n"})
+    for year, name in ((2022, "requirements.txt"), (2026, "main.py")):
+        date = f"{year}-06-01T00:00:00Z"
+        for words in (
+            ("init", "-q"),
+            ("add", name),
+            ("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x"),
+        ):
+            environment = {**os.environ, "GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date}
+            subprocess.run(["git", "-C", str(tmp_path), *words], check=True, env=environment)
+    assert proposed(tmp_path, {}, 2026).lines["python"] == version
