@@ -321,3 +321,51 @@ def test_a_redis_that_was_started_before_its_settings_were_written_is_started_ag
     os.utime(password, (2, 2))
     assert "runs shop" not in redis_lines(tmp_path, "case $* in *NeedDaemonReload*) echo NeedDaemonReload=yes ;; esac")
     assert "runs shop" not in redis_lines(tmp_path, "case $* in *is-active*) exit 3 ;; esac\necho NeedDaemonReload=no")
+
+
+def unused(top: Path, **scripts: str) -> list[str]:
+    """What roles/app/files/unused.sh names on a host whose files are below `top`."""
+    script = (ROLES / "app/files/unused.sh").read_text()
+    for path in ("/opt/slipway", "/etc/slipway", "/etc/systemd", "/srv/", "/proc/"):
+        script = script.replace(path, f"{top}{path}")
+    (top / "bin").mkdir(exist_ok=True)
+    lines = answers(script, **programs(top / "bin", {"systemctl": "", **scripts}))
+    return [line.replace(f"unused {top}/opt/slipway/", "") for line in lines]
+
+
+def placed(top: Path, path: str, text: str = "") -> None:
+    (top / path).parent.mkdir(parents=True, exist_ok=True)
+    (top / path).write_text(text.replace("/opt", f"{top}/opt"))
+
+
+def test_what_no_app_no_release_and_no_process_refers_to_is_unused(tmp_path: Path) -> None:
+    for name in ("python/3.12-a", "python/3.12-b", "python/3.12-c", "python/3.12", "server-1", "server-2", "uv-1"):
+        placed(tmp_path, f"opt/slipway/{name}/file")
+    placed(tmp_path, "opt/slipway/server-3.new/file")
+    assert set(unused(tmp_path)) == {
+        *("python/3.12", "python/3.12-a", "python/3.12-b", "python/3.12-c", "server-1", "server-2", "uv-1")
+    }
+    # The settings of an app, a release, one that is being built, a process, a unit.
+    placed(
+        tmp_path,
+        "etc/slipway/shop.toml",
+        'python = "/opt/slipway/python/3.12-a/bin/python3"\nuv = "/opt/slipway/uv-1/uv"',
+    )
+    placed(tmp_path, "srv/shop/releases/v1/.venv/pyvenv.cfg", "home = /opt/slipway/python/.uv-3.12-b/cpython/bin\n")
+    link = tmp_path / "srv/shop/releases/v2.partial/tree/.venv/bin/python"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(f"{tmp_path}/opt/slipway/python/3.12-c/bin/python3")
+    placed(tmp_path, "proc/77/maps", "7f00 r-xp /opt/slipway/python/3.12/bin/python3.12\n")
+    placed(tmp_path, "etc/systemd/system/shop@.service", "ExecStart=/x /opt/slipway/server-2/serve.py\n")
+    assert unused(tmp_path) == ["server-1"]
+    placed(tmp_path, "proc/78/cmdline", "python\0/opt/slipway/server-1/serve.py\0")
+    assert unused(tmp_path) == []
+
+
+@pytest.mark.parametrize(("started", "found"), [("@1", []), ("@99999999999", ["server-1"]), ("", [])])
+def test_the_server_of_before_stays_while_a_slot_may_run_it(tmp_path: Path, started: str, found: list[str]) -> None:
+    """Its processes may call themselves what they like: a slot that is older than its unit counts."""
+    placed(tmp_path, "opt/slipway/server-1/serve.py")
+    placed(tmp_path, "etc/systemd/system/shop@.service", "ExecStart=/x /opt/slipway/server-2/serve.py\n")
+    says = f"case $1 in list-units) echo 'shop@blue.service loaded active running' ;; *) echo {started} ;; esac"
+    assert unused(tmp_path, systemctl=says) == found
