@@ -45,6 +45,11 @@ def _sshd() -> Path | None:
     return program("sshd")() or (here if here.exists() else None)
 
 
+def redis_server() -> Path | None:
+    """The program of Redis: called redis-server it is the server, as which the package of tools does not start it."""
+    return program("redis-server")() or program("redis-check-rdb")()
+
+
 def _unpack(*packages: str) -> None:
     """Take the files of Debian packages."""
     UNPACKED.mkdir(parents=True, exist_ok=True)
@@ -68,6 +73,7 @@ PRODUCTS = {
     "openssl": Product(("openssl",), program("openssl")),
     "perl": Product(("perl",), program("perl")),
     "postgresql": Product(("postgresql",), postgresql.programs),
+    "redis-server": Product(("redis-tools",), redis_server),
     "ssh-keygen": Product(("openssh-client",), program("ssh-keygen")),
     "sshd": Product(("openssh-server", "libwrap0"), _sshd, unpacked=True),
     "sysctl": Product(("procps",), program("sysctl")),

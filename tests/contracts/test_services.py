@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import socket
 import subprocess
 import time
@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from filter_plugins import apps
+from hosts.products import redis_server
+from hosts.scratch import PROJECT
 from roles.app.filter_plugins import app_settings
 from roles.app.module_utils import services
 from roles.redis.filter_plugins import redis_files
@@ -106,9 +108,10 @@ def test_a_variable_that_the_host_sets_is_not_set_in_env() -> None:
 
 
 def test_what_redis_is_started_with_is_what_redis_takes(tmp_path: Path) -> None:
-    program = shutil.which("redis-server")
-    if program is None:
+    program = redis_server()
+    if program is None and os.environ.get("SLIPWAY_QUICK") == "1":
         pytest.skip("needs redis-server")
+    assert program, "run `make prepare`, or apt-get install redis-tools"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         number = free.getsockname()[1]
@@ -117,7 +120,9 @@ def test_what_redis_is_started_with_is_what_redis_takes(tmp_path: Path) -> None:
     text = text.replace("/var/lib/shop.redis", str(tmp_path)).replace("/run/shop.redis", str(tmp_path))
     (tmp_path / "password.conf").write_text("requirepass p4ss\n")
     (tmp_path / "redis.conf").write_text(text.replace("supervised systemd", "supervised no"))
-    with subprocess.Popen([program, tmp_path / "redis.conf"], stdout=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(
+        ["redis-server", str(tmp_path / "redis.conf")], executable=program, stdout=subprocess.PIPE, text=True
+    ) as started:
         try:
             answers = {}
             for given in ("PING", "AUTH p4ss\r\nPING", "AUTH p4ss\r\nCONFIG GET maxmemory"):
@@ -196,3 +201,37 @@ def test_only_an_app_that_is_prepared_has_its_redis_started_or_stopped() -> None
     assert of_site(names, has, declared_apps=apps_, app="shop") == ["shop", "blog"]
     assert of_site("{{ redis_stopped }}", has, declared_apps=apps_) == ["wiki"]
     assert of_site("{{ redis_stopped }}", has, declared_apps=apps_, app="shop") == []
+
+
+def test_a_redis_that_a_slot_reads_runs_on_and_that_is_said() -> None:
+    apps_ = {name: {**settled(), "services": {}} for name in ("shop", "blog")}
+    has = ["redis shop", "redis blog", "reads redis blog"]
+    assert of_site("{{ redis_stopped }}", has, declared_apps=apps_) == ["shop"]
+    assert of_site("{{ site_kept_redis }}", has, declared_apps=apps_) == ["blog"]
+    said = of_site("{{ site_kept_redis_message }}", has, declared_apps=apps_)
+    assert said.startswith("apps.blog.services has no redis any more, but a slot of blog")
+
+
+@pytest.mark.parametrize(
+    ("variables", "password", "read"),
+    [
+        ("", "include x", False),
+        ("OTHER=redis://127.0.0.1:120017/0", "include x", False),
+        ('REDIS_URL="redis://:x@127.0.0.1:20017/0"', "include x", True),
+        ('R_PORT="20017"', "include x", True),
+        ('R_PORT="20017"', "", False),
+        ('REDIS_URL="unix://:x@/run/shop.redis/redis.sock?db=0"', "include x", True),
+    ],
+)
+def test_whether_a_slot_reads_a_redis_is_told_by_its_variables(
+    tmp_path: Path, variables: str, password: str, read: bool
+) -> None:
+    script = yaml.safe_load((PROJECT / "playbooks/vars/site.yml").read_text())["site_look"]
+    for path in ("/etc/", "/srv/"):
+        script = script.replace(path, f"{tmp_path}{path}")
+    for name in ("etc/redis", "srv/shop/slots/green"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "etc/redis/slipway-shop.conf").write_text(f"bind 127.0.0.1\nport 20017\n{password}\n")
+    (tmp_path / "srv/shop/slots/green/env").write_text(f'A="1"\n{variables}\n')
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["redis shop", *(["reads redis shop"] if read else [])]

@@ -104,7 +104,7 @@ def _templar(known: dict[str, Any]) -> Templar:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Make lookups and filters known, those of collections and of our roles, once."""
+    """Make lookups and filters known, those of collections, of our roles and of the playbooks, once."""
     init_plugin_loader()
     for directory in (ROLES.parent / "filter_plugins", *ROLES.glob("*/filter_plugins")):
         filter_loader.add_directory(str(directory))
