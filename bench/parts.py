@@ -13,6 +13,7 @@ from bench.stand import BODY, NAMES, STATE, Stand, Timed
 from hosts.container_runtime import HostError, run, say
 
 REPEATS = 5
+COPIES = 7  # of an app, beside it
 CUTOVERS = 100
 REQUESTS = 100_000
 CONNECTIONS, WAIT_MS = 16, 40  # up to 400 requests per second: a load, but not a stress test
@@ -118,6 +119,32 @@ def site(stand: Stand) -> list[Figure]:
     stand.declare()
     stand.play("site.yml")
     return [Figure("site.yml with nothing to do", "s", seconds, target=15)]
+
+
+def apps(stand: Stand) -> list[Figure]:
+    """(i): what one app more costs site.yml with nothing to do, beside the run with one app."""
+    more = [f"copy{number}" for number in range(1, COPIES + 1)]
+    sizes = {1: ["logbook"], 1 + COPIES: ["logbook", *more]}
+    stand.declare(sizes[1 + COPIES])
+    stand.play("site.yml")
+    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    for turn in range(REPEATS):
+        for size in sorted(sizes, reverse=bool(turn % 2)):
+            stand.declare(sizes[size])
+            stand.play("site.yml")  # what the other size has changed
+            timed = stand.play("site.yml")
+            if "changed=0" not in timed.output:
+                raise HostError(f"site.yml had something to do:\n{timed.output[-2000:]}")
+            seconds[size].append(timed.seconds)
+            say(f"  site.yml, {size} app(s): {timed.seconds:.2f} s")
+    stand.declare()
+    stand.play("site.yml")
+    each = [(many - one) / COPIES for many, one in zip(seconds[1 + COPIES], seconds[1], strict=True)]
+    return [
+        Figure(f"site.yml with nothing to do, {1 + COPIES} apps", "s", seconds[1 + COPIES]),
+        Figure("  one app more", "s", each, target=2),
+        Figure("  one app more, and the run with one app", "s", each, seconds[1], target=0.25),
+    ]
 
 
 def cutovers(stand: Stand) -> list[Figure]:
@@ -249,6 +276,7 @@ PARTS = {
     "deploy": deploys,
     "rollback": rollbacks,
     "site": site,
+    "apps": apps,
     "cutovers": cutovers,
     "rates": rates,
     "hosts": hosts,

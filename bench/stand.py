@@ -132,7 +132,7 @@ class Stand:
             "ansible_user": USER,
             "ansible_ssh_private_key_file": str(STATE / "key"),
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE / 'known_hosts'}",
-            "apps": {name: {**app, "domains": [NAMES[name]]} for name in apps},
+            "apps": {name: {**app, "domains": [NAMES.get(name, f"{name}.example.com")]} for name in apps},
             "host_ca_certificates": [name for name in ["/etc/ssl/certs/ca-certificates.crt"] if Path(name).exists()],
             "host_packages": ["curl", "nghttp2-client", "wrk"],  # curl for the script, and the load generators
             "certificate_ca_fetch_to": f"{STATE}/{{{{ inventory_hostname }}}}.crt",
