@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools new-app demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit app acceptance faults standby circumstances security shared fleet upgrade apps external molecule bench
+.PHONY: help tools new-app demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit matrix app acceptance faults standby circumstances security shared fleet upgrade apps external molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -73,7 +73,11 @@ NOT_UNIT := app apps acceptance attacks edge faults standby fleet external upgra
 
 unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products
-	$(BIN)/pytest $(NOT_UNIT:%=--ignore tests/%) --numprocesses 3 --dist worksteal
+	$(BIN)/pytest -p no:schemathesis -m "not matrix" $(NOT_UNIT:%=--ignore tests/%) --numprocesses 2 --dist worksteal
+
+matrix: .venv/.installed ## all versions of servers and layouts of migrations, of which `make unit` has a few; no host
+	@$(PYTHON) -m hosts products
+	$(BIN)/pytest -p no:schemathesis -m matrix $(NOT_UNIT:%=--ignore tests/%) --numprocesses 2 --dist worksteal
 
 app: .venv/.installed ## the bundled app on PostgreSQL and in a browser; no host
 	@$(PYTHON) -m hosts products

@@ -68,21 +68,58 @@ def everything(directory: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.fixture
-def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
+@dataclass(frozen=True)
+class Model:
+    """What the repositories of all tests are copies of, and what git answers there where nothing is configured."""
+
+    directory: Path
+    first: str
+    second: str
+    answers: dict[str, dict[str, Any]]
+
+
+def opened(path: Path) -> GitRepository:
+    """A repository that is there."""
+    made = GitRepository.__new__(GitRepository)
+    made.path = path
+    return made
+
+
+def places(user: User) -> list[tuple[str, str]]:
+    return [(str(user.repository.path), "path"), (f"file://{user.repository.path}", "url")]
+
+
+def plain(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     for name in [name for name in os.environ if name.startswith(("GIT_", "LC_"))]:
         monkeypatch.delenv(name)
-    home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    repository = GitRepository(tmp_path / "repository")
-    first = repository.commit({"app/main.py": "old\n"}, tag="v1.0.0", message="First")
-    second = repository.commit(FILES, tag="v2.0.0", message="Zweite Größe")
-    bystander = GitRepository(tmp_path / "bystander")
-    bystander.commit({"own": "work\n"}, tag="v9.9.9")
-    bystander.git("branch", "more")
-    return User(home, repository, bystander, first, second)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    directory = tmp_path_factory.mktemp("model")
+    with pytest.MonkeyPatch.context() as patch:
+        plain(patch, directory / "home")
+        repository = GitRepository(directory / "repository")
+        first = repository.commit({"app/main.py": "old\n"}, tag="v1.0.0", message="First")
+        second = repository.commit(FILES, tag="v2.0.0", message="Zweite Größe")
+        bystander = GitRepository(directory / "bystander")
+        bystander.commit({"own": "work\n"}, tag="v9.9.9")
+        bystander.git("branch", "more")
+        user = User(directory / "home", repository, bystander, first, second)
+        answers = {name: user.answers(location, directory / f"plain-{name}") for location, name in places(user)}
+    return Model(directory, first, second, answers)
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Model) -> User:
+    plain(monkeypatch, tmp_path / "home")
+    for name in ("repository", "bystander"):
+        shutil.copytree(model.directory / name, tmp_path / name, symlinks=True)
+    repository, bystander = (opened(tmp_path / name) for name in ("repository", "bystander"))
+    return User(tmp_path / "home", repository, bystander, model.first, model.second)
 
 
 CONFIGURATIONS = [
@@ -113,9 +150,8 @@ CONFIGURATIONS = [
 
 
 @pytest.mark.parametrize("text", CONFIGURATIONS)
-def test_a_git_configuration_changes_no_answer(user: User, tmp_path: Path, text: str) -> None:
-    places = [(str(user.repository.path), "path"), (f"file://{user.repository.path}", "url")]
-    expected = {name: user.answers(location, tmp_path / f"plain-{name}") for location, name in places}
+def test_a_git_configuration_changes_no_answer(user: User, model: Model, tmp_path: Path, text: str) -> None:
+    expected = model.answers
     (tmp_path / "attributes").write_text("* export-ignore\n")
     for name in ("hooks", "template/hooks"):
         (tmp_path / name).mkdir(parents=True)
@@ -125,7 +161,8 @@ def test_a_git_configuration_changes_no_answer(user: User, tmp_path: Path, text:
     for word in ("ATTRIBUTES", "HOOKS", "TEMPLATE"):
         text = text.replace(word, str(tmp_path / word.lower()))
     user.configure(text)
-    assert {name: user.answers(location, tmp_path / f"configured-{name}") for location, name in places} == expected
+    found = {name: user.answers(location, tmp_path / f"configured-{name}") for location, name in places(user)}
+    assert found == expected
     assert [commit.subject for commit in (expected["path"]["commit"],)] == ["Zweite Größe"]
     assert set(expected["path"]["migrations"]) == {"0001", "0002"}
 
@@ -161,17 +198,15 @@ VARIABLES = [
 
 @pytest.mark.parametrize("variables", VARIABLES, ids=lambda variables: "+".join(variables))
 def test_no_variable_of_git_changes_an_answer_or_reaches_another_repository(
-    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    user: User, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     """Case 1: every branch and tag of the repository in GIT_DIR was deleted, in check mode."""
-    places = [(str(user.repository.path), "path"), (f"file://{user.repository.path}", "url")]
-    expected = {name: user.answers(location, tmp_path / f"plain-{name}") for location, name in places}
     before = {**everything(user.bystander.path), **everything(user.repository.path)}
     for name, value in variables.items():
         monkeypatch.setenv(name, value.replace("BYSTANDER", str(user.bystander.path)))
-    found = {name: user.answers(location, tmp_path / f"with-{name}") for location, name in places}
+    found = {name: user.answers(location, tmp_path / f"with-{name}") for location, name in places(user)}
     monkeypatch.undo()
-    assert found == expected
+    assert found == model.answers
     assert {**everything(user.bystander.path), **everything(user.repository.path)} == before
 
 
@@ -229,9 +264,7 @@ def test_repositories_of_all_kinds_are_read(user: User, tmp_path: Path, kind: st
         subprocess.run(["git", "clone", "--quiet", "--shared", str(repository), str(there)], check=True)
     elif kind == "sha256":
         subprocess.run(["git", "init", "--quiet", "--object-format=sha256", str(there)], check=True)
-        other = GitRepository.__new__(GitRepository)
-        other.path = there
-        other.commit(FILES, tag="v2.0.0")
+        opened(there).commit(FILES, tag="v2.0.0")
     source = git.open_source(str(there), tmp_path / "cache")
     commit = git.resolve(source, "v2.0.0", "tags")
     git.bundle(source, commit.sha, commit.tag, [], tmp_path / "a.bundle")

@@ -20,26 +20,45 @@ from roles.app.action_plugins import slipway_files as action
 ME, GROUP = getpass.getuser(), grp.getgrgid(os.getegid()).gr_name
 
 
-def run(tmp_path: Path, files: list[dict[str, Any]], *arguments: str, found: list[str] | None = None) -> dict[str, Any]:
-    """The result of the task; it fails where the task does not."""
-    tasks = [
-        {"slipway_files": {"files": files, "found": found or []}, "register": "done", "ignore_errors": True},
-        {
-            "ansible.builtin.copy": {"content": "{{ done | to_json }}", "dest": f"{tmp_path}/result.json"},
-            "check_mode": False,
-            "diff": False,
-        },
+LOOK = """find secret greeting -printf '%y %u:%g %m {0}/%p\\n'; sha256sum {0}/secret {0}/greeting"""
+
+
+def play(directory: Path, *arguments: str) -> dict[str, Any]:
+    """One run with all tasks, as each start of ansible takes a second; their results by name, and the `output`."""
+    mine = {"owner": ME, "group": GROUP}
+    files = [
+        {"dest": f"{directory}/secret", "content": "c4n4ry", "mode": 600, **mine},
+        {"dest": f"{directory}/greeting", "src": "greeting.j2", "whom": "Ada", **mine},
+        {"dest": f"{directory}/unwanted", "content": "", "wanted": "{{ '' != '' }}", **mine},
     ]
-    play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]
-    (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
-    (tmp_path / "templates").mkdir(exist_ok=True)
-    (tmp_path / "templates/greeting.j2").write_text("Hello {{ item.whom }}\n")
-    (tmp_path / "hosts.yml").write_text(
+    wrong = [{"dest": f"{directory}/none/x", "content": "c4n4ry", **mine}]
+    found = "{{ look.stdout_lines }}"
+    tasks: dict[str, dict[str, Any]] = {
+        "first": {"slipway_files": {"files": files}},
+        "look": {
+            "ansible.builtin.shell": {"cmd": LOOK.format(directory), "chdir": str(directory)},
+            "failed_when": False,
+        },
+        "again": {"slipway_files": {"files": files, "found": found}},
+        "mode": {
+            "slipway_files": {"files": files, "found": "{{ look.stdout_lines | map('replace', ' 600 ', ' 644 ') }}"}
+        },
+        "wrong": {"slipway_files": {"files": wrong}, "ignore_errors": True},
+    }
+    said = "{{ {" + ", ".join(f"'{name}': {name}" for name in tasks) + "} | to_json }}"
+    write = {"ansible.builtin.copy": {"content": said, "dest": f"{directory}/result.json"}}
+    listed = [{**task, "register": name} for name, task in tasks.items()]
+    listed.append({**write, "check_mode": False, "diff": False})
+    whole = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": listed}]
+    (directory / "play.yml").write_text(yaml.safe_dump(whole))
+    (directory / "templates").mkdir()
+    (directory / "templates/greeting.j2").write_text("Hello {{ item.whom }}\n")
+    (directory / "hosts.yml").write_text(
         f"all: {{hosts: {{localhost: {{ansible_python_interpreter: '{sys.executable}'}}}}}}\n"
     )
     done = subprocess.run(
         [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "hosts.yml", "play.yml", *arguments],
-        cwd=tmp_path,
+        cwd=directory,
         env={
             **os.environ,
             "ANSIBLE_LIBRARY": f"{PROJECT}/roles/app/library",
@@ -51,54 +70,44 @@ def run(tmp_path: Path, files: list[dict[str, Any]], *arguments: str, found: lis
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    result: dict[str, Any] = json.loads((tmp_path / "result.json").read_text())
-    return {**result, "output": done.stdout}
+    results: dict[str, Any] = json.loads((directory / "result.json").read_text())
+    return {**results, "output": done.stdout}
 
 
-def declared(tmp_path: Path) -> list[dict[str, Any]]:
-    mine = {"owner": ME, "group": GROUP}
-    return [
-        {"dest": f"{tmp_path}/secret", "content": "c4n4ry", "mode": 600, **mine},
-        {"dest": f"{tmp_path}/greeting", "src": "greeting.j2", "whom": "Ada", **mine},
-        {"dest": f"{tmp_path}/unwanted", "content": "", "wanted": "{{ '' != '' }}", **mine},
-    ]
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    directory = tmp_path_factory.mktemp("written")
+    return directory, play(directory)
 
 
-def test_all_files_are_written_with_owner_and_mode(tmp_path: Path) -> None:
-    done = run(tmp_path, declared(tmp_path))
-    assert done["changed"] is True
-    assert done["written"] == [f"{tmp_path}/secret", f"{tmp_path}/greeting"]
-    assert (tmp_path / "secret").read_text() == "c4n4ry"
-    assert (tmp_path / "greeting").read_text() == "Hello Ada\n"
-    assert not (tmp_path / "unwanted").exists()
-    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("secret", "greeting")] == [0o600, 0o644]
+def test_all_files_are_written_with_owner_and_mode(written: tuple[Path, dict[str, Any]]) -> None:
+    directory, done = written
+    assert done["first"]["changed"] is True
+    assert done["first"]["written"] == [f"{directory}/secret", f"{directory}/greeting"]
+    assert (directory / "secret").read_text() == "c4n4ry"
+    assert (directory / "greeting").read_text() == "Hello Ada\n"
+    assert not (directory / "unwanted").exists()
+    assert [(directory / name).stat().st_mode & 0o777 for name in ("secret", "greeting")] == [0o600, 0o644]
     assert "c4n4ry" not in done["output"]
 
 
-def test_what_the_host_has_is_not_written_again_and_a_mode_alone_is(tmp_path: Path) -> None:
-    run(tmp_path, declared(tmp_path))
-    paths = [str(tmp_path / name) for name in ("secret", "greeting")]
-    look = ["find", *paths, "-printf", "%y %u:%g %m %p\n"]
-    said = subprocess.run(look, capture_output=True, text=True, check=True).stdout
-    digests = subprocess.run(["sha256sum", *paths], capture_output=True, text=True, check=True).stdout
-    found = [*said.splitlines(), *digests.splitlines()]
-    assert run(tmp_path, declared(tmp_path), found=found)["changed"] is False
-    other = [line.replace(" 600 ", " 644 ") for line in found]
-    assert run(tmp_path, declared(tmp_path), found=other)["written"] == [f"{tmp_path}/secret"]
+def test_what_the_host_has_is_not_written_again_and_a_mode_alone_is(written: tuple[Path, dict[str, Any]]) -> None:
+    directory, done = written
+    assert done["again"]["changed"] is False
+    assert done["mode"]["written"] == [f"{directory}/secret"]
+
+
+def test_a_file_that_cannot_be_written_is_named(written: tuple[Path, dict[str, Any]]) -> None:
+    directory, done = written
+    assert done["wrong"]["failed"] is True
+    assert done["wrong"]["msg"] == f"{directory}/none/x cannot be written: No such file or directory."
+    assert list(directory.glob("none*")) == []
 
 
 def test_check_mode_writes_nothing_and_says_what_it_would(tmp_path: Path) -> None:
-    done = run(tmp_path, declared(tmp_path), "--check")
-    assert done["changed"] is True
+    done = play(tmp_path, "--check")
+    assert done["first"]["changed"] is True
     assert not (tmp_path / "secret").exists()
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    wrong = [{"dest": f"{tmp_path}/none/x", "content": "c4n4ry", "owner": ME, "group": GROUP}]
-    done = run(tmp_path, wrong)
-    assert done["failed"] is True
-    assert done["msg"] == f"{tmp_path}/none/x cannot be written: No such file or directory."
-    assert list(tmp_path.glob("none*")) == []
 
 
 @pytest.mark.parametrize("mode", ["644", "0644"])

@@ -31,6 +31,7 @@ def _make(target: str, seconds: float, *hosts: str) -> Part:
 PREPARE = _make("prepare", 900)
 LINT = _make("lint", 600)
 UNIT = _make("unit", 900)
+MATRIX = _make("matrix", 900)
 APP = _make("app", 900)
 FAULTS = _make("faults", 4000, "slipway-faults")
 SHARED = _make("shared", 4000, "slipway-shared", "slipway-shared-2")
@@ -46,7 +47,7 @@ UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 STAGES: tuple[Stage, ...] = (
     Stage((PREPARE,)),
     Stage((UNIT, LINT)),
-    Stage((SHARED, FAULTS, ACCEPTANCE, APPS, FLEET, EXTERNAL, MOLECULE, UPGRADE, APP)),
+    Stage((SHARED, FAULTS, ACCEPTANCE, APPS, FLEET, EXTERNAL, MOLECULE, UPGRADE, APP, MATRIX)),
 )
 
 # New suites: they run by name alone, until each has passed ten times in a row on a busy machine.

@@ -246,6 +246,16 @@ def test_every_suite_that_the_unit_tests_leave_out_is_a_part() -> None:
     assert [suite for suite in left_out if not re.search(rf"tests/{suite}\b", " ".join(run))] == []
 
 
+def test_what_the_unit_tests_leave_out_by_a_marker_is_run_by_the_matrix() -> None:
+    unit, matrix = (
+        next(line for line in MAKEFILE.partition(f"\n{target}: ")[2].splitlines() if "pytest" in line)
+        for target in ("unit", "matrix")
+    )
+    assert unit.replace('-m "not matrix"', "-m matrix") == matrix
+    assert parts.MATRIX in parts.STAGES[-1].parts
+    assert parts.MATRIX.name not in parts.BY_NAME
+
+
 def test_the_containers_that_the_suites_start_are_those_that_the_runner_would_remove() -> None:
     started = re.findall(
         r'Host\("(slipway-[\w-]+)"', "".join(path.read_text() for path in PROJECT.glob("tests/**/*.py"))
