@@ -134,6 +134,12 @@ wheels = [{{name = "colorama-0.4.6-py3-none-any.whl", url = "https://files.pytho
 """  # noqa: E501
 
 
+def rows(table: dict[str, dict[str, str]]) -> list[Any]:
+    """The rows of a table: the first one always, the others in the matrix."""
+    marks = [[], *[[pytest.mark.matrix]] * (len(table) - 1)]
+    return [pytest.param(files, id=name, marks=mark) for (name, files), mark in zip(table.items(), marks, strict=True)]
+
+
 def work(tmp_path: Path, **changes: Any) -> Work:
     return replace(
         Work(
@@ -190,13 +196,13 @@ def test_what_a_lock_file_pins_is_installed_and_nothing_else(tmp_path: Path, fil
     assert installed(tmp_path) == THREE
 
 
-@pytest.mark.parametrize("files", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("files", rows(KINDS))
 def test_a_lock_file_may_be_above_the_app(tmp_path: Path, files: dict[str, str]) -> None:
     install(tmp_path, {**files, "services/shop/main.py": ""}, directory="services/shop")
     assert installed(tmp_path) == THREE
 
 
-@pytest.mark.parametrize("files", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("files", rows(KINDS))
 def test_another_file_than_the_lock_file_has_is_not_installed(tmp_path: Path, files: dict[str, str]) -> None:
     said = refusal(tmp_path, {name: text.replace(IDNA, "0" * 64) for name, text in files.items()})
     assert "uv pip sync failed" in said
@@ -261,7 +267,7 @@ def test_what_is_not_pinned_is_refused_with_both_ways_out(tmp_path: Path, files:
     assert "apps.shop.allow_unpinned" in said
 
 
-@pytest.mark.parametrize("files", LOOSE.values(), ids=LOOSE)
+@pytest.mark.parametrize("files", rows(LOOSE))
 def test_what_is_not_pinned_may_be_as_it_was_then_and_stays_as_it_is(tmp_path: Path, files: dict[str, str]) -> None:
     record = install(tmp_path, files, allow_unpinned=True, cutoff="2024-04-20T00:00:00Z").record
     assert installed(tmp_path) == THREE

@@ -71,6 +71,7 @@ def installed(settings: config.Settings, name: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.matrix  # several builds
 def test_what_was_installed_of_what_nobody_pins_is_used_again(app: config.Settings, repository: GitRepository) -> None:
     first = make(app, repository, "one", {"requirements.txt": "idna<3.5\n"})
     assert installed(app, "one").startswith("idna==3.4")
@@ -93,6 +94,7 @@ def test_what_was_installed_of_what_nobody_pins_is_used_again(app: config.Settin
 HASH_OF_3_3 = "    --hash=sha256:84d9dd047ffa80596e0f246e2eab0b391788b0503584e8945f2368256d2735ff\n"
 
 
+@pytest.mark.matrix  # several builds
 def test_packages_are_shared_with_a_live_release_that_has_the_same(
     app: config.Settings, repository: GitRepository
 ) -> None:
