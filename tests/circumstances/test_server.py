@@ -231,7 +231,7 @@ def wanted(packages: Sequence[str], name: str) -> str:
 
 
 # The oldest uvicorn, an app with a Gunicorn of its own, and one with neither; those between are rows of the matrix.
-ALWAYS = (VERSIONS[0], VERSIONS[7], VERSIONS[8])
+ALWAYS = (VERSIONS[0], *VERSIONS[-2:])
 
 
 @pytest.mark.slow
