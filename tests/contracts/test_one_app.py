@@ -19,6 +19,7 @@ def site(**given: str) -> dict[str, Any]:
     known = {name: render.trusted(texts[name]) for name in NAMES}
     known |= {
         "apps": APPS,
+        "declared_apps": {"shop": APPS["shop"]},
         "site_found": {"stdout_lines": ["app shop", "app blog", "app old"]},
         "environment_name": "qa",
     }
