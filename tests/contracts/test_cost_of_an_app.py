@@ -94,7 +94,7 @@ def test_a_loop_for_an_app_is_over_what_few_apps_have() -> None:
     assert loops == {"Writable paths | Create the directories that are not there"}
 
 
-@pytest.mark.parametrize("role", ["host", "postgresql", "redis", "nginx", "access"])
+@pytest.mark.parametrize("role", ["host", "postgresql", "mariadb", "redis", "nginx", "access"])
 def test_a_role_that_is_for_all_apps_at_once_calls_nothing_for_each(role: str) -> None:
     loops = [task for task in flat(role, "main") if "loop" in task and module(task) not in FREE]
     assert calls(loops) == []
