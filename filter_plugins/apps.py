@@ -194,7 +194,7 @@ def emptied_headers() -> frozenset[str]:
     return frozenset(name.lower() for name in known["__nginx_emptied_headers"])
 
 
-def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
+def databases(apps: Settings, processors: int, of_kind: str = "postgresql") -> list[dict[str, Any]]:
     """The databases to have on the host: [{name, connections, limit, owner, tcp}], for the apps that have one there.
 
     `connections` is what an app is counted with: what it says itself, or pool x (slots x workers + processes and jobs),
@@ -210,7 +210,7 @@ def databases(apps: Settings, processors: int) -> list[dict[str, Any]]:
             "tcp": app["database"]["tcp"],
         }
         for name, app in apps.items()
-        if app["database"]["kind"] == "postgresql"
+        if app["database"]["kind"] == of_kind
     ]
 
 

@@ -64,12 +64,17 @@ class Places:
         return self.top / f"etc/slipway/{self.app}.generated.env"
 
     @property
+    def passwords(self) -> Path:
+        """Those of its database, which this host has for others."""
+        return self.top / f"etc/slipway/{self.app}.database"
+
+    @property
     def units(self) -> Path:
         return self.top / "etc/systemd/system"
 
     def serving(self) -> list[Path]:
         """What goes when the app is absent, the settings last."""
-        kept = {self.secrets, self.settings}
+        kept = {self.secrets, self.passwords, self.settings}
         return [
             *self._units(),
             *sorted((self.root / "slots").glob("*/*")),
@@ -95,6 +100,7 @@ class Places:
             self.top / f"var/cache/slipway/{self.app}",
             *sorted((self.top / "var/log/nginx").glob(f"{self.app}.access.log*")),
             self.secrets,
+            self.passwords,
             self.top / f"etc/sysusers.d/slipway-{self.app}.conf",
         ]
 
@@ -127,7 +133,7 @@ def remove(app: str, places: Places | None = None) -> list[str]:
     config.check_app_name(app)
     places = places or Places(app)
     found = [path for path in places.serving() if os.path.lexists(path)]
-    if not found and not is_ours(app):
+    if not found and not is_ours(app) and not places.passwords.exists():
         return []
     with _alone(app, places):
         _stop(places)
@@ -146,7 +152,7 @@ def purge(app: str, places: Places | None = None) -> tuple[list[str], list[str]]
     """
     config.check_app_name(app)
     places = places or Places(app)
-    if not is_ours(app) and not places.settings.exists():
+    if not is_ours(app) and not places.settings.exists() and not places.passwords.exists():
         raise RefusedError(f"'{app}' is no app of this host, so there is nothing to purge. Type the name of one.")
     gone = remove(app, places)
     stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"

@@ -15,7 +15,7 @@ from slipway.schema import database, mariadb
 from slipway.slot import envfile
 
 _ITERATIONS = 4096  # PostgreSQL's own number; the passwords are random, and too long to be guessed
-_SALT_BYTES = 16
+SALT_BYTES = 16
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$([0-9]+):([A-Za-z0-9+/=]+)\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+")
 _SOCKET = "/run/postgresql"
 
@@ -37,6 +37,11 @@ def is_of(password: str, kept: str) -> bool:
     )
 
 
+def statement(role: str, password: str, salt: bytes) -> str:
+    """The SQL that gives a role a password. Names of apps, and with them of roles, have no quotes."""
+    return f"ALTER ROLE \"{role}\" PASSWORD '{verifier(password, salt)}';"
+
+
 def give_passwords(settings: Settings) -> list[str]:
     """Give the roles of the database the passwords that the host has made; the roles that had another one, or none."""
     if not settings.database_passwords:
@@ -52,11 +57,7 @@ def give_passwords(settings: Settings) -> list[str]:
         raise FailedError(f"PostgreSQL has no role {absent[0]}. Run site.yml.")
     other = [role for role, password in wanted.items() if not is_of(password, kept[role])]
     if other:
-        _ask(
-            "".join(
-                f"ALTER ROLE \"{role}\" PASSWORD '{verifier(wanted[role], os.urandom(_SALT_BYTES))}';" for role in other
-            )
-        )
+        _ask("".join(statement(role, wanted[role], os.urandom(SALT_BYTES)) for role in other))
     return other
 
 

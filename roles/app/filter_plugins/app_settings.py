@@ -144,7 +144,8 @@ def network(settings: Values) -> str:
     closed = "loopback" if loopback_ports(settings, "app") else "none"
     if settings["network"] != "auto":
         return closed if settings["network"] == "none" else str(settings["network"])
-    needed = "listen" in settings["needs"] or reach.elsewhere(env_values.texts(settings["env"]), settings["domains"])
+    is_far = "listen" in settings["needs"] or bool(settings["database"]["on"])
+    needed = is_far or reach.elsewhere(env_values.texts(settings["env"]), settings["domains"])
     return "outbound" if needed else closed
 
 

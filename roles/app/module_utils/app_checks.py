@@ -219,6 +219,12 @@ def _network(app: App) -> Iterator[str]:
             "is outbound."
         )
     declared = app.settings["database"]
+    if declared["on"]:
+        yield (
+            f"apps.{app.name}.database.on is {declared['on']}, which is reached by a network, but "
+            f"apps.{app.name}.network is none. Set it to outbound, or leave it out."
+        )
+        return
     name = declared["url"] or declared["parts"].get("host", database.URL)
     if reach.elsewhere({name: app.settings["env"].get(name) or ""}, []):
         yield (

@@ -39,7 +39,7 @@ _FAMILIES = {
 }
 _WORDS = {"postgres": "postgresql", "mysql": "mariadb", "false": "none", "no": "none"}
 _HERE = ("", "localhost", "127.0.0.1", "::1", SOCKET, f"/var{SOCKET}")
-_KEYS = ("kind", "url", "scheme", "parts", "owner", "connections", "ca", "tcp", *PARTS)
+_KEYS = ("kind", "on", "url", "scheme", "parts", "owner", "connections", "ca", "tcp", *PARTS)
 _SCHEME = re.compile(r"[a-z][a-z0-9]*(?:\+[a-z0-9_]+)?")
 _LIKE = "Write none, external, mariadb, sqlite, or a mapping, such as {scheme: postgresql+psycopg}"
 
@@ -73,7 +73,8 @@ def whole(value: Any, env: Mapping[str, Any], app: str = "") -> dict[str, Any]:
         )
     if not isinstance(given.get("tcp", False), bool):
         raise RefusedError(f"database.tcp is {setting_forms.shown(given['tcp'])}, but must be true or false.")
-    kind = given.get("kind") or _kind(scheme, name, parts, env, app)
+    on = _on(given)
+    kind = "external" if on else given.get("kind") or _kind(scheme, name, parts, env, app)
     if kind not in KINDS:
         raise RefusedError(f"database is '{kind}', but must be one of {', '.join(KINDS)}. {_LIKE}.")
     if kind == "postgresql" and not scheme and _is_own(env.get(name), app):
@@ -83,8 +84,9 @@ def whole(value: Any, env: Mapping[str, Any], app: str = "") -> dict[str, Any]:
         raise RefusedError(f"database.connections is '{connections}', but must be a number, such as 30.")
     return {
         "kind": kind,
+        "on": on,
         "url": name,
-        "scheme": scheme or SCHEMES.get(kind, ""),
+        "scheme": scheme or SCHEMES.get("postgresql" if on else kind, ""),
         "parts": {part: parts[part] for part in PARTS if part in parts},
         # The others know no role that may change the schema and cannot log in.
         "owner": "app" if kind in ("sqlite", "mariadb") else str(given.get("owner") or "migrate"),
@@ -92,6 +94,18 @@ def whole(value: Any, env: Mapping[str, Any], app: str = "") -> dict[str, Any]:
         "ca": str(given.get("ca") or ""),
         "tcp": bool(parts) or bool(given.get("tcp", False)),
     }
+
+
+def _on(given: Mapping[str, Any]) -> str:
+    """The host of the environment that has the database, as the inventory calls it; "" where none is named."""
+    on = given.get("on") or ""
+    if not isinstance(on, str):
+        raise RefusedError(f"database.on is {on!r}, but must be the name of a host of the inventory, such as db-1.")
+    if on and given.get("kind") not in (None, "", "postgresql", "external"):
+        raise RefusedError(
+            f"database.on is for PostgreSQL on {on}, and database.kind is '{given['kind']}'. Take one of the two out."
+        )
+    return on
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -213,8 +227,14 @@ def variables(database: Mapping[str, Any], app: str, role: str = "") -> dict[str
 
 def of_migrations(database: Mapping[str, Any], env: Mapping[str, Any], app: str, role: str) -> dict[str, Any]:
     """The variables of migrations that are others than the app's: those by which they reach the database."""
+    if database["kind"] == "external" and env.get(MIGRATION_URL):
+        if database["url"]:
+            return {database["url"]: env[MIGRATION_URL]}
+        known = urls.libpq_environment(str(env[MIGRATION_URL]))
+        names = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "name": "PGDATABASE"}
+        return {name: known[names[part]] for part, name in database["parts"].items() if names[part] in known}
     if database["kind"] == "external":
-        return {database["url"]: env[MIGRATION_URL]} if database["url"] and env.get(MIGRATION_URL) else {}
+        return {}
     return variables(database, app, role)
 
 
@@ -249,7 +269,13 @@ def faults(app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Ite
                 f"apps.{app}.env.{name} is one of the variables of {where}, and the host sets it for its own database. "
                 "Take it out of env, or set all of them there, for a database elsewhere."
             )
-        if database["kind"] == "external" and value in (None, ""):
+        if database["on"]:
+            if value is not None:
+                yield (
+                    f"apps.{app}.env.{name} is one of the variables of {where}, and site.yml sets it for the database "
+                    f"on {database['on']}. Take it out of env."
+                )
+        elif database["kind"] == "external" and value in (None, ""):
             state = "empty" if value == "" else "not set"
             meant = "the URL of the database" if name == database["url"] else "what the database elsewhere wants there"
             yield (
@@ -263,16 +289,17 @@ def faults(app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Ite
         elif isinstance(value, Mapping) and "generate" in value:
             yield f"apps.{app}.env.{name} cannot be generated. Leave it out for a database on the host."
     family = _FAMILIES.get(str(database["scheme"]).partition("+")[0])
-    if database["kind"] in SCHEMES and family != database["kind"]:
-        yield (
-            f"{where}.scheme is '{database['scheme']}', which is none of {database['kind']}. Write one like "
-            f"{SCHEMES[database['kind']]}."
-        )
+    kind = "postgresql" if database["on"] else database["kind"]
+    if kind in SCHEMES and family != kind:
+        yield f"{where}.scheme is '{database['scheme']}', which is none of {kind}. Write one like {SCHEMES[kind]}."
 
 
 def _of_tls(where: str, app: str, database: Mapping[str, Any], env: Mapping[str, Any]) -> Iterator[str]:
     """Whether the authority of `ca` is asked: the URL could say otherwise, and it counts before the environment."""
     if not database["ca"]:
+        return
+    if database["on"]:
+        yield f"{where}.ca is for a database elsewhere; the authority of {database['on']} is made there. Remove it."
         return
     if database["kind"] != "external":
         yield f"{where}.ca is for a database elsewhere, but this one is on the host. Remove it."
