@@ -107,8 +107,8 @@ shared: .venv/.installed ## standby, circumstances and security on one host, wit
 fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phase
 	$(BIN)/pytest --durations=10 tests/fleet
 
-external: .venv/.installed ## a database on another host, over TLS
-	$(BIN)/pytest --durations=10 tests/external
+external: .venv/.installed ## a database on another host, of others or of the environment, over TLS
+	$(BIN)/pytest --durations=10 tests/external tests/dbhost
 
 upgrade: .venv/.installed ## a host of an earlier version of Slipway, and this version; wants the commits before this one
 	$(BIN)/pytest --durations=10 tests/upgrade

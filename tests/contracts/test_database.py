@@ -6,6 +6,8 @@ import tomllib
 from typing import Any
 
 import pytest
+import yaml
+from ansible.template import trust_as_template
 
 from filter_plugins import apps
 from roles.app.filter_plugins import app_settings
@@ -236,6 +238,44 @@ def test_a_server_that_serves_is_restarted_only_for_connections_that_apps_want(
     known = render.variables("postgresql", __postgresql_clusters={"stdout_lines": had})
     known["postgresql_databases"] = [{"name": "shop", "connections": apps_want}]
     assert int(render.evaluate("{{ __postgresql_connections }}", **known)) == expected
+
+
+def _fits(memory: int, wanted: int, most: int = 0, had: list[str] | None = None) -> tuple[bool, str]:
+    """Whether the preflight of role `postgresql` passes, and its sentence."""
+    asked, check = yaml.safe_load((render.ROLES / "postgresql/tasks/preflight.yml").read_text())
+    known = render.variables("postgresql", postgresql_max_connections=most, inventory_hostname="app-1")
+    known["ansible_facts"] = {**known["ansible_facts"], "memtotal_mb": memory}
+    known["postgresql_databases"] = [
+        {"name": "small", "connections": 13},
+        {"name": "large", "connections": wanted - 13},
+    ]
+    known |= {name: trust_as_template(str(text)) for name, text in check["vars"].items()}
+    if all(render.evaluate(f"{{{{ {condition} }}}}", **known) for condition in asked["when"]):
+        known["__postgresql_accepting"] = {"stdout_lines": had or []}
+    rule = check["ansible.builtin.assert"]
+    return render.evaluate(f"{{{{ {rule['that']} }}}}", **known), render.evaluate(rule["fail_msg"], **known)
+
+
+@pytest.mark.parametrize(
+    ("memory", "wanted", "most", "had", "expected"),
+    [
+        (1024, 190, 0, [], True),
+        (1024, 191, 0, [], False),
+        (8192, 790, 0, [], True),
+        (8192, 791, 0, [], False),
+        (1024, 290, 0, ["max_connections ours 300"], True),  # it has them: nothing is raised
+        (1024, 290, 300, [], True),
+        (8192, 91, 100, [], False),
+    ],
+)
+def test_connections_are_raised_by_themselves_as_far_as_the_memory_suggests(
+    memory: int, wanted: int, most: int, had: list[str], expected: bool
+) -> None:
+    fits, sentence = _fits(memory, wanted, most, had)
+    assert fits is expected
+    assert f"large wants the most, {wanted - 13}." in sentence
+    assert "set postgresql_max_connections: " in sentence
+    assert ("postgresql_max_connections is" if most else f"its memory is {memory} MB") in sentence
 
 
 def test_six_apps_of_one_worker_and_one_process_fit_beside_the_bundled_one() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 
 from filter_plugins import apps, hosts
@@ -68,6 +69,11 @@ def test_a_run_for_a_host_of_databases_alone_is_refused() -> None:
 def test_a_wrong_host_is_one_sentence(on: str, variables: dict[str, dict[str, Any]], sentence: str) -> None:
     (found,) = hosts.faults(whole(database={"on": on}), ALL, GROUPS, variables, "prod")
     assert sentence in found
+
+
+def test_yaml_takes_the_key_for_a_yes() -> None:
+    declared = yaml.safe_load("database: {on: db-1}")
+    assert whole(**declared)["shop"]["database"]["on"] == "db-1"
 
 
 def test_the_right_host_has_nothing_wrong() -> None:

@@ -120,7 +120,8 @@ def _mapping(value: Any) -> dict[str, Any]:
         return {"scheme": word} if _FAMILIES.get(word.partition("+")[0]) and "+" in word else {"kind": word}
     if not isinstance(value, Mapping):
         raise RefusedError(f"database is {value!r}. {_LIKE}.")
-    given = {str(key): item for key, item in value.items() if item is not None}
+    # YAML takes `on` without quotes for a yes.
+    given = {"on" if key is True else str(key): item for key, item in value.items() if item is not None}
     if unknown := [key for key in given if key not in _KEYS]:
         raise RefusedError(setting_forms.unknown(f"database.{unknown[0]}", unknown[0], _KEYS))
     if isinstance(given.get("kind"), str):
