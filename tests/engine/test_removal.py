@@ -158,6 +158,16 @@ def test_a_link_of_the_app_leads_a_purge_nowhere(places: Places, tmp_path: Path)
     assert (outside / "precious").read_text() == "x"
 
 
+def test_a_host_that_has_only_the_database_of_an_app_keeps_its_passwords_until_the_purge(places: Places) -> None:
+    host = Places("other", places.top)
+    host.passwords.write_text("SLIPWAY_DATABASE_PASSWORD=x\n")
+    assert removal.remove("other", host) == []
+    assert host.passwords.exists()
+    _, gone = removal.purge("other", host)
+    assert gone == [str(host.passwords)]
+    assert not host.passwords.exists()
+
+
 @pytest.mark.parametrize("name", ["nginx", "postgres", "mail"])
 def test_a_name_that_is_no_app_of_ours_is_never_purged(places: Places, name: str) -> None:
     precious = places.top / f"var/lib/{name}/precious"
