@@ -23,14 +23,13 @@ SUBNET = "198.18.77.0/24"
 ADDRESSES = {"app": "198.18.77.10", "db": "198.18.77.20"}
 
 
-def _on_network(address: str) -> tuple[str, ...]:
-    return ("--network", NETWORK, "--ip", address)
+def _on(name: str) -> tuple[str, ...]:
+    """The options of a host with this one of the addresses."""
+    return ("--network", NETWORK, "--ip", ADDRESSES[name])
 
 
-HOST = Host(
-    "slipway-dbhost-app", "13", {25122: 22, 25180: 80, 25143: 443}, flags=_on_network(ADDRESSES["app"])
-)  # fmt: skip
-SERVER = Host("slipway-dbhost-db", "13", {25222: 22}, flags=_on_network(ADDRESSES["db"]))
+HOST = Host("slipway-dbhost-app", "13", {25122: 22, 25180: 80, 25143: 443}, flags=_on("app"))
+SERVER = Host("slipway-dbhost-db", "13", {25222: 22}, flags=_on("db"))
 
 
 @dataclass
