@@ -188,6 +188,7 @@ def of_site(expression: str, hosts_lines: list[str], **known: Any) -> Any:
     """What a variable of site.yml is for a host that has said `hosts_lines`."""
     path = Path(__file__).parents[2] / "playbooks/vars/site.yml"
     given = {name: render.trusted(value) for name, value in yaml.safe_load(path.read_text()).items()}
+    known = {"serves_apps": True, **known}
     return render.evaluate(expression, **given, site_found={"stdout_lines": hosts_lines}, **known)
 
 
