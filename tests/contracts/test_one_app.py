@@ -22,6 +22,7 @@ def site(**given: str) -> dict[str, Any]:
         "declared_apps": {"shop": APPS["shop"]},
         "site_found": {"stdout_lines": ["app shop", "app blog", "app old"]},
         "environment_name": "qa",
+        "serves_apps": True,
     }
     wanted = ("run_fault", "prepared_apps", "site_absent")
     found = {name: render.evaluate(f"{{{{ {name} }}}}", **known, **given) for name in wanted}
