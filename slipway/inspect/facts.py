@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,6 +11,36 @@ from slipway.inspect.code import Code, Module
 from slipway.inspect.commands import Command
 from slipway.inspect.settings import Variable, collect
 from slipway.inspect.tree import Tree, joined
+
+
+@dataclass(frozen=True)
+class _Server:
+    """By what an address of one is known, and the variables that may have it."""
+
+    address: str
+    names: str
+    drivers: frozenset[str]
+
+
+_SERVERS = (
+    _Server(
+        r"(postgres(ql)?|mysql|mariadb)(\+\w+)?://",
+        r"(DATABASE|DB|POSTGRES|PG|SQL|MARIA)\w*(URL|URI|DSN|HOST|SERVER|ADDRESS|CONNECTION)",
+        frozenset(
+            [
+                "asyncpg",
+                "psycopg",
+                "psycopg2",
+                "psycopg2-binary",
+                "psycopg-binary",
+                "aiomysql",
+                "pymysql",
+                "mysqlclient",
+            ]
+        ),
+    ),
+    _Server(r"rediss?://", r"REDIS|BROKER|CACHE", frozenset(["redis", "aioredis", "arq", "rq"])),
+)
 
 
 @dataclass
@@ -46,7 +77,14 @@ class Facts:
 
     @cached_property
     def variables(self) -> dict[str, Variable]:
-        return collect(self.modules)
+        found = collect(self.modules)
+        known = " ".join(found).upper()
+        for name, (value, origin) in self.platforms.env.items():
+            # Read by a library such as Dynaconf perhaps, where the code has no name that may be one for such a server.
+            kind = next((one for one in _SERVERS if re.match(one.address, value)), None)
+            if kind and kind.drivers & set(self.dependencies) and not re.search(kind.names, known):
+                found[name] = Variable(name, required=True, default=None, annotation="str", origin=origin)
+        return found
 
     def near(self, name: str) -> bool:
         """Whether a file is the app's, as opposed to that of another app of the repository."""

@@ -34,6 +34,11 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             re.search(r"\b(beat|scheduler)$", text)
         )
         value: object = {"run": text, "count": 1} if once else text
+        hosts = {one.name for one in facts.platforms.services}
+        if (named := re.search(r"://(?:[^/@\s]*@)?([\w.-]+)", text)) and named[1] in hosts:
+            proposal.warn(
+                f"{command.origin}: the command has the address of {named[1]}, a host that is not here: change it."
+            )
         proposal.say("processes", {_name(command.name): value}, command.origin)
         if once and {"-B", "--beat"} & set(command.words):
             proposal.warn(f"{command.origin}: a worker with -B is beat, too; with count: 1 it never runs twice.")

@@ -370,3 +370,18 @@ def test_python_is_of_the_time_of_what_is_installed(tmp_path: Path, requirement:
             environment = {**os.environ, "GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date}
             subprocess.run(["git", "-C", str(tmp_path), *words], check=True, env=environment)
     assert proposed(tmp_path, {}, 2026).lines["python"] == version
+
+
+def test_an_address_that_only_the_compose_file_names_is_read(tmp_path: Path) -> None:
+    """As by Dynaconf, whose names are not in the code."""
+    compose = """
+services:
+  api: {build: ., environment: {SHOP_DB__uri: "postgresql://x:y@db/shop"}}
+  db: {image: "postgres:17"}
+  redis: {image: "redis:7"}
+  jobs: {build: ., command: "rq worker --url redis://redis:6379"}
+"""
+    files = {"main.py": MAIN, "docker-compose.yml": compose, "requirements.txt": "psycopg2-binary==2.9\n"}
+    proposal = proposed(tmp_path, files)
+    assert proposal.lines["database"] == {"url": "SHOP_DB__uri", "scheme": "postgresql"}
+    assert [text for text in proposal.warnings if "the address of redis, a host that is not here" in text]
