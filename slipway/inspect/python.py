@@ -53,7 +53,9 @@ def propose(facts: Facts, proposal: Proposal) -> None:
             else f"{limits[0][1]}: {limits[0][0]}" if limits and HOST not in fitting
             else f"nothing says which; the packages are of {year}"
         )  # fmt: skip
-    proposal.say("python", _name(chosen), reason)
+    exact = next((found[1] for text, _ in limits if (found := re.fullmatch(r"\s*={0,3}\s*(3\.\d+\.\d+)\s*", text))), "")
+    name = exact if _version(exact) == chosen else _name(chosen)
+    proposal.say("python", name, reason if name != exact else f"{limits[0][1]} allows no other")
     if HOST in usable and facts.locked and limits:
         proposal.optional.add("python")  # the lock has wheels for the host's as well
     if chosen < supported.PYTHON:

@@ -13,6 +13,7 @@ _URL = re.compile(
     r"|^(CELERY_)?(BROKER|RESULT_BACKEND|CELERY_RESULT_BACKEND|CELERY_BACKEND|CELERY_BROKER)(_URL|_URI)?$"
 )
 _PART = re.compile(r"(REDIS|VALKEY)\w*?_{1,2}(HOST|SERVER|HOSTNAME|PORT|PASSWORD)$")
+_CACHE = re.compile(r"^(\w+_)?CACHE_(HOST|SERVER|HOSTNAME|PORT|PASSWORD)$")
 _ROLES = {"SERVER": "host", "HOSTNAME": "host"}
 _OTHERS = {
     "rabbitmq": "RabbitMQ",
@@ -38,6 +39,7 @@ def propose(facts: Facts, proposal: Proposal) -> set[str]:
         for name in facts.variables
         if _PART.search(name.upper()) and not re.search(r"TEST|SSL|TLS|CHECK|VERIFY", name.upper())
     ]
+    parts = parts or [name for name in facts.variables if image and _CACHE.search(name.upper())]
     package = next((one for one in ("redis", "aioredis", "arq", "aiocache") if one in facts.dependencies), "")
     for one in facts.platforms.services:
         product = next((title for key, title in _OTHERS.items() if key in one.image), "")

@@ -56,12 +56,16 @@ _OURS = {
     "RELEASE_SHA",
     "STATE_DIRECTORY",
 }
-_MAX_OPTIONAL = 4
+# Of these, what an app's own settings may want even where another server starts it.
+_OF_A_SERVER = {"HOST": "127.0.0.1", "PORT": "8000", "WORKERS": "1"}
 
 
 def propose(facts: Facts, proposal: Proposal, used: set[str]) -> None:
     known = {name.upper() for name in used}
     wanted = {name: one for name, one in facts.variables.items() if name.upper() not in known | _OURS}
+    for name, value in _OF_A_SERVER.items():
+        if (own := facts.variables.get(name)) and own.required:
+            proposal.say("env", {name: value}, f"{own.origin} wants it, though nothing listens there")
     _environment(facts, proposal, wanted)
     for name, variable in wanted.items():
         title = name.upper()
@@ -131,6 +135,8 @@ def _made_up(facts: Facts, kind: str, title: str, domain: str) -> str:
         r"^(TESTING|DEBUG|TEST_?MODE|DEV|DEV_?MODE)$|^(IS|USE|ENABLE)_|_(ENABLED|DEBUG)$", title
     ):
         return "false"
+    if "int" in kind and title.endswith("_DB"):
+        return "0"
     if "int" in kind or "float" in kind:
         return "30" if re.search(r"EXPIRE|MINUTES|TTL", title) else "1"
     if re.search(r"^(list|set|tuple|sequence)", kind):

@@ -385,3 +385,14 @@ services:
     proposal = proposed(tmp_path, files)
     assert proposal.lines["database"] == {"url": "SHOP_DB__uri", "scheme": "postgresql"}
     assert [text for text in proposal.warnings if "the address of redis, a host that is not here" in text]
+
+
+def test_the_one_python_that_a_project_allows_is_named_in_full(tmp_path: Path) -> None:
+    project = '[tool.poetry]\nname = "shop"\n[tool.poetry.dependencies]\npython = "3.11.3"\n'
+    files = {"main.py": MAIN, "pyproject.toml": project, "poetry.lock": "", "Dockerfile": "FROM python:3.11.6\n"}
+    assert lines_of(tmp_path, files)["python"] == "3.11.3"
+
+
+def test_what_only_a_server_would_read_is_given_where_settings_want_it(tmp_path: Path) -> None:
+    code = f"{MAIN}class Settings(BaseSettings):\n    host: str\n    port: int\n"
+    assert lines_of(tmp_path, {"main.py": code})["env"] == {"HOST": "127.0.0.1", "PORT": "8000"}

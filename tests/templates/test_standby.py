@@ -171,3 +171,13 @@ def test_an_app_that_is_a_function_is_counted(counting: Callable[[Any], Any], tm
 
     assert counting(app) is not app
     assert len(list(tmp_path.glob("at-work.*"))) == 1
+
+
+def test_a_worker_keeps_the_user_that_systemd_gave_it(tmp_path: Path) -> None:
+    """Gunicorn before 20.2 sets even the user that it has, and the sandbox denies the call."""
+    file = tmp_path / "gunicorn.conf.py"
+    file.write_text(renderer.render("app", "gunicorn.conf.py.j2"))
+    program = "import os, runpy, sys, gunicorn.util; runpy.run_path(sys.argv[1]); os.setuid = None\n"
+    program += "gunicorn.util.set_owner_process(os.getuid() + 1, os.getgid())"
+    environment = {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True, env=environment)
