@@ -314,7 +314,8 @@ def _taken_apart(facts: Facts, name: str) -> str:
             is_parser = called.rpartition(".")[2] in ("urlparse", "urlsplit", "parse_dsn")
             if is_parser and call.args and dotted(call.args[0]).rpartition(".")[2].upper() == name.upper():
                 return module.name
-    return ""
+    # asyncpg without SQLAlchemy reads the host and not the query, in which the directory of the socket is.
+    return "databases" if {"databases", "asyncpg"} <= set(facts.dependencies) else ""
 
 
 def _is_called(facts: Facts, module: Module, call: ast.Call) -> bool:

@@ -396,3 +396,9 @@ def test_the_one_python_that_a_project_allows_is_named_in_full(tmp_path: Path) -
 def test_what_only_a_server_would_read_is_given_where_settings_want_it(tmp_path: Path) -> None:
     code = f"{MAIN}class Settings(BaseSettings):\n    host: str\n    port: int\n"
     assert lines_of(tmp_path, {"main.py": code})["env"] == {"HOST": "127.0.0.1", "PORT": "8000"}
+
+
+def test_what_connects_by_asyncpg_alone_has_a_password_and_a_port(tmp_path: Path) -> None:
+    code = f"{MAIN}import os\nu = os.environ['DATABASE_URL']\n"
+    files = {"main.py": code, "requirements.txt": "databases==0.6\nasyncpg==0.27\n"}
+    assert lines_of(tmp_path, files)["database"]["tcp"] is True
