@@ -69,7 +69,7 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
 # The directories whose tests want a host, and those of the bundled app and of Nginx, which have targets of their own.
-NOT_UNIT := app apps acceptance attacks edge faults standby fleet external upgrade circumstances/host
+NOT_UNIT := app apps acceptance attacks edge faults standby fleet external dbhost upgrade circumstances/host
 
 unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products

@@ -39,7 +39,7 @@ ACCEPTANCE = _make("acceptance", 2400, "slipway-acceptance")
 MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
 APPS = _make("apps", 3000, "slipway-apps-1", "slipway-apps-2")
-EXTERNAL = _make("external", 1200, "slipway-external", "slipway-external-db", "slipway-dbhost-app", "slipway-dbhost-db")
+EXTERNAL = _make("external", 2400, "slipway-external", "slipway-external-db", "slipway-dbhost-app", "slipway-dbhost-db")
 UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 
 # `lint` fills the processor that `unit` leaves idle at its end. Two of the others use both, each with hosts of its own;

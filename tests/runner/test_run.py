@@ -246,6 +246,14 @@ def test_every_suite_that_the_unit_tests_leave_out_is_a_part() -> None:
     assert [suite for suite in left_out if not re.search(rf"tests/{suite}\b", " ".join(run))] == []
 
 
+def test_every_suite_that_starts_hosts_is_left_out_of_the_unit_tests() -> None:
+    left_out = re.findall(r"^NOT_UNIT := (.*)$", MAKEFILE, re.MULTILINE)[0].split()
+    starts = [path for path in PROJECT.glob("tests/*/**/*.py") if re.search(r'Host\("slipway-', path.read_text())]
+    suites = {path.parent.relative_to(PROJECT / "tests").as_posix() for path in starts}
+    assert len(suites) > 3
+    assert suites - set(left_out) == set()
+
+
 def test_what_the_unit_tests_leave_out_by_a_marker_is_run_by_the_matrix() -> None:
     unit, matrix = (
         next(line for line in MAKEFILE.partition(f"\n{target}: ")[2].splitlines() if "pytest" in line)
