@@ -227,7 +227,9 @@ def test_the_firewall_lets_such_an_app_to_that_port_alone() -> None:
         (["max_connections theirs 100"], 50, 200),
         (["max_connections theirs 500"], 50, 500),
         (["max_connections ours 100", "max_connections theirs 100"], 50, 100),  # no restart to raise it a little
-        (["max_connections ours 100"], 95, 150),
+        (["max_connections ours 100"], 95, 200),
+        (["max_connections ours 200"], 195, 350),  # twice as many would be beyond what the memory suggests
+        (["max_connections ours 200"], 395, 450),
         (["max_connections ours 300"], 95, 300),
         ([], 400, 450),
     ],
