@@ -108,10 +108,10 @@ def _absent(release: Path, commit: str, directory: str, lock: str) -> str:
     if not found:
         if lock:
             return f"{commit} has no {lock}{where}, which is the app's 'lock_file'. Name one that it has."
-        said = (
-            locks.unread(directory, has) or "Type `uv lock` and commit what it writes: Slipway installs what it pins."
+        said = locks.unread(directory, has) or (
+            f"Commit a {PROJECT} that names its packages, and the {LOCK} that `uv lock` makes of it."
         )
-        return f"{commit} has no {LOCK}{where}, nor another file that says what it needs. {said}"
+        return f"{commit} has no {LOCK}, nor another file that says what it needs{where}. {said}"
     if not all(wanted):
         return f"{commit} has no {PROJECT}{where}, which says what of {found} is installed. Commit it."
     return ""

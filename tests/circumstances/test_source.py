@@ -142,7 +142,7 @@ def test_a_lock_file_without_its_project_is_named(commit: GitRepository) -> None
 def test_a_commit_that_says_nowhere_what_it_needs_is_named(commit: GitRepository) -> None:
     (commit.path / "pyproject.toml").unlink()
     (commit.path / "uv.lock").unlink()
-    assert "Run `uv lock` and commit it" in refusal(commit)
+    assert "Commit a pyproject.toml that names its packages, and the uv.lock that `uv lock` makes" in refusal(commit)
 
 
 def test_a_lock_file_that_is_a_link_out_of_the_repository_is_named(commit: GitRepository) -> None:
@@ -259,7 +259,7 @@ def test_a_lock_that_is_nowhere_above_the_app_is_named(commit: GitRepository) ->
     (commit.path / "backend").mkdir()
     (commit.path / "backend/main.py").touch()
     said = refusal(commit, directory="backend")
-    assert "has no uv.lock, nor another file that says what it needs, in backend or a directory above it" in said
+    assert "has no uv.lock, nor another file that says what it needs in backend or a directory above it" in said
 
 
 def test_what_is_left_out_of_a_directory_is_named(commit: GitRepository) -> None:
