@@ -24,31 +24,25 @@ def test_all_apps_serve_https_at_once(environments: dict[str, Environment], name
     assert failed == ""
 
 
+@pytest.mark.parametrize("where", ["prod", "staging"])
 @pytest.mark.parametrize("name", shapes.NAMES)
 def test_a_deploy_a_failed_one_and_a_rollback_touch_no_other_app(
-    prod: Environment, clients: Clients, name: str
+    environments: dict[str, Environment], clients: Clients, name: str, where: str
 ) -> None:
-    app = prod.of(name)
+    environment = environments[where]
+    app = environment.of(name)
     _, phase, word = shapes.BREAKS[name]
     if app.live() != shapes.FIRST:
-        prod.deploy(name, shapes.FIRST)
-    with clients(prod, others(name)), Load(app, CALLS[name], pause=PAUSE) as own:
-        prod.deploy(name, shapes.SECOND)
+        environment.deploy(name, shapes.FIRST)
+    with clients(environment, others(name)), Load(app, CALLS[name], pause=PAUSE) as own:
+        environment.deploy(name, shapes.SECOND)
         assert app.live() == shapes.SECOND
-        said = flat(prod.deploy_fails(name, shapes.BROKEN))
+        said = flat(environment.deploy_fails(name, shapes.BROKEN))
         assert app.live() == shapes.SECOND
-        prod.roll_back(name)
+        environment.roll_back(name)
         assert app.live() == shapes.FIRST
     assert own.failures == []
     assert own.releases == [shapes.FIRST, shapes.SECOND, shapes.FIRST]
     assert word in said
     failed = [line["phase"] for line in app.journal() if line["tag"] == shapes.BROKEN and line["outcome"] == "failed"]
     assert failed[0] == phase
-
-
-@pytest.mark.parametrize("name", shapes.NAMES)
-def test_a_deploy_on_debian_12_touches_no_other_app(staging: Environment, clients: Clients, name: str) -> None:
-    version = shapes.SECOND if staging.of(name).live() == shapes.FIRST else shapes.FIRST
-    with clients(staging, others(name)):
-        staging.deploy(name, version)
-    assert staging.of(name).live() == version
