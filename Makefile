@@ -13,7 +13,7 @@ export SLIPWAY_CGROUPS := $(firstword $(wildcard /sys/fs/cgroup/unified) /sys/fs
 LIMIT ?= 7200
 
 .DEFAULT_GOAL := help
-.PHONY: help tools new-app demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit matrix app acceptance faults standby circumstances security shared fleet upgrade apps external molecule bench
+.PHONY: help tools new-app demo demo-release demo-down dev test quick fmt docs hooks prepare lint unit matrix app acceptance faults standby circumstances security shared fleet upgrade apps external backup molecule bench
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -69,7 +69,7 @@ lint: .venv/.installed ## style, types, playbooks: all of it, also after a findi
 	@failed=; for linter in $(LINTERS); do echo "$$linter"; $(BIN)/$$linter || failed=1; done; test -z "$$failed"
 
 # The directories whose tests want a host, and those of the bundled app and of Nginx, which have targets of their own.
-NOT_UNIT := app apps acceptance attacks edge faults standby fleet external dbhost upgrade circumstances/host
+NOT_UNIT := app apps acceptance attacks edge faults standby fleet external dbhost upgrade backup circumstances/host
 
 unit: .venv/.installed ## engine, templates, contracts, circumstances; no host
 	@$(PYTHON) -m hosts products
@@ -109,6 +109,9 @@ fleet: .venv/.installed ## deploys to two hosts of which one fails, at each phas
 
 external: .venv/.installed ## a database on another host, of others or of the environment, over TLS
 	$(BIN)/pytest --durations=10 tests/external tests/dbhost
+
+backup: .venv/.installed ## backups and drills on a host, and what can go wrong with them
+	$(BIN)/pytest --durations=10 tests/backup
 
 upgrade: .venv/.installed ## a host of an earlier version of Slipway, and this version; wants the commits before this one
 	$(BIN)/pytest --durations=10 tests/upgrade

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filter_plugins import apps
+from filter_plugins import apps, backups
 from roles.app.filter_plugins import app_settings
 from slipway.base import sandbox
 
@@ -27,8 +27,9 @@ TYPES = {
 INTRODUCTION = """\
 # Settings of an app
 
-<!-- Made from roles/app/meta/argument_specs.yml and roles/certificate/meta/argument_specs.yml by `make docs`; a test
-compares them. The words of `needs` are in slipway/base/sandbox.py. -->
+<!-- Made from roles/app/meta/argument_specs.yml, roles/certificate/meta/argument_specs.yml and
+roles/backup/meta/argument_specs.yml by `make docs`; a test compares them. The words of `needs` are in
+slipway/base/sandbox.py. -->
 
 Each app is a key of `apps` in the inventory (`inventories/<environment>/group_vars/<environment>/main.yml`), with the
 settings that differ from their defaults:
@@ -47,6 +48,10 @@ NEEDS = """\
 An app runs in a sandbox: it reads its release, writes its data directory, and talks over unix sockets, and over
 internet sockets where `network` says so. What it does beyond that is declared in words. `slipway status` names the word
 when the app's log shows that the sandbox denied something."""
+
+BACKUPS = """\
+Beside `apps`, for the hosts of the environment: `backups` with the settings that differ from their defaults, or
+`backups: false` for none. See [backups](backups.md)."""
 
 EXAMPLES = {
     "hooks": """\
@@ -67,7 +72,16 @@ def page() -> str:
         if "options" in option:
             lines += ["", f"## {name}", "", option["description"], "", *_table(option["options"])]
             lines += ["", "For example:", "", EXAMPLES[name]]
-    return "\n".join([*lines, "", *_needs()]) + "\n"
+    return "\n".join([*lines, "", *_needs(), "", *_backups()]) + "\n"
+
+
+def _backups() -> Iterator[str]:
+    """The settings of backups, which are of a host and not of an app."""
+    yield "## backups"
+    yield from ("", BACKUPS, "")
+    yield from _table(backups.specification())
+    yield from ("", "For example:", "", "    backups:", "      path: /mnt/backups")
+    yield '      passphrase: "{{ vault_backup_passphrase }}"'
 
 
 def _needs() -> Iterator[str]:

@@ -49,6 +49,8 @@ SECTIONS = (
     ("Deployments", "deploy.yml, rollback.yml and commands on the host.",
      ("slipway/deployment", "slipway/cli", "slipway/records", "roles/release", "deploy.yml", "rollback.yml",
       "run.yml", "status.yml")),
+    ("Backups and drills", "backup.yml, drill.yml, their timers, and site.yml when it prepares them.",
+     ("slipway/backup", "roles/backup", "backup.yml", "drill.yml")),
     ("Hooks and the Logbook", "They change nothing about a deployment.", ("slipway/observers",)),
     ("The engine itself", "Any command.", ("slipway",)),
 )  # fmt: skip

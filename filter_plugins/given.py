@@ -14,7 +14,7 @@ from ansible import context
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.vars import load_extra_vars
 
-FLAGS = ("force", "allow_data_loss", "adopt", "yes", "confirm")
+FLAGS = ("force", "allow_data_loss", "adopt", "yes", "confirm", "full")
 NAMES = ("app", "version", "without", "state", "hold", "secret", "purge", "from", "command", *FLAGS)
 # Names of the inventory, which are no misspelling of these.
 OTHERS = ("apps", "app_defaults", "environments", "more_environments", "all")

@@ -72,6 +72,7 @@ PRODUCTS = {
     "nft": Product(("nftables",), program("nft")),
     "openssl": Product(("openssl",), program("openssl")),
     "perl": Product(("perl",), program("perl")),
+    "pgbackrest": Product(("pgbackrest",), program("pgbackrest")),
     "postgresql": Product(("postgresql",), postgresql.programs),
     "redis-server": Product(("redis-tools",), redis_server),
     "ssh-keygen": Product(("openssh-client",), program("ssh-keygen")),

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -71,13 +71,17 @@ _SANDBOX = (
 
 @dataclass(frozen=True)
 class Unit:
-    """A transient unit: its name without `.service`, a title, the user, and what of the file system it can change."""
+    """A transient unit: its name without `.service`, a title, the user, and what of the file system it can change.
+
+    `instead` are directives of the sandbox that get another value for this unit.
+    """
 
     name: str
     title: str
     user: str
     writable: tuple[Path, ...] = ()
     properties: tuple[str, ...] = ()  # more of systemd's
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,9 @@ def run(
 def start(unit: Unit, timeout: float | None) -> list[str]:
     """The command before a command that starts it in the unit; one that was left by a killed engine is ended first."""
     end(unit)
-    properties = [*_SANDBOX, *unit.properties]
+    # systemd would not take a second value in the place of the first for each of them.
+    sandbox = [line for line in _SANDBOX if line.partition("=")[0] not in unit.instead]
+    properties = [*sandbox, *(f"{name}={value}" for name, value in unit.instead.items()), *unit.properties]
     if timeout is not None:  # also when the engine is not there any more to end it
         properties.append(f"RuntimeMaxSec={timeout + _MARGIN:g}")
     if unit.writable:

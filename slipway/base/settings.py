@@ -19,6 +19,9 @@ RUN_DIRECTORY = Path("/run/slipway")
 UNIT_DIRECTORY = Path("/etc/systemd/system")
 DATA_DIRECTORY = Path("/var/lib")
 
+# Files of settings beside those of the apps; no app can have such a name.
+OF_THE_HOST = ("backup",)
+
 Migrates = Literal["alembic", "commands", "nothing"]
 ALEMBIC = "alembic"  # in the place of a command of `migrate`
 
@@ -392,7 +395,7 @@ def load(app: str, directory: Path = SETTINGS_DIRECTORY) -> Settings:
 
 def installed(directory: Path = SETTINGS_DIRECTORY) -> list[str]:
     """Names of the apps that this host carries, sorted."""
-    return sorted(path.stem for path in directory.glob("*.toml"))
+    return sorted(path.stem for path in directory.glob("*.toml") if path.stem not in OF_THE_HOST)
 
 
 def parse(values: Mapping[str, Any], source: str) -> Settings:

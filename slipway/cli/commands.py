@@ -196,11 +196,46 @@ def logs(options: argparse.Namespace, _: Reporter) -> NoReturn:
 
 
 def show_status(options: argparse.Namespace, _: Reporter) -> Output:
+    from slipway.backup import report
     from slipway.cli import status
 
     found = [status.gather(settings) for settings in _selected(options.app)]
-    text = "\n\n".join(status.render(item) for item in found) or "no app on this host"
-    return Output(f"{len(found)} app(s)", text=text, values={"apps": found})
+    backup, rows = report.host()
+    parts = [status.render(item) for item in found] or ["no app on this host"]
+    parts += [status.table(rows)] if rows else []
+    return Output(f"{len(found)} app(s)", text="\n\n".join(parts), values={"apps": found, "backup": backup})
+
+
+def backup(options: argparse.Namespace, report: Reporter) -> Output:
+    from slipway.backup import make
+    from slipway.backup import settings as backups
+
+    settings = backups.load()
+    if options.prepare:
+        make.prepare(settings)
+        return Output(f"The repository in {settings.databases} is ready.", True)
+    if options.check:
+        make.check(settings)
+        return Output("PostgreSQL hands over its WAL, and the repository has it.", True)
+    made = make.make(settings, full=options.full, patience=options.wait, note=report.note)
+    return Output(f"Made a backup in {made.seconds:.1f} s: {made.message}.", True, values=make.as_json(made))
+
+
+def drill(options: argparse.Namespace, report: Reporter) -> Output:
+    from slipway.backup import drill as trial
+    from slipway.backup import make
+    from slipway.backup import settings as backups
+
+    done = trial.drill(backups.load(), patience=options.wait, note=report.note)
+    return Output(f"The drill has passed in {done.seconds:.1f} s: {done.message}", True, values=make.as_json(done))
+
+
+def beat(_: argparse.Namespace, __: Reporter) -> Output:
+    from slipway.backup import heartbeat
+    from slipway.backup import settings as backups
+
+    at = heartbeat.beat(backups.load())
+    return Output(f"The heartbeat is of {at.isoformat(timespec='seconds')}.", True)
 
 
 def show_releases(options: argparse.Namespace, _: Reporter) -> Output:

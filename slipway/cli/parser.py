@@ -147,6 +147,21 @@ def parser() -> argparse.ArgumentParser:
     ):
         added.add_argument("app", nargs="?", help="default: all apps on this host")
 
+    added = command(
+        "backup", "backup", "make a backup of the host's databases and of the files of its apps (a timer does)"
+    )
+    mode = added.add_mutually_exclusive_group()
+    mode.add_argument("--full", action="store_true", help="a full one, whatever is due")
+    mode.add_argument("--prepare", action="store_true", help="only make the repository know the host's PostgreSQL")
+    mode.add_argument("--check", action="store_true", help="only check that WAL reaches the repository")
+    waits = [added]
+    waits.append(command("drill", "drill", "restore the latest backup on trial, look at it, and take it away again"))
+    for added in waits:
+        added.add_argument(
+            "--wait", type=float, default=0, metavar="SECONDS", help="for another backup or drill to end (0)"
+        )
+    command("heartbeat", "beat", "write the row that says up to when a backup is (a timer does)")
+
     added = command("resolve", "resolve", "on the controller: find the commit of a version")
     added.add_argument("repository", help="path or URL of a git repository")
     added.add_argument(

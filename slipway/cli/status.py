@@ -243,6 +243,11 @@ def render(found: dict[str, Any]) -> str:
         version = item["tag"] or item["sha"][:12]
         text = f"{_when(item['at'])}  {item['action']} {version}: {item['outcome']} in {item['seconds']:.1f} s"
         rows.append(("last", f"{text}{_count(item['receipt'])}, {owner.display(item['owner'])}"))
+    return table(rows)
+
+
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Labels and what belongs to them, a line each."""
     return "\n".join(f"{label:<10}{value}" for label, value in rows)
 
 

@@ -13,8 +13,9 @@ from hosts.scratch import PROJECT
 ENGINE = PROJECT / "slipway"
 # The higher floors may use the lower ones. Rooms of one floor do not know one another.
 FLOORS = {
-    "cli": 7,
-    "deployment": 6,
+    "cli": 8,
+    "deployment": 7,
+    "backup": 6,
     "schema": 5,
     "release": 4,
     "slot": 3,

@@ -40,6 +40,7 @@ MOLECULE = _make("molecule", 1200, "slipway-molecule-12", "slipway-molecule-13")
 FLEET = _make("fleet", 1200, "slipway-fleet-1", "slipway-fleet-2")
 APPS = _make("apps", 3000, "slipway-apps-1", "slipway-apps-2")
 EXTERNAL = _make("external", 2400, "slipway-external", "slipway-external-db", "slipway-dbhost-app", "slipway-dbhost-db")
+BACKUP = _make("backup", 3000, "slipway-backup-13")
 UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 
 # `lint` fills the processor that `unit` leaves idle at its end. Two of the others use both, each with hosts of its own;
@@ -47,11 +48,11 @@ UPGRADE = _make("upgrade", 1200, "slipway-upgrade")
 STAGES: tuple[Stage, ...] = (
     Stage((PREPARE,)),
     Stage((UNIT, LINT)),
-    Stage((SHARED, FAULTS, ACCEPTANCE, APPS, FLEET, EXTERNAL, MOLECULE, UPGRADE, APP, MATRIX)),
+    Stage((SHARED, FAULTS, ACCEPTANCE, APPS, FLEET, EXTERNAL, BACKUP, MOLECULE, UPGRADE, APP, MATRIX)),
 )
 
 # New suites: they run by name alone, until each has passed ten times in a row on a busy machine.
-BY_NAME = frozenset((APPS.name, EXTERNAL.name))
+BY_NAME = frozenset((APPS.name, EXTERNAL.name, BACKUP.name))
 
 
 def stages(names: tuple[str, ...] = ()) -> tuple[Stage, ...]:

@@ -23,8 +23,11 @@ from typing import Protocol
 
 import pytest
 
+from filter_plugins import backups
 from hosts.products import PRODUCTS
 from roles.certificate.module_utils import slipway_certificates
+from slipway.backup import pgbackrest as pgbackrest_output
+from slipway.backup import settings as backup_engine
 from slipway.base import settings as engine
 from slipway.slot import envfile
 from tests.templates import render
@@ -106,11 +109,11 @@ def dropped_in(most: float, rendered: Render, directory: Path) -> None:
     assert float(said.split("Overall exposure level")[1].split()[2].strip(":")) <= most, said
 
 
-def users(rendered: Render, directory: Path) -> None:
+def users(expected: tuple[str, ...], rendered: Render, directory: Path) -> None:
     file = directory / "sysusers.conf"
     file.write_text(rendered())
     said = run(product("systemd-sysusers"), "--dry-run", f"--root={directory}", file)
-    assert re.findall(r"Creating user '(\S+)'", said) == ["logbook", "logbook_build", "logbook_migrate"]
+    assert re.findall(r"Creating user '(\S+)'", said) == list(expected)
 
 
 def directories(rendered: Render, directory: Path) -> None:
@@ -386,6 +389,45 @@ def database_access(rendered: Render, _: Path) -> None:
     assert 'rules = "2"' in said, said
 
 
+def archiving(rendered: Render, _: Path) -> None:
+    cluster = _cluster(product("postgresql"))
+    file = cluster / "archiving.conf"
+    file.write_text(f"archive_mode = on\n{rendered()}")
+    said = _ask(cluster, "SELECT setting FROM pg_settings WHERE name = 'archive_timeout'", config_file=file)
+    assert 'setting = "60"' in said, said
+    said = _ask(cluster, "SELECT setting AS run FROM pg_settings WHERE name = 'archive_command'", config_file=file)
+    assert "--config-path=/etc/pgbackrest/slipway --stanza=app-1 archive-push %p" in said, said
+
+
+# Backups
+
+
+def pgbackrest(rendered: Render, directory: Path) -> None:
+    """pgBackRest knows every setting, finds the pass phrase beside it, and looks for the repository where it is."""
+    program = product("pgbackrest")
+    number = run(program, "version").split()[1]
+    repository = directory / "repository"
+    text = rendered(
+        ansible_facts={"distribution_major_version": "13" if int(number.split(".")[1]) >= 46 else "12"},
+        backup_settings={**backups.whole({}), "path": str(repository)},
+    )
+    (directory / "pgbackrest.conf").write_text(text)
+    (directory / "conf.d").mkdir()
+    (directory / "conf.d/passphrase.conf").write_text('[global]\nrepo1-cipher-pass=some "thing" = # long; enough\n')
+    (repository / "postgresql").mkdir(parents=True)
+    how: list[str | Path] = [program, f"--config-path={directory}", f"--lock-path={directory}/lock", "--stanza=app-1"]
+    said = run(*how, "info", "--output=json")
+    assert "WARN" not in said, said
+    assert pgbackrest_output.parse(said, "app-1").problem == "has nothing of this host yet", said
+    assert '"cipher":"aes-256-cbc"' in said, said
+
+
+def backup_settings(rendered: Render, _: Path) -> None:
+    found = backup_engine.parse(tomllib.loads(rendered()), "backup.toml")
+    assert (found.stanza, found.version, found.cluster, found.port) == ("app-1", "17", "main", 5432)
+    assert found.timers == backup_engine.TIMERS
+
+
 def _ask(cluster: Path, query: str, **files: Path) -> str:
     """The answer of PostgreSQL in its mode for a single user: there is no server, and no socket."""
     options = [part for name, path in files.items() for part in ("-c", f"{name}={path}")]
@@ -449,8 +491,18 @@ JUDGES: dict[str, Judge] = {
     "app/env.j2": environment,
     "app/gunicorn.conf.py.j2": gunicorn,
     "app/slipway-recover@.service.j2": functools.partial(unit, "app/slipway-recover@.service.j2"),
-    "app/sysusers.conf.j2": users,
+    "app/sysusers.conf.j2": functools.partial(users, ("logbook", "logbook_build", "logbook_migrate")),
     "app/tmpfiles.conf.j2": directories,
+    "backup/backup.toml.j2": backup_settings,
+    "backup/pgbackrest.conf.j2": pgbackrest,
+    "backup/slipway-backup.conf.j2": archiving,
+    "backup/sysusers.conf.j2": functools.partial(users, ("slipway_drill",)),
+    **{
+        name: functools.partial(unit, name)
+        for program in ("backup", "drill", "heartbeat")
+        for kind in ("service", "timer")
+        for name in (f"backup/slipway-{program}.{kind}.j2",)
+    },
     "certificate/acme.json.j2": acme,
     "certificate/slipway-certificate@.service.j2": functools.partial(
         unit, "certificate/slipway-certificate@.service.j2"

@@ -15,7 +15,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-from filter_plugins import apps
+from filter_plugins import apps, backups
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 
@@ -38,6 +38,9 @@ FACTS: dict[str, Any] = {
 
 
 WEBROOT = "/var/lib/slipway/acme"
+
+# What a host says to role `backup`.
+CLUSTERS = ["cluster 17 main 5432 online postgres /var/lib/postgresql/17/main /var/log/postgresql.log auto enabled"]
 
 # What a host says to role `access`.
 HOST = [
@@ -128,6 +131,13 @@ def _inputs(whole: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "certificate_webroot": WEBROOT,
             "certificate_domains": app["domains"],
             "certificate_source": {"provider": "acme", "email": "ops@example.com"},
+        },
+        "backup": {
+            "backup_stanza": "app-1",
+            "backup_environment": "prod",
+            "backup_postgresql": True,
+            "backup_settings": backups.whole({}),
+            "__backup_found": {"stdout_lines": CLUSTERS},
         },
         "access": {"access_apps": apps.access(whole), "__access_found": {"stdout": "", "stdout_lines": HOST}},
         "host": {},

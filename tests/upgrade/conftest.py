@@ -31,7 +31,11 @@ APP = {
     "keep_releases": 20,
     "workers": 2,
 }
-VARIABLES = {"nginx_keepalive_requests": 1_000_000}  # a client that is told to connect anew would count a failure
+VARIABLES = {
+    "nginx_keepalive_requests": 1_000_000,  # a client that is told to connect anew would count a failure
+    # To turn them on restarts PostgreSQL once, which costs requests and is announced: tests/backup does that.
+    "backups": False,
+}
 
 
 def check_out(directory: Path) -> None:

@@ -36,6 +36,7 @@ RESERVED_NAMES = frozenset(
         *("postgres", "postgresql", "public", "none", "root", "nginx", "slipway", "systemd", "ssl"),
         *("template0", "template1", "slipway-recover", "slipway-certificate"),
         *("access", "access-back", "recover", "certificate", "redis", "mysql", "mariadb"),
+        *("backup", "drill", "drill-work", "heartbeat", "pgbackrest", "restic", "restore"),
     )
 )
 # Of what Slipway has for an app: units before whose names it puts a word, and where Nginx leads requests that wait.
