@@ -5,6 +5,7 @@ It is in a database of Slipway's own, whose name no app can have: no app sees it
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 from slipway.backup import cluster
@@ -35,6 +36,18 @@ def beat(settings: Settings) -> datetime:
         _create(settings)
         row = cluster.ask(settings, _BEAT, DATABASE)
     return datetime.fromtimestamp(int(row[0][0]), UTC)
+
+
+def beat_when_it_answers(settings: Settings, patience: float, interval: float = 2.0) -> datetime:
+    """The same, for a timer: a server that is being restarted is waited for, so many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return beat(settings)
+        except FailedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(interval)
 
 
 def _create(settings: Settings) -> None:

@@ -234,7 +234,7 @@ def beat(_: argparse.Namespace, __: Reporter) -> Output:
     from slipway.backup import heartbeat
     from slipway.backup import settings as backups
 
-    at = heartbeat.beat(backups.load())
+    at = heartbeat.beat_when_it_answers(backups.load(), 40)
     return Output(f"The heartbeat is of {at.isoformat(timespec='seconds')}.", True)
 
 
