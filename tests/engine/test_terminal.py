@@ -31,7 +31,7 @@ command = sys.argv[1:]
 terminal.end_as(terminal.run(lambda: process.become(command, {USER!r}, {{}}, pathlib.Path("/"))))
 """
 PYTHON = "/usr/bin/python3"  # that of the tests may be below /root
-SECONDS = 30  # after which what is waited for counts as something that never comes
+SECONDS = 5
 
 
 def driven(*command: str) -> list[str]:
