@@ -50,6 +50,8 @@ class Console:
 
     def _take(self) -> None:
         fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # ignored by jobs of the background, with nohup
+            signal.signal(number, signal.SIG_DFL)
 
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
