@@ -74,6 +74,7 @@ def test_what_an_app_may_do_is_what_its_roles_are_for(psql: Counted, names: list
     ask = "SELECT has_database_privilege('{}', '{}', 'CONNECT')"
     assert psql(ask.format(owned, app)).strip() == "f"
     assert psql(ask.format(f"{app}_migrate", app)).strip() == "t"
+    # S608: the names are the test's own.
     psql(f"SET ROLE {app}_owner; CREATE TABLE t (id int); SET ROLE {app}; INSERT INTO t VALUES (1)", app)  # noqa: S608
     settings = psql(f"SELECT setconfig FROM pg_db_role_setting WHERE setrole = '{app}_migrate'::regrole")  # noqa: S608
     assert settings.strip() == f"{{lock_timeout=2000ms,idle_in_transaction_session_timeout=60s,role={app}_owner}}"
@@ -110,6 +111,7 @@ def test_what_somebody_has_changed_is_put_right(psql: Counted, names: list[str],
 def test_check_mode_on_a_host_without_the_databases_makes_none(psql: Counted, names: list[str]) -> None:
     databases = [{"name": names[0], "connections": 7}]
     assert f'CREATE ROLE "{names[0]}_owner"' in provide(psql, databases, check=True)
+    # S608: the names are the test's own.
     assert psql(f"SELECT count(*) FROM pg_roles WHERE rolname LIKE '{names[0]}%'").strip() == "0"  # noqa: S608
     assert psql(f"SELECT count(*) FROM pg_database WHERE datname = '{names[0]}'").strip() == "0"  # noqa: S608
 
@@ -126,6 +128,7 @@ def test_a_name_that_a_migration_chose_is_no_statement_in_another_database(psql:
     databases = [{"name": name, "connections": 7} for name in (app, other)]
     provide(psql, databases)
     odd = f'"x\n-- 00 {other}\nCREATE TABLE taken (id int);\n"'
+    # S608: the names are the test's own.
     psql(f"SET ROLE {app}_owner; CREATE TABLE {odd} (id int); REVOKE ALL ON {odd} FROM {app}; GRANT DELETE ON {odd}"  # noqa: S608
          f" TO {app}; ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM {app}", app)  # fmt: skip
     assert provide(psql, databases)
